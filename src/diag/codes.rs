@@ -1,0 +1,86 @@
+//! The catalogue of diagnostic codes. A code has a page in `codes/`, shown by `peftc explain`; a
+//! code without its page does not compile.
+//!
+//! Ranges follow the phases: E00 files, E01 syntax, E02 names, E03 types and shapes, E04 targets,
+//! E05 graph, E06 ONNX, E07 gradients, E08 running, E09 weights and interop, E99 a bug in peftc;
+//! W warnings with the same ranges.
+
+/// How grave a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+macro_rules! codes {
+    ($($code:ident: $title:literal,)*) => {
+        /// A catalogue entry; its name never changes meaning once released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $(#[doc = $title] $code,)* }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &'static [Code] = &[$(Code::$code,)*];
+
+            /// The code as written, such as `E0401`.
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$code => stringify!($code),)* }
+            }
+
+            /// One line that names the fault.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$code => $title,)* }
+            }
+
+            /// The page shown by `peftc explain`, in Markdown.
+            pub fn page(self) -> &'static str {
+                match self {
+                    $(Code::$code => include_str!(concat!("codes/", stringify!($code), ".md")),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // E00 files
+    E0001: "file cannot be read",
+    E0002: "file cannot be written",
+    // E01 syntax
+    E0101: "unexpected text",
+    // E02 names
+    E0201: "unknown name",
+    // E03 types and shapes
+    E0301: "shapes do not fit",
+    // E04 targets
+    E0401: "pattern matches nothing",
+    // E05 graph
+    E0501: "graph is not well formed",
+    // E06 ONNX
+    E0601: "not an ONNX model",
+    // E08 running
+    E0801: "ONNX Runtime not found",
+    // E09 weights and interop
+    E0901: "weights file is not valid",
+    // E99 bug
+    E9901: "bug in peftc",
+}
+
+impl Code {
+    /// Errors start with `E`, warnings with `W`.
+    pub fn severity(self) -> Severity {
+        if self.name().starts_with('W') {
+            Severity::Warning
+        } else {
+            Severity::Error
+        }
+    }
+
+    /// Looks a code up by its name, in any case.
+    pub fn parse(name: &str) -> Option<Code> {
+        Code::ALL
+            .iter()
+            .copied()
+            .find(|code| code.name().eq_ignore_ascii_case(name))
+    }
+}

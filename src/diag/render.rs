@@ -1,0 +1,182 @@
+//! Diagnostics for people, drawn by miette.
+
+use super::{Diagnostic, Severity, SourceMap, Span};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use std::fmt;
+
+/// How to draw: decided once by the caller from the terminal and `NO_COLOR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    pub color: bool,
+    pub unicode: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+impl Style {
+    /// Plain text of fixed width, as files and tests need it.
+    pub const PLAIN: Style = Style {
+        color: false,
+        unicode: true,
+        width: 100,
+    };
+}
+
+/// Draws one diagnostic, ending in a line break.
+pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, style: Style) -> String {
+    let theme = match (style.unicode, style.color) {
+        (true, true) => GraphicalTheme::unicode(),
+        (true, false) => GraphicalTheme::unicode_nocolor(),
+        (false, _) => GraphicalTheme::none(),
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(style.width)
+        .with_links(false);
+    let mut out = String::new();
+    handler
+        .render_report(&mut out, &Drawn::new(diagnostic, sources))
+        .expect("writing to a string does not fail");
+    out
+}
+
+/// A diagnostic as miette wants it: one source, further files and excerpts as related reports.
+#[derive(Debug)]
+struct Drawn {
+    message: String,
+    code: Option<&'static str>,
+    severity: miette::Severity,
+    help: Option<String>,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    related: Vec<Drawn>,
+}
+
+impl Drawn {
+    fn new(diagnostic: &Diagnostic, sources: &SourceMap) -> Self {
+        let severity = match diagnostic.severity() {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        };
+        let primary = diagnostic.labels.first().map(|label| label.span.file);
+        let mut related: Vec<Drawn> = Vec::new();
+        for label in &diagnostic.labels {
+            if Some(label.span.file) == primary
+                || related.iter().any(|d| d.is_of(label.span, sources))
+            {
+                continue;
+            }
+            related.push(Drawn::of_file(diagnostic, label.span, sources));
+        }
+        related.extend(diagnostic.excerpts.iter().map(Drawn::of_excerpt));
+        let mut help: Vec<String> = diagnostic.help.clone();
+        help.extend(diagnostic.notes.iter().map(|note| format!("note: {note}")));
+        Drawn {
+            message: diagnostic.message.clone(),
+            code: Some(diagnostic.code.name()),
+            severity,
+            help: (!help.is_empty()).then(|| help.join("\n")),
+            source: primary
+                .map(|file| NamedSource::new(sources.name(file), sources.text(file).to_string())),
+            labels: labels_in(diagnostic, primary),
+            related,
+        }
+    }
+
+    fn is_of(&self, span: Span, sources: &SourceMap) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| source.name() == sources.name(span.file))
+    }
+
+    fn of_file(diagnostic: &Diagnostic, span: Span, sources: &SourceMap) -> Self {
+        Drawn {
+            message: format!("in {}", sources.name(span.file)),
+            code: None,
+            severity: miette::Severity::Advice,
+            help: None,
+            source: Some(NamedSource::new(
+                sources.name(span.file),
+                sources.text(span.file).to_string(),
+            )),
+            labels: labels_in(diagnostic, Some(span.file)),
+            related: Vec::new(),
+        }
+    }
+
+    fn of_excerpt(excerpt: &super::Excerpt) -> Self {
+        Drawn {
+            message: format!("in {}", excerpt.title),
+            code: None,
+            severity: miette::Severity::Advice,
+            help: None,
+            source: Some(NamedSource::new(&excerpt.title, excerpt.text.clone())),
+            labels: excerpt
+                .labels
+                .iter()
+                .map(|(range, text)| LabeledSpan::new_with_span(Some(text.clone()), range.clone()))
+                .collect(),
+            related: Vec::new(),
+        }
+    }
+}
+
+fn labels_in(diagnostic: &Diagnostic, file: Option<super::FileId>) -> Vec<LabeledSpan> {
+    let mut primary = true;
+    diagnostic
+        .labels
+        .iter()
+        .filter(|label| Some(label.span.file) == file)
+        .map(|label| {
+            let span = SourceSpan::from(label.span.start as usize..label.span.end as usize);
+            let text = (!label.text.is_empty()).then(|| label.text.clone());
+            if std::mem::take(&mut primary) {
+                LabeledSpan::new_primary_with_span(text, span)
+            } else {
+                LabeledSpan::new_with_span(text, span)
+            }
+        })
+        .collect()
+}
+
+impl fmt::Display for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Drawn {}
+
+impl miette::Diagnostic for Drawn {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.code
+            .map(|code| Box::new(code) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.source
+            .as_ref()
+            .map(|source| source as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        (!self.labels.is_empty())
+            .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        (!self.related.is_empty()).then(|| {
+            Box::new(self.related.iter().map(|d| d as &dyn miette::Diagnostic))
+                as Box<dyn Iterator<Item = &dyn miette::Diagnostic>>
+        })
+    }
+}

@@ -1,0 +1,419 @@
+//! The only way to change a finished graph.
+//!
+//! A patch is made from a graph that it does not touch: new nodes, new constants, and values whose
+//! uses move to another value. [`Graph::apply`] checks the whole patch first and then changes the
+//! graph, so a refused patch leaves no trace. Uses made by the patch's own nodes are not moved:
+//! an inserted node that reads a replaced value reads the original.
+
+use super::attribute::Attribute;
+use super::ir::{Graph, NodeId, OpName, Position, Value, ValueId, ValueKind};
+use super::tensor::Tensor;
+use crate::ty::{Proof, TensorType};
+use petgraph::Direction::Outgoing;
+use petgraph::visit::EdgeRef;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// A value of the graph or one that the patch brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    Existing(ValueId),
+    /// An index into the patch's own values.
+    New(u32),
+}
+
+impl From<ValueId> for Operand {
+    fn from(id: ValueId) -> Self {
+        Operand::Existing(id)
+    }
+}
+
+/// A node to insert.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    pub op: OpName,
+    /// A wish: made unique among node names by a suffix.
+    pub name: String,
+    pub attributes: Vec<Attribute>,
+    pub inputs: Vec<Option<Operand>>,
+}
+
+#[derive(Clone, Debug)]
+enum NewValue {
+    Result {
+        name: String,
+        ty: Option<TensorType>,
+    },
+    Constant {
+        name: String,
+        tensor: Tensor,
+    },
+    Input {
+        name: String,
+        ty: TensorType,
+        default: Option<Tensor>,
+    },
+    Capture {
+        name: String,
+        ty: Option<TensorType>,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Insertion {
+    anchor: Anchor,
+    node: NewNode,
+    outputs: Vec<u32>,
+}
+
+/// Where inserted nodes go when their operands leave a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anchor {
+    Behind(NodeId),
+    Front,
+}
+
+/// A set of changes to one graph.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    values: Vec<NewValue>,
+    insertions: Vec<Insertion>,
+    replacements: Vec<(ValueId, Operand)>,
+    outputs: Vec<Operand>,
+    anchor: Option<NodeId>,
+}
+
+/// What an applied patch has made: the ids of its new values, by [`Operand::New`] index.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    pub values: Vec<ValueId>,
+    pub nodes: Vec<NodeId>,
+}
+
+impl Patch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.insertions.is_empty() && self.replacements.is_empty() && self.values.is_empty()
+    }
+
+    /// Nodes inserted from now on stand directly behind this one, in the order of insertion.
+    pub fn behind(&mut self, node: NodeId) -> &mut Self {
+        self.anchor = Some(node);
+        self
+    }
+
+    /// Nodes inserted from now on stand at the front of the graph.
+    pub fn front(&mut self) -> &mut Self {
+        self.anchor = None;
+        self
+    }
+
+    /// Inserts a node with one result and returns it. `name` is the wish for both the node and its
+    /// result.
+    pub fn node(&mut self, node: NewNode, ty: Option<TensorType>) -> Operand {
+        let name = format!("{}_output", node.name);
+        self.node_with_results(node, vec![(name, ty)])[0]
+    }
+
+    /// Inserts a node with several results.
+    pub fn node_with_results(
+        &mut self,
+        node: NewNode,
+        results: Vec<(String, Option<TensorType>)>,
+    ) -> Vec<Operand> {
+        let outputs: Vec<u32> = results
+            .into_iter()
+            .map(|(name, ty)| self.push(NewValue::Result { name, ty }))
+            .collect();
+        let operands = outputs.iter().map(|index| Operand::New(*index)).collect();
+        self.insertions.push(Insertion {
+            anchor: self.anchor.map_or(Anchor::Front, Anchor::Behind),
+            node,
+            outputs,
+        });
+        operands
+    }
+
+    /// Adds an initializer; the name is made unique by a suffix.
+    pub fn constant(&mut self, name: &str, tensor: Tensor) -> Operand {
+        Operand::New(self.push(NewValue::Constant {
+            name: name.to_owned(),
+            tensor,
+        }))
+    }
+
+    /// Adds a graph input, with a default if there is one. The name must be free: it is an interface.
+    pub fn input(&mut self, name: &str, ty: TensorType, default: Option<Tensor>) -> Operand {
+        Operand::New(self.push(NewValue::Input {
+            name: name.to_owned(),
+            ty,
+            default,
+        }))
+    }
+
+    /// Names a value of the enclosing graph; for patches to subgraphs. The caller links it there
+    /// with [`Graph::add_capture`].
+    pub fn capture(&mut self, name: &str, ty: Option<TensorType>) -> Operand {
+        Operand::New(self.push(NewValue::Capture {
+            name: name.to_owned(),
+            ty,
+        }))
+    }
+
+    /// Moves every use of `old` (operands, captures, graph outputs) to `new`, with its name.
+    pub fn replace_uses(&mut self, old: ValueId, new: Operand) {
+        self.replacements.push((old, new));
+    }
+
+    /// Adds a graph output.
+    pub fn output(&mut self, value: Operand) {
+        self.outputs.push(value);
+    }
+
+    /// The declared type of a new value; `None` for unknown and for existing values.
+    pub fn type_of_new(&self, operand: Operand) -> Option<TensorType> {
+        match operand {
+            Operand::Existing(_) => None,
+            Operand::New(index) => match &self.values[index as usize] {
+                NewValue::Result { ty, .. } | NewValue::Capture { ty, .. } => ty.clone(),
+                NewValue::Constant { tensor, .. } => Some(tensor.ty()),
+                NewValue::Input { ty, .. } => Some(ty.clone()),
+            },
+        }
+    }
+
+    fn push(&mut self, value: NewValue) -> u32 {
+        self.values.push(value);
+        self.values.len() as u32 - 1
+    }
+}
+
+impl Graph {
+    /// Applies a patch, or says why it is refused and leaves the graph as it was.
+    pub fn apply(&mut self, patch: Patch) -> Result<Applied, String> {
+        self.check(&patch)?;
+        let uses: Vec<_> = patch
+            .replacements
+            .iter()
+            .map(|(old, _)| self.use_edges(*old))
+            .collect();
+        let mut names = Unique::new(self);
+        let values: Vec<ValueId> = patch
+            .values
+            .into_iter()
+            .map(|value| self.add_new_value(value, &mut names))
+            .collect();
+        let resolve = |operand: &Operand| match operand {
+            Operand::Existing(id) => *id,
+            Operand::New(index) => values[*index as usize],
+        };
+        let mut sequences: FxHashMap<u32, u32> = self.last_sequences();
+        let mut nodes = Vec::new();
+        for insertion in patch.insertions {
+            let anchor = match insertion.anchor {
+                Anchor::Behind(node) => self.node(node).position.anchor,
+                Anchor::Front => 0,
+            };
+            let sequence = sequences.entry(anchor).or_insert(0);
+            *sequence += 1;
+            let inputs: Vec<Option<ValueId>> = insertion
+                .node
+                .inputs
+                .iter()
+                .map(|o| o.as_ref().map(resolve))
+                .collect();
+            let outputs: Vec<Option<ValueId>> = insertion
+                .outputs
+                .iter()
+                .map(|o| Some(values[*o as usize]))
+                .collect();
+            let name = names.node(&insertion.node.name);
+            nodes.push(self.add_node_at(
+                Position {
+                    anchor,
+                    sequence: *sequence,
+                },
+                insertion.node.op,
+                &name,
+                insertion.node.attributes,
+                &inputs,
+                &outputs,
+            ));
+        }
+        for ((old, new), edges) in patch.replacements.iter().zip(uses) {
+            self.move_uses(*old, resolve(new), edges, &mut names);
+        }
+        for output in &patch.outputs {
+            let id = resolve(output);
+            self.outputs.push(id);
+        }
+        debug_assert!(self.verify().is_empty(), "{:?}", self.verify());
+        Ok(Applied { values, nodes })
+    }
+
+    fn check(&self, patch: &Patch) -> Result<(), String> {
+        for (index, (old, new)) in patch.replacements.iter().enumerate() {
+            if patch.replacements[..index]
+                .iter()
+                .any(|(other, _)| other == old)
+            {
+                return Err(format!("`{}` is replaced twice", self.value(*old).name));
+            }
+            let new_type = match new {
+                Operand::Existing(id) => self.value(*id).ty.clone(),
+                Operand::New(_) => patch.type_of_new(*new),
+            };
+            if let (Some(old_type), Some(new_type)) = (&self.value(*old).ty, &new_type)
+                && old_type.compare(new_type) == Proof::Different
+            {
+                return Err(format!(
+                    "`{}` has type {old_type}, its replacement has type {new_type}",
+                    self.value(*old).name
+                ));
+            }
+        }
+        for value in &patch.values {
+            if let NewValue::Input { name, .. } = value
+                && self.find_value(name).is_some()
+            {
+                return Err(format!("the graph already has a value named `{name}`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn use_edges(&self, id: ValueId) -> Vec<petgraph::stable_graph::EdgeIndex> {
+        self.wires
+            .edges_directed(id.0, Outgoing)
+            .map(|edge| edge.id())
+            .collect()
+    }
+
+    fn last_sequences(&self) -> FxHashMap<u32, u32> {
+        let mut last = FxHashMap::default();
+        for id in self.node_ids() {
+            let position = self.node(id).position;
+            let entry = last.entry(position.anchor).or_insert(0);
+            *entry = (*entry).max(position.sequence);
+        }
+        last
+    }
+
+    fn add_new_value(&mut self, value: NewValue, names: &mut Unique) -> ValueId {
+        let value = match value {
+            NewValue::Result { name, ty } => Value::computed(&names.value(self, &name), ty),
+            NewValue::Constant { name, tensor } => {
+                Value::initializer(&names.value(self, &name), tensor)
+            }
+            NewValue::Input { name, ty, default } => {
+                Value::with_kind(&name, Some(ty), ValueKind::Input { default })
+            }
+            NewValue::Capture { name, ty } => {
+                if let Some(existing) = self.find_value(&name) {
+                    return existing;
+                }
+                Value::with_kind(&name, ty, ValueKind::Captured)
+            }
+        };
+        self.add_value(value)
+            .unwrap_or_else(|_| unreachable!("the name was made unique"))
+    }
+
+    /// Moves the given use edges and the graph outputs from `old` to `new` and swaps the names, so
+    /// that every reader, subgraph bodies included, still reads the name it had.
+    fn move_uses(
+        &mut self,
+        old: ValueId,
+        new: ValueId,
+        edges: Vec<petgraph::stable_graph::EdgeIndex>,
+        names: &mut Unique,
+    ) {
+        for edge in edges {
+            let (_, target) = self.wires.edge_endpoints(edge).expect("the edge exists");
+            let slot = self.wires.remove_edge(edge).expect("the edge exists");
+            self.wires.add_edge(new.0, target, slot);
+        }
+        for output in &mut self.outputs {
+            if *output == old {
+                *output = new;
+            }
+        }
+        let public = self.value(old).name.clone();
+        let private = names.value(self, &format!("{public}.base"));
+        self.names.remove(&self.value(new).name.clone());
+        self.rename(old, Arc::from(private));
+        self.rename(new, public);
+        let origin = self.value_vertex(old).origin.take();
+        self.value_vertex(new).origin = origin;
+        for owner in self.producer(old).into_iter().chain(self.producer(new)) {
+            self.node_mut(owner).origin = None;
+        }
+        // The patch's own readers of the original were written with the name it had.
+        let readers: Vec<NodeId> = self.uses(old).into_iter().map(|(node, _)| node).collect();
+        for reader in readers {
+            self.node_mut(reader).origin = None;
+        }
+    }
+
+    fn rename(&mut self, id: ValueId, name: Arc<str>) {
+        if self.names.get(&self.value(id).name) == Some(&id) {
+            let old = self.value(id).name.clone();
+            self.names.remove(&old);
+        }
+        self.names.insert(name.clone(), id);
+        self.value_vertex(id).name = name;
+    }
+
+    /// Edits a subgraph of a node: the node's serialized form is dropped. Values captured by the
+    /// edit must be linked with [`Graph::add_capture`] by the caller.
+    pub fn edit_subgraph<T>(
+        &mut self,
+        node: NodeId,
+        attribute: usize,
+        graph: usize,
+        edit: impl FnOnce(&mut Graph) -> T,
+    ) -> T {
+        let owner = self.node_mut(node);
+        owner.origin = None;
+        edit(&mut owner.attributes[attribute].value.graphs_mut()[graph])
+    }
+}
+
+/// Hands out names that are not taken.
+struct Unique {
+    nodes: rustc_hash::FxHashSet<String>,
+}
+
+impl Unique {
+    fn new(graph: &Graph) -> Self {
+        Unique {
+            nodes: graph
+                .node_ids()
+                .map(|id| graph.node(id).name.clone())
+                .collect(),
+        }
+    }
+
+    fn value(&self, graph: &Graph, wish: &str) -> String {
+        numbered(wish, |name| graph.find_value(name).is_some())
+    }
+
+    fn node(&mut self, wish: &str) -> String {
+        let name = numbered(wish, |name| self.nodes.contains(name));
+        self.nodes.insert(name.clone());
+        name
+    }
+}
+
+fn numbered(wish: &str, taken: impl Fn(&str) -> bool) -> String {
+    if !taken(wish) {
+        return wish.to_owned();
+    }
+    (1..)
+        .map(|number| format!("{wish}_{number}"))
+        .find(|name| !taken(name))
+        .expect("some number is free")
+}

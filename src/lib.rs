@@ -1,0 +1,6 @@
+//! peftc: compiles adapter specifications and ONNX models.
+
+pub mod diag;
+pub mod graph;
+pub mod syntax;
+pub mod ty;

@@ -1,0 +1,8 @@
+//! Text to syntax tree and back: the only user of pest.
+//!
+//! In: a source text with its [`FileId`](crate::diag::FileId). Out: an [`ast::File`] with a span on
+//! everything that a later phase may complain about. Afterwards: the text is one of the grammar
+//! (`grammar/peft.pest`); names are not resolved and nothing has a type. Not here: any knowledge of
+//! methods, models or the standard library.
+
+pub mod ast;
