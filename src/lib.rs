@@ -2,5 +2,6 @@
 
 pub mod diag;
 pub mod graph;
+pub mod modules;
 pub mod syntax;
 pub mod ty;

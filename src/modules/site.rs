@@ -1,0 +1,153 @@
+//! What a call site of a module is.
+
+use crate::graph::{NodeId, ValueId};
+use crate::ty::DType;
+use std::ops::Range;
+
+/// Every site of a model, in graph order.
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    /// Sites with a module path.
+    pub sites: Vec<Site>,
+    /// Sites for which no rung gave a path; `path` is empty.
+    pub unnamed: Vec<Site>,
+}
+
+/// The graph that a site lies in: from the top graph, one step `(owner, attribute, graph)` for
+/// every subgraph entered; empty for the top graph. Ids are those of the graph of that level.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope(pub Vec<(NodeId, usize, usize)>);
+
+/// One call of one layer.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The torch module path, such as `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    pub kind: SiteKind,
+    /// Which rung named it.
+    pub source: NameSource,
+    pub scope: Scope,
+    /// The node that computes: MatMul, Gemm, MatMulNBits, Conv, Gather, LayerNormalization, ….
+    pub node: NodeId,
+    /// The module's input: `[…, in_features]` for linear (in front of the Reshape that HF Conv1D
+    /// exports have before their Gemm), `[N, C, …]` for conv, the ids for embedding.
+    pub input: ValueId,
+    /// The module's output, bias included, behind such a Reshape.
+    pub output: ValueId,
+    pub weight: Weight,
+    /// The bias, where the module has one.
+    pub bias: Option<ValueId>,
+    /// Linear: in features. Conv: input channels (of all groups). Embedding: rows. Norm: features.
+    pub in_features: i64,
+    /// Linear: out features (of the slice, if there is one). Conv: output channels. Embedding:
+    /// columns. Norm: features.
+    pub out_features: i64,
+    /// The part of the output's last axis that belongs to this module, when it is a member of a
+    /// fused projection.
+    pub slice: Option<Range<i64>>,
+    /// Element type of input and output.
+    pub dtype: DType,
+    /// Paths of other sites that read the same weight.
+    pub shared_with: Vec<String>,
+}
+
+/// The layer kinds that can be adapted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SiteKind {
+    Linear,
+    Conv,
+    Embedding,
+    Norm,
+}
+
+impl SiteKind {
+    pub const ALL: &'static [SiteKind] = &[
+        SiteKind::Linear,
+        SiteKind::Conv,
+        SiteKind::Embedding,
+        SiteKind::Norm,
+    ];
+
+    /// The word of the language and of JSON outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            SiteKind::Linear => "linear",
+            SiteKind::Conv => "conv",
+            SiteKind::Embedding => "embedding",
+            SiteKind::Norm => "norm",
+        }
+    }
+}
+
+/// The weight that a site reads.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// The initializer (or captured value) that holds it; packed codes when quantized.
+    pub value: ValueId,
+    /// The value that the site's node reads, behind Transpose, Identity, Cast or DequantizeLinear;
+    /// the same as `value` when nothing lies between.
+    pub operand: ValueId,
+    /// Layout of `operand` as the site's node sees it.
+    pub layout: Layout,
+    pub quantization: Option<Quantization>,
+}
+
+/// How the weight lies in memory, in torch's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layout {
+    /// `[out, in]`, torch's Linear; also `[rows, columns]` of embeddings and `[features]` of norms.
+    OutIn,
+    /// `[in, out]`: a MatMul's right operand, HF Conv1D.
+    InOut,
+    /// `[out, in / groups, …kernel]`.
+    Conv,
+}
+
+/// How a frozen weight is quantized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quantization {
+    /// The operator that reads the codes, such as `MatMulNBits` or `DequantizeLinear`.
+    pub op_type: String,
+    pub bits: u32,
+    /// Weights a scale; 0 for one scale a tensor or a channel.
+    pub block_size: i64,
+}
+
+/// The rung of the ladder that named a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NameSource {
+    /// The user's or peftc's own name map.
+    Map,
+    /// Exporter metadata on the node (`pkg.torch.onnx.name_scopes`).
+    NameScopes,
+    /// The node's name is a path.
+    NodePath,
+    /// Metadata on the weight (`folded_from`).
+    FoldedFrom,
+    /// The initializer's name.
+    WeightName,
+    /// The bias initializer's name.
+    BiasName,
+    /// The values of a `.safetensors` file.
+    WeightValues,
+    /// Structure alone, on request.
+    Role,
+    None,
+}
+
+impl NameSource {
+    /// The word of JSON outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            NameSource::Map => "map",
+            NameSource::NameScopes => "name_scopes",
+            NameSource::NodePath => "node_path",
+            NameSource::FoldedFrom => "folded_from",
+            NameSource::WeightName => "weight_name",
+            NameSource::BiasName => "bias_name",
+            NameSource::WeightValues => "weight_values",
+            NameSource::Role => "role",
+            NameSource::None => "none",
+        }
+    }
+}
