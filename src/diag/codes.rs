@@ -48,6 +48,21 @@ codes! {
     E0002: "file cannot be written",
     // E01 syntax
     E0101: "unexpected text",
+    E0102: "unknown keyword",
+    E0103: "bracket without its partner",
+    E0104: "string is not closed",
+    E0105: "character outside the language",
+    E0106: "reserved word used as a name",
+    E0107: "nested too deeply",
+    E0108: "file too large",
+    E0109: "not a number",
+    E0110: "unknown escape",
+    E0111: "two statements on one line",
+    E0112: "documentation of nothing",
+    E0113: "comparisons in a row",
+    E0114: "value without a use",
+    E0115: "argument without a name after one with a name",
+    E0116: "clause written twice",
     // E02 names
     E0201: "unknown name",
     // E03 types and shapes

@@ -65,6 +65,7 @@ pub struct Method {
 /// A hyper-parameter: `rank: int = 8` or `pool: choice("mean", "last") = "mean"`.
 #[derive(Clone, Debug)]
 pub struct Hyper {
+    pub doc: String,
     pub name: Ident,
     pub ty: HyperType,
     pub default: Option<Expr>,
@@ -227,6 +228,25 @@ pub enum UnaryOp {
     Not,
 }
 
+impl UnaryOp {
+    /// The operator as written, without the blank that `not` needs behind it.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            UnaryOp::Negate => "-",
+            UnaryOp::Not => "not",
+        }
+    }
+
+    /// Binding strength on the scale of [`BinaryOp::precedence`]: `not a == b` negates the
+    /// comparison, `-a ** b` the power.
+    pub fn precedence(self) -> u8 {
+        match self {
+            UnaryOp::Not => 3,
+            UnaryOp::Negate => 7,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryOp {
     Add,
@@ -272,18 +292,27 @@ impl BinaryOp {
         }
     }
 
-    /// Binding strength, higher binds tighter: or 1, and 2, comparisons 3, sums 4, products
-    /// (`*`, `/`, `%`, `@`) 5, unary 6, power 7 (right-associative).
+    /// Binding strength, higher binds tighter: or 1, and 2, `not` 3, comparisons 4 (which do not
+    /// chain), sums 5, products (`*`, `/`, `%`, `@`) 6, unary minus 7, power 8 (right-associative).
     pub fn precedence(self) -> u8 {
         use BinaryOp::*;
         match self {
             Or => 1,
             And => 2,
-            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual => 3,
-            Add | Subtract => 4,
-            Multiply | Divide | Remainder | MatMul => 5,
-            Power => 7,
+            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual => 4,
+            Add | Subtract => 5,
+            Multiply | Divide | Remainder | MatMul => 6,
+            Power => 8,
         }
+    }
+
+    /// Whether it yields a truth value from two numbers, as `<` does.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(
+            self,
+            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual
+        )
     }
 }
 
@@ -348,13 +377,22 @@ pub enum Target {
     },
 }
 
-/// A module pattern: a glob string, or `regex "…"`; optionally only some output rows of the
-/// weight, `"*.qkv_proj"[0..out / 3]`.
+/// A module pattern: a glob string, or `regex "…"` whose text is as written between the quotes,
+/// backslashes included; optionally only some output rows of the weight,
+/// `"*.qkv_proj"[0..out / 3]`.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     pub regex: bool,
     pub text: StringLit,
-    pub slice: Option<(Option<Expr>, Option<Expr>)>,
+    pub slice: Option<Box<Slice>>,
+    pub span: Span,
+}
+
+/// `[a..b]` behind a pattern: output rows, either end optional.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub start: Option<Expr>,
+    pub end: Option<Expr>,
     pub span: Span,
 }
 

@@ -6,3 +6,12 @@
 //! methods, models or the standard library.
 
 pub mod ast;
+mod build;
+mod errors;
+mod grammar;
+mod parse;
+mod token;
+
+pub use parse::parse;
+#[cfg(test)]
+mod tests;

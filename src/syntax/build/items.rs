@@ -1,0 +1,185 @@
+//! Files, `use`, methods and functions.
+
+use super::{Builder, Parts};
+use crate::syntax::ast::{
+    File, Forward, Function, Hyper, HyperType, Item, Let, Method, MethodItem, Param, Require, Use,
+    UseName, UseSource,
+};
+use crate::syntax::grammar::Rule;
+use pest::iterators::Pair;
+
+impl Builder<'_> {
+    pub(in crate::syntax) fn file(&mut self, pair: Pair<'_, Rule>) -> File {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let doc = self.doc(&parts.many(Rule::file_doc));
+        let items = parts.rest();
+        self.check_apart(&items);
+        File {
+            doc,
+            items: items.into_iter().map(|item| self.item(item)).collect(),
+            span,
+        }
+    }
+
+    pub(in crate::syntax) fn item(&mut self, pair: Pair<'_, Rule>) -> Item {
+        match pair.as_rule() {
+            Rule::use_item => Item::Use(self.use_item(pair)),
+            Rule::method => Item::Method(self.method(pair)),
+            Rule::function => Item::Function(self.function(pair)),
+            rule => {
+                debug_assert_eq!(rule, Rule::adapter);
+                Item::Adapter(self.adapter(pair))
+            }
+        }
+    }
+
+    fn use_item(&mut self, pair: Pair<'_, Rule>) -> Use {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let source = match parts.maybe(Rule::string) {
+            Some(path) => UseSource::File(self.string(&path)),
+            None => UseSource::Library(self.ident(&parts.one(Rule::name))),
+        };
+        let names = parts.rest().into_iter().map(|name| {
+            let mut parts = Parts::of(name);
+            UseName {
+                name: self.ident(&parts.one(Rule::name)),
+                alias: parts.maybe(Rule::name).map(|alias| self.ident(&alias)),
+            }
+        });
+        Use {
+            source,
+            names: names.collect(),
+            span,
+        }
+    }
+
+    fn method(&mut self, pair: Pair<'_, Rule>) -> Method {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let mut head = Parts::of(parts.one(Rule::method_head));
+        let doc = self.docs(head.one(Rule::docs));
+        let name = self.ident(&head.one(Rule::name));
+        let hypers = head.maybe(Rule::hypers).map_or_else(Vec::new, |hypers| {
+            let hypers = Parts::of(hypers).rest();
+            hypers.into_iter().map(|hyper| self.hyper(hyper)).collect()
+        });
+        let kinds = self.idents(head.rest().into_iter());
+        let items = parts.rest();
+        self.check_apart(&items);
+        Method {
+            doc,
+            name,
+            hypers,
+            kinds,
+            body: items.into_iter().map(|i| self.method_item(i)).collect(),
+            span,
+        }
+    }
+
+    pub(super) fn docs(&self, docs: Pair<'_, Rule>) -> String {
+        self.doc(&Parts::of(docs).rest())
+    }
+
+    fn hyper(&mut self, pair: Pair<'_, Rule>) -> Hyper {
+        let mut parts = Parts::of(pair);
+        let doc = self.docs(parts.one(Rule::docs));
+        let name = self.ident(&parts.one(Rule::name));
+        let ty = match parts.maybe(Rule::choice) {
+            Some(choice) => {
+                let span = self.span(&choice);
+                let words = Parts::of(choice).rest();
+                HyperType::Choice(words.iter().map(|word| self.string(word)).collect(), span)
+            }
+            None => HyperType::Named(self.ident(&parts.one(Rule::type_name))),
+        };
+        Hyper {
+            doc,
+            name,
+            ty,
+            default: parts.maybe(Rule::expr).map(|default| self.expr(default)),
+        }
+    }
+
+    pub(in crate::syntax) fn method_item(&mut self, pair: Pair<'_, Rule>) -> MethodItem {
+        match pair.as_rule() {
+            Rule::require => MethodItem::Require(self.require(pair)),
+            Rule::param => MethodItem::Param(self.param(pair)),
+            Rule::let_item => MethodItem::Let(self.let_item(pair)),
+            Rule::function => MethodItem::Function(self.function(pair)),
+            rule => {
+                debug_assert_eq!(rule, Rule::forward);
+                MethodItem::Forward(self.forward(pair))
+            }
+        }
+    }
+
+    fn require(&mut self, pair: Pair<'_, Rule>) -> Require {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        Require {
+            condition: self.expr(parts.one(Rule::expr)),
+            message: parts.maybe(Rule::string).map(|text| self.string(&text)),
+            span,
+        }
+    }
+
+    fn param(&mut self, pair: Pair<'_, Rule>) -> Param {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let doc = self.docs(parts.one(Rule::docs));
+        let shared = parts.maybe(Rule::shared).map(|word| self.span(&word));
+        let trainable = parts.any().as_rule() == Rule::param_word;
+        let name = self.ident(&parts.one(Rule::name));
+        let shape = Parts::of(parts.one(Rule::shape)).rest();
+        Param {
+            doc,
+            shared,
+            trainable,
+            name,
+            shape: self.exprs(shape),
+            init: self.expr(parts.one(Rule::expr)),
+            when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
+            span,
+        }
+    }
+
+    fn let_item(&mut self, pair: Pair<'_, Rule>) -> Let {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        Let {
+            name: self.ident(&parts.one(Rule::name)),
+            value: self.expr(parts.one(Rule::expr)),
+            span,
+        }
+    }
+
+    fn function(&mut self, pair: Pair<'_, Rule>) -> Function {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let mut head = Parts::of(parts.one(Rule::function_head));
+        let doc = self.docs(head.one(Rule::docs));
+        let name = self.ident(&head.one(Rule::name));
+        let names = Parts::of(head.one(Rule::names)).rest();
+        Function {
+            doc,
+            name,
+            parameters: self.idents(names.into_iter()),
+            body: self.block(parts.one(Rule::block)),
+            span,
+        }
+    }
+
+    fn forward(&mut self, pair: Pair<'_, Rule>) -> Forward {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let mut head = Parts::of(parts.one(Rule::forward_head));
+        let names = Parts::of(head.one(Rule::names)).rest();
+        Forward {
+            parameters: self.idents(names.into_iter()),
+            body: self.block(parts.one(Rule::block)),
+            span,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Blocks and their statements.
+
+use super::{Builder, Parts};
+use crate::diag::Span;
+use crate::syntax::ast::{Block, Statement};
+use crate::syntax::errors;
+use crate::syntax::grammar::Rule;
+use pest::iterators::Pair;
+
+impl Builder<'_> {
+    /// Statements, then perhaps a value.
+    pub(super) fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
+        let span = self.span(&pair);
+        let mut lines = Parts::of(pair).rest();
+        self.check_apart(&lines);
+        self.nested(1, span, |builder| {
+            let value = lines.pop_if(|line| line.as_rule() == Rule::expr);
+            Block {
+                statements: builder.statements(lines, "in the middle of a block"),
+                value: value.map(|value| Box::new(builder.expr(value))),
+                span,
+            }
+        })
+        .unwrap_or_else(|| empty(span))
+    }
+
+    /// Lines that may not be values; `place` says where they stand.
+    fn statements(&mut self, lines: Vec<Pair<'_, Rule>>, place: &str) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        for line in lines {
+            match line.as_rule() {
+                Rule::bind => statements.push(self.bind(line)),
+                Rule::for_loop => statements.extend(self.for_loop(line)),
+                _ => {
+                    let value = self.expr(line);
+                    self.report(errors::value_without_use(value.span, place));
+                }
+            }
+        }
+        statements
+    }
+
+    fn bind(&mut self, pair: Pair<'_, Rule>) -> Statement {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let name = self.ident(&parts.one(Rule::name));
+        let value = self.expr(parts.one(Rule::expr));
+        Statement::Bind { name, value, span }
+    }
+
+    /// Nothing if it nests too deeply, which is then reported.
+    fn for_loop(&mut self, pair: Pair<'_, Rule>) -> Option<Statement> {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let variable = self.ident(&parts.one(Rule::name));
+        let start = self.expr(parts.one(Rule::expr));
+        let end = self.expr(parts.one(Rule::expr));
+        let lines = Parts::of(parts.one(Rule::block)).rest();
+        self.check_apart(&lines);
+        self.nested(1, span, |builder| Statement::For {
+            variable,
+            start,
+            end,
+            body: builder.statements(lines, "in a loop"),
+            span,
+        })
+    }
+}
+
+/// Stands for a block about which an error has been reported.
+fn empty(span: Span) -> Block {
+    Block {
+        statements: Vec::new(),
+        value: None,
+        span,
+    }
+}
