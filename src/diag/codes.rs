@@ -46,6 +46,7 @@ codes! {
     // E00 files
     E0001: "file cannot be read",
     E0002: "file cannot be written",
+    E0003: "file is too large",
     // E01 syntax
     E0101: "unexpected text",
     E0102: "unknown keyword",
@@ -71,8 +72,21 @@ codes! {
     E0401: "pattern matches nothing",
     // E05 graph
     E0501: "graph is not well formed",
+    E0502: "value is defined more than once",
+    E0503: "value is not defined",
+    E0504: "nodes form a cycle",
+    W0501: "nodes are not in topological order",
     // E06 ONNX
     E0601: "not an ONNX model",
+    E0602: "ONNX file is damaged",
+    E0603: "IR version is not supported",
+    E0604: "opset is not supported",
+    E0605: "tensor is not valid",
+    E0606: "node or value of the model is not valid",
+    E0607: "model is nested too deep or too large",
+    E0615: "model is too large for one file",
+    W0602: "initializers are inputs, too",
+    W0605: "graph input is listed twice",
     // E08 running
     E0801: "ONNX Runtime not found",
     // E09 weights and interop

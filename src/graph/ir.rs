@@ -405,6 +405,12 @@ impl Graph {
         value.metadata.extend(metadata);
     }
 
+    /// For importers: the order in which the initializers are listed; each is one already.
+    pub fn set_initializer_order(&mut self, order: Vec<ValueId>) {
+        debug_assert_eq!(order.len(), self.initializers.len(), "every initializer");
+        self.initializers = order;
+    }
+
     /// Stores a stated or inferred type.
     pub fn set_type(&mut self, id: ValueId, ty: TensorType) {
         self.value_vertex(id).ty = Some(ty);

@@ -1,0 +1,108 @@
+//! Writing that is either complete or has not happened.
+
+use super::errors::cannot_write;
+use crate::diag::{Reported, Sink};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Writes a file through `content`: into a temporary file of the same folder, flushed to the disk,
+/// then renamed. A symbolic or hard link of that name is replaced, the file behind it is not
+/// touched. On failure nothing is left behind.
+pub fn write(
+    path: &Path,
+    sink: &mut Sink,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Reported> {
+    replace(path, content).map_err(|error| sink.emit(cannot_write(path, &error)))
+}
+
+/// [`write`] for callers that report in their own way.
+pub fn replace(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".peftc-").suffix(".part");
+    // Without this a temporary file is readable by its owner alone; artifacts follow the umask.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary: NamedTempFile = builder.tempfile_in(folder)?;
+    let mut writer = BufWriter::with_capacity(1 << 18, temporary);
+    content(&mut writer)?;
+    let temporary = writer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|failure| failure.error)?;
+    sync_folder(folder)
+}
+
+/// Makes the new name itself durable, where the system can.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::File::open(folder)?.sync_all() {
+        // Some network file systems cannot do this for folders; the content is safe already.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, b"old").unwrap();
+        let mut sink = Sink::new();
+        let result = write(&path, &mut sink, |out| {
+            out.write_all(b"half")?;
+            Err(io::Error::other("no more"))
+        });
+        assert!(result.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_replaced_and_the_file_behind_them_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        fs::write(&base, b"base").unwrap();
+        let (soft, hard) = (folder.path().join("soft"), folder.path().join("hard"));
+        std::os::unix::fs::symlink(&base, &soft).unwrap();
+        fs::hard_link(&base, &hard).unwrap();
+        for link in [&soft, &hard] {
+            write(link, &mut Sink::new(), |out| out.write_all(b"new")).unwrap();
+            assert_eq!(fs::read(link).unwrap(), b"new");
+        }
+        assert_eq!(fs::read(&base).unwrap(), b"base");
+        assert!(!fs::symlink_metadata(&soft).unwrap().is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn written_files_follow_the_umask() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write(&ours, &mut Sink::new(), |out| out.write_all(b"x")).unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}

@@ -1,0 +1,254 @@
+//! The diagnostics of this room.
+
+use super::proto::NodeProto;
+use super::sniff::Lookalike;
+use crate::diag::{Code, Diagnostic, Excerpt};
+
+/// The newest ONNX that is read; the versions that ONNX Runtime 1.32 reads.
+pub(super) const NEWEST_IR: i64 = 14;
+pub(super) const NEWEST_OPSET: i64 = 28;
+
+// --- the file ---------------------------------------------------------------------------------
+
+pub(super) fn lookalike(file: &str, found: &Lookalike) -> Diagnostic {
+    Diagnostic::new(Code::E0601, format!("`{file}` is {}", found.what)).help(found.help)
+}
+
+pub(super) fn not_onnx(file: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0601, format!("`{file}` is not an ONNX model: {why}"))
+        .help("check the path; an ONNX model is a protobuf file that usually ends in `.onnx`")
+}
+
+pub(super) fn truncated(file: &str, has: u64, missing: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0602,
+        format!("`{file}` is cut off: it has {has} bytes and should have {missing} more at least"),
+    )
+    .help("the download or export that made it did not finish: make it again")
+}
+
+pub(super) fn damaged(what: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0602, format!("{what} cannot be read: {why}"))
+        .help("the file has been damaged: make or download it again")
+}
+
+pub(super) fn ir_version(version: i64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0603,
+        format!("the model has IR version {version}, versions 1 to {NEWEST_IR} are known"),
+    )
+    .help("export the model for an older version of ONNX")
+}
+
+pub(super) fn opset_unknown(version: i64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0604,
+        format!("the model uses opset {version}, opsets 1 to {NEWEST_OPSET} are known"),
+    )
+    .help("export the model with an older opset, such as `opset_version=20`")
+}
+
+pub(super) fn opset_missing() -> Diagnostic {
+    Diagnostic::new(
+        Code::E0604,
+        "the model does not say which opset its nodes use",
+    )
+    .help("export the model again; its `opset_import` has no entry for the default domain")
+}
+
+pub(super) fn opset_twice(domain: &str, first: i64, second: i64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0604,
+        format!(
+            "the model imports domain `{domain}` as version {first} and as version {second}",
+            domain = if domain.is_empty() { "ai.onnx" } else { domain }
+        ),
+    )
+    .help("export the model again: only one version of a domain can hold")
+}
+
+// --- tensors, nodes and types -------------------------------------------------------------------
+
+pub(super) fn tensor(what: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0605, format!("{what} {why}"))
+        .help("the model has been damaged or wrongly written: export it again")
+}
+
+pub(super) fn node(file: &str, node: &NodeProto, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0606, format!("{} {why}", describe(node)))
+        .excerpt(excerpt(file, node, None, "this node"))
+        .help("the model has been wrongly written: export it again")
+}
+
+pub(super) fn item(what: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0606, format!("{what} {why}"))
+        .help("the model has been wrongly written: export it again")
+}
+
+pub(super) fn too_deep(limit: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0607,
+        format!("subgraphs are nested more than {limit} levels deep"),
+    )
+    .help("no exporter writes such a model: check where the file comes from")
+}
+
+pub(super) fn too_many(limit: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0607,
+        format!("the model has more than {limit} nodes and values"),
+    )
+    .help("no exporter writes such a model: check where the file comes from")
+}
+
+// --- the graph --------------------------------------------------------------------------------
+
+/// What defines a value, as messages say it.
+pub(super) fn defined_twice(
+    file: &str,
+    name: &str,
+    first: &str,
+    second: &str,
+    nodes: &[&NodeProto],
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0502,
+        format!("value `{name}` is defined more than once: by {first} and by {second}"),
+    )
+    .help("every value of an ONNX graph has one definition: export the model again");
+    nodes.iter().fold(diagnostic, |diagnostic, node| {
+        diagnostic.excerpt(excerpt(file, node, Some(name), "defined here"))
+    })
+}
+
+pub(super) fn not_defined(
+    file: &str,
+    name: &str,
+    reader: &NodeProto,
+    candidates: &[&str],
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0503,
+        format!("{} reads `{name}`, which nothing defines", describe(reader)),
+    )
+    .excerpt(excerpt(file, reader, Some(name), "not defined"));
+    with_candidates(diagnostic, candidates)
+}
+
+pub(super) fn output_not_defined(name: &str, candidates: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0503,
+        format!("graph output `{name}` is computed by no node"),
+    );
+    with_candidates(diagnostic, candidates)
+}
+
+fn with_candidates(diagnostic: Diagnostic, candidates: &[&str]) -> Diagnostic {
+    let diagnostic = diagnostic
+        .help("the model has been cut or edited by a tool that left it incomplete: make it again");
+    if candidates.is_empty() {
+        return diagnostic;
+    }
+    let names: Vec<String> = candidates.iter().map(|name| format!("`{name}`")).collect();
+    diagnostic.note(format!("values with similar names: {}", names.join(", ")))
+}
+
+pub(super) fn cycle(nodes: &[String]) -> Diagnostic {
+    let names: Vec<String> = nodes.iter().map(|name| format!("`{name}`")).collect();
+    Diagnostic::new(
+        Code::E0504,
+        format!(
+            "nodes wait for each other in a cycle: {}",
+            names.join(" → ")
+        ),
+    )
+    .help("an ONNX graph has no cycles, loops are `Loop` nodes: export the model again")
+}
+
+pub(super) fn not_sorted(reader: &NodeProto, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0501,
+        format!(
+            "nodes are not in topological order: {} reads `{name}` before it is computed",
+            describe(reader)
+        ),
+    )
+    .note("the nodes are sorted in what is written")
+}
+
+// --- warnings -----------------------------------------------------------------------------------
+
+pub(super) fn defaults(count: usize, example: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0602,
+        format!(
+            "{count} initializers are inputs, too, and can be overridden by a caller, such as \
+             `{example}`"
+        ),
+    )
+    .note("they are taken as frozen defaults, and stay inputs in what is written")
+}
+
+pub(super) fn input_twice(name: &str) -> Diagnostic {
+    Diagnostic::new(Code::W0605, format!("graph input `{name}` is listed twice"))
+        .note("both entries are the same; it is written once")
+}
+
+// --- writing ------------------------------------------------------------------------------------
+
+pub(super) fn too_large(model: &str, bytes: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0615,
+        format!("`{model}` would take {bytes} bytes, a protobuf file holds under 2147483648"),
+    )
+    .help("keep the weights in a file of their own (external data)")
+}
+
+// --- drawing --------------------------------------------------------------------------------------
+
+/// What messages call a node.
+pub(super) fn describe(node: &NodeProto) -> String {
+    let op = node.op_type.as_deref().unwrap_or_default();
+    let op = if op.is_empty() { "(no operator)" } else { op };
+    match (
+        node.name.as_deref().unwrap_or_default(),
+        node.output.first(),
+    ) {
+        ("", None) => format!("a `{op}` node"),
+        ("", Some(output)) => format!("the `{op}` node that computes `{output}`"),
+        (name, _) => format!("node `{name}` ({op})"),
+    }
+}
+
+/// The node's line with a mark on a value's name, or on the whole line.
+fn excerpt(file: &str, node: &NodeProto, marked: Option<&str>, text: &str) -> Excerpt {
+    let mut line = String::new();
+    let mut marks = Vec::new();
+    let list = |names: &[String], line: &mut String, marks: &mut Vec<_>| {
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                line.push_str(", ");
+            }
+            let start = line.len();
+            line.push('%');
+            line.push_str(name);
+            if marked == Some(name) {
+                marks.push((start..line.len(), text.to_owned()));
+            }
+        }
+    };
+    list(&node.output, &mut line, &mut marks);
+    line.push_str(" = ");
+    line.push_str(node.op_type.as_deref().unwrap_or_default());
+    line.push('(');
+    list(&node.input, &mut line, &mut marks);
+    line.push(')');
+    if marks.is_empty() {
+        marks.push((0..line.len(), text.to_owned()));
+    }
+    Excerpt {
+        title: file.to_owned(),
+        text: line,
+        labels: marks,
+    }
+}

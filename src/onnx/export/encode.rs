@@ -1,0 +1,231 @@
+//! Nodes, tensors and value infos that have no serialized form to fall back on.
+
+use super::graph::graph;
+use super::model::entry;
+use super::rope::Rope;
+use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Tensor, TensorData, Value, ValueId};
+use crate::onnx::import::OPEN;
+use crate::onnx::proto::{
+    AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_type as kind, type_proto,
+};
+use crate::ty::{Dim, TensorType};
+use bytes::Bytes;
+use prost::Message;
+use std::io;
+
+/// Field numbers of `NodeProto` and of `AttributeProto`'s messages.
+mod field {
+    pub const INPUT: u32 = 1;
+    pub const OUTPUT: u32 = 2;
+    pub const NAME: u32 = 3;
+    pub const OP_TYPE: u32 = 4;
+    pub const ATTRIBUTE: u32 = 5;
+    pub const DOC: u32 = 6;
+    pub const DOMAIN: u32 = 7;
+    pub const OVERLOAD: u32 = 8;
+    pub const METADATA: u32 = 9;
+    pub const ATTRIBUTE_NAME: u32 = 1;
+    pub const TENSOR: u32 = 5;
+    pub const GRAPH: u32 = 6;
+    pub const TENSORS: u32 = 10;
+    pub const GRAPHS: u32 = 11;
+    pub const ATTRIBUTE_TYPE: u32 = 20;
+    pub const RAW_DATA: u32 = 9;
+}
+
+/// Serializes a node from the IR.
+pub(super) fn node(owner: &Graph, id: NodeId, ir_version: i64) -> io::Result<Rope> {
+    let node = owner.node(id);
+    let mut out = Rope::default();
+    let names = |out: &mut Rope, field: u32, values: Vec<Option<ValueId>>| {
+        for value in values {
+            out.text(field, value.map_or("", |id| &*owner.value(id).name));
+        }
+    };
+    names(&mut out, field::INPUT, owner.operands(id));
+    names(&mut out, field::OUTPUT, owner.results(id));
+    let text = |out: &mut Rope, field: u32, text: &str| {
+        if !text.is_empty() {
+            out.text(field, text);
+        }
+    };
+    text(&mut out, field::NAME, &node.name);
+    text(&mut out, field::OP_TYPE, &node.op.op_type);
+    for attribute in &node.attributes {
+        attribute_field(&mut out, attribute, ir_version)?;
+    }
+    text(&mut out, field::DOC, &node.doc);
+    text(&mut out, field::DOMAIN, &node.op.domain);
+    text(&mut out, field::OVERLOAD, &node.overload);
+    for (key, value) in &node.metadata {
+        out.message(field::METADATA, &entry(key, value));
+    }
+    Ok(out)
+}
+
+fn attribute_field(out: &mut Rope, attribute: &Attribute, ir_version: i64) -> io::Result<()> {
+    let mut inner = Rope::default();
+    let kind = match &attribute.value {
+        AttributeValue::Tensor(value) => {
+            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
+            inner.nest(field::TENSOR, tensor(value, "", &[]));
+            kind::TENSOR
+        }
+        AttributeValue::Tensors(values) => {
+            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
+            for value in values {
+                inner.nest(field::TENSORS, tensor(value, "", &[]));
+            }
+            kind::TENSORS
+        }
+        AttributeValue::Graph(body) => {
+            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
+            inner.nest(field::GRAPH, graph(body, ir_version)?);
+            kind::GRAPH
+        }
+        AttributeValue::Graphs(bodies) => {
+            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
+            for body in bodies {
+                inner.nest(field::GRAPHS, graph(body, ir_version)?);
+            }
+            kind::GRAPHS
+        }
+        AttributeValue::Opaque(bytes) => {
+            out.field(field::ATTRIBUTE, bytes);
+            return Ok(());
+        }
+        _ => {
+            out.message(field::ATTRIBUTE, &plain_attribute(attribute));
+            return Ok(());
+        }
+    };
+    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, inner.small());
+    out.nest(field::ATTRIBUTE, inner);
+    Ok(())
+}
+
+/// Attributes without tensors and graphs.
+fn plain_attribute(attribute: &Attribute) -> AttributeProto {
+    let mut proto = AttributeProto {
+        name: Some(attribute.name.clone()),
+        ..AttributeProto::default()
+    };
+    let kind = match &attribute.value {
+        AttributeValue::Float(value) => {
+            proto.f = Some(*value);
+            kind::FLOAT
+        }
+        AttributeValue::Int(value) => {
+            proto.i = Some(*value);
+            kind::INT
+        }
+        AttributeValue::String(value) => {
+            proto.s = Some(Bytes::copy_from_slice(value));
+            kind::STRING
+        }
+        AttributeValue::Floats(values) => {
+            proto.floats = values.clone();
+            kind::FLOATS
+        }
+        AttributeValue::Ints(values) => {
+            proto.ints = values.clone();
+            kind::INTS
+        }
+        AttributeValue::Strings(values) => {
+            proto.strings = values.iter().map(|v| Bytes::copy_from_slice(v)).collect();
+            kind::STRINGS
+        }
+        AttributeValue::Reference(name) => {
+            proto.ref_attr_name = Some(name.clone());
+            kind::UNDEFINED
+        }
+        AttributeValue::Tensor(_)
+        | AttributeValue::Tensors(_)
+        | AttributeValue::Graph(_)
+        | AttributeValue::Graphs(_)
+        | AttributeValue::Opaque(_) => unreachable!("written piece by piece"),
+    };
+    proto.r#type = Some(kind);
+    proto
+}
+
+/// Serializes a tensor; its data is shared, or referred to where it lies outside.
+pub(super) fn tensor(tensor: &Tensor, name: &str, metadata: &[(String, String)]) -> Rope {
+    let mut head = TensorProto {
+        dims: tensor.dims.clone(),
+        data_type: Some(tensor.dtype.number()),
+        name: (!name.is_empty()).then(|| name.to_owned()),
+        ..TensorProto::default()
+    };
+    let mut tail = TensorProto {
+        metadata_props: metadata.iter().map(|(k, v)| entry(k, v)).collect(),
+        ..TensorProto::default()
+    };
+    let mut raw = None;
+    match &tensor.data {
+        TensorData::Raw(bytes) => raw = Some(bytes),
+        TensorData::Strings(strings) => head.string_data = strings.clone(),
+        TensorData::External(place) => {
+            tail.external_data = vec![
+                entry("location", &place.location),
+                entry("offset", &place.offset.to_string()),
+                entry("length", &place.length.to_string()),
+            ];
+            tail.data_location = Some(EXTERNAL);
+        }
+    }
+    let mut out = Rope::default();
+    append(&mut out, &head);
+    if let Some(raw) = raw {
+        out.field(field::RAW_DATA, raw);
+    }
+    append(&mut out, &tail);
+    out
+}
+
+fn append(out: &mut Rope, message: &impl Message) {
+    message
+        .encode(out.small())
+        .expect("a vector has room for any message");
+}
+
+/// What the IR knows of a value.
+pub(super) fn value_info(value: &Value) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(value.name.to_string()),
+        r#type: value.ty.as_ref().map(type_proto),
+        doc_string: None,
+        metadata_props: value.metadata.iter().map(|(k, v)| entry(k, v)).collect(),
+    }
+}
+
+fn type_proto(ty: &TensorType) -> TypeProto {
+    let shape = ty.shape.as_ref().map(|shape| TensorShapeProto {
+        dim: shape.0.iter().map(dimension).collect(),
+    });
+    TypeProto {
+        value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+            elem_type: Some(ty.dtype.number()),
+            shape,
+        })),
+        denotation: None,
+    }
+}
+
+fn dimension(dim: &Dim) -> Dimension {
+    let is_open = || {
+        dim.symbols()
+            .iter()
+            .any(|symbol| symbol.name().starts_with(OPEN))
+    };
+    let value = match dim.known() {
+        Some(size) => Some(DimensionValue::DimValue(size)),
+        None if is_open() => None,
+        None => Some(DimensionValue::DimParam(dim.to_string())),
+    };
+    Dimension {
+        value,
+        denotation: None,
+    }
+}

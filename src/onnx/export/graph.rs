@@ -1,0 +1,207 @@
+//! Graphs: what was found is written as it was, around what is new.
+
+use super::encode;
+use super::rope::Rope;
+use crate::graph::{Graph, Origin, ValueId, ValueKind};
+use crate::onnx::import::field;
+use crate::onnx::wire::{Payload, Records, find_bytes};
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::io;
+
+/// Serializes a graph. Fails only on a cycle.
+pub(super) fn graph(graph: &Graph, ir_version: i64) -> io::Result<Rope> {
+    let carried = Carried::read(&graph.carried);
+    let mut out = Rope::default();
+    nodes(&mut out, graph, ir_version)?;
+    text(&mut out, field::NAME, &graph.name, &carried);
+    carried.push_between(&mut out, field::NAME, field::INITIALIZER);
+    for id in graph.initializers() {
+        initializer(&mut out, graph, *id);
+    }
+    carried.push_between(&mut out, field::INITIALIZER, field::DOC);
+    text(&mut out, field::DOC, &graph.doc, &carried);
+    inputs(&mut out, graph, &carried, ir_version);
+    outputs(&mut out, graph, &carried);
+    value_infos(&mut out, graph, &carried);
+    carried.push_between(&mut out, field::VALUE_INFO, u32::MAX);
+    Ok(out)
+}
+
+/// The carried records of a graph by field.
+struct Carried<'a> {
+    records: Vec<(u32, &'a Bytes, Bytes)>,
+}
+
+impl<'a> Carried<'a> {
+    fn read(origins: &'a [Origin]) -> Self {
+        let records = origins
+            .iter()
+            .filter_map(|Origin(raw)| {
+                let record = Records::new(raw).next()?.ok()?;
+                let payload = match record.value {
+                    Payload::Bytes(range) => raw.slice(range),
+                    _ => Bytes::new(),
+                };
+                Some((record.field, raw, payload))
+            })
+            .collect();
+        Carried { records }
+    }
+
+    /// The raw records of one field with their payloads.
+    fn of(&self, field: u32) -> impl Iterator<Item = (&'a Bytes, &Bytes)> {
+        let start = self.records.partition_point(|(other, ..)| *other < field);
+        self.records[start..]
+            .iter()
+            .take_while(move |(other, ..)| *other == field)
+            .map(|(_, raw, payload)| (*raw, payload))
+    }
+
+    /// Writes the records whose field lies strictly between the two.
+    fn push_between(&self, out: &mut Rope, low: u32, high: u32) {
+        for (field, raw, _) in &self.records {
+            if *field > low && *field < high {
+                out.push(raw);
+            }
+        }
+    }
+}
+
+/// The name in a serialized `ValueInfoProto`.
+fn info_name(payload: &[u8]) -> &str {
+    name_in(payload, 1)
+}
+
+fn name_in(payload: &[u8], field: u32) -> &str {
+    find_bytes(payload, field)
+        .and_then(|name| std::str::from_utf8(name).ok())
+        .unwrap_or_default()
+}
+
+fn nodes(out: &mut Rope, graph: &Graph, ir_version: i64) -> io::Result<()> {
+    let order = graph.order().map_err(|stuck| {
+        let name = stuck.first().map(|id| graph.display_name(*id));
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the graph has a cycle through {name:?}"),
+        )
+    })?;
+    for id in order {
+        match &graph.node(id).origin {
+            Some(Origin(bytes)) => out.field(field::NODE, bytes),
+            None => out.nest(field::NODE, encode::node(graph, id, ir_version)?),
+        }
+    }
+    Ok(())
+}
+
+/// A text field: the record of the file if it still says the same.
+fn text(out: &mut Rope, field: u32, wanted: &str, carried: &Carried<'_>) {
+    match carried.of(field).last() {
+        Some((raw, payload)) if payload[..] == *wanted.as_bytes() => out.push(raw),
+        None if wanted.is_empty() => {}
+        _ => out.text(field, wanted),
+    }
+}
+
+/// A renamed initializer is encoded anew; its data is shared either way.
+fn initializer(out: &mut Rope, graph: &Graph, id: ValueId) {
+    const TENSOR_NAME: u32 = 8;
+    let value = graph.value(id);
+    match &value.initializer_origin {
+        Some(Origin(bytes)) if name_in(bytes, TENSOR_NAME) == &*value.name => {
+            out.field(field::INITIALIZER, bytes);
+        }
+        _ => {
+            if let Some(tensor) = value.tensor() {
+                let message = encode::tensor(tensor, &value.name, &value.metadata);
+                out.nest(field::INITIALIZER, message);
+            }
+        }
+    }
+}
+
+/// Inputs in the order of the graph. Before IR version 4, initializers must be listed as inputs,
+/// too: those of the file keep their places, new ones follow.
+fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64) {
+    let records: Vec<(&str, &Bytes)> = carried
+        .of(field::INPUT)
+        .map(|(raw, payload)| (info_name(payload), raw))
+        .collect();
+    let places: FxHashMap<&str, usize> = records
+        .iter()
+        .enumerate()
+        .map(|(place, (name, _))| (*name, place))
+        .collect();
+    let is_constant = |name: &str| {
+        ir_version < 4
+            && graph
+                .find_value(name)
+                .is_some_and(|id| graph.value(id).constant().is_some())
+    };
+    let mut next = 0;
+    let mut flush = |out: &mut Rope, until: usize| {
+        while next < until {
+            let (name, raw) = records[next];
+            if is_constant(name) {
+                out.push(raw);
+            }
+            next += 1;
+        }
+    };
+    for id in graph.inputs() {
+        let value = graph.value(*id);
+        match places.get(&*value.name) {
+            Some(place) if value.origin.is_some() => {
+                flush(out, *place);
+                out.push(records[*place].1);
+            }
+            _ => out.message(field::INPUT, &encode::value_info(value)),
+        }
+    }
+    flush(out, records.len());
+    if ir_version < 4 {
+        for id in graph.initializers() {
+            let value = graph.value(*id);
+            let is_input = matches!(value.kind, ValueKind::Input { .. });
+            if !is_input && !places.contains_key(&*value.name) {
+                out.message(field::INPUT, &encode::value_info(value));
+            }
+        }
+    }
+}
+
+/// Outputs in the order of the graph; one that is listed more than once may be described
+/// differently each time, so the records of a name are used up in turn.
+fn outputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>) {
+    let mut records: FxHashMap<&str, Vec<&Bytes>> = FxHashMap::default();
+    for (raw, payload) in carried.of(field::OUTPUT) {
+        records.entry(info_name(payload)).or_default().push(raw);
+    }
+    records.values_mut().for_each(|list| list.reverse());
+    for id in graph.outputs() {
+        let value = graph.value(*id);
+        let found = records.get_mut(&*value.name).and_then(Vec::pop);
+        match found {
+            Some(raw) if value.origin.is_some() => out.push(raw),
+            _ => out.message(field::OUTPUT, &encode::value_info(value)),
+        }
+    }
+}
+
+/// Infos of intermediate values. One whose value has been changed since is written anew; one of a
+/// name that the graph does not have was so in the file and stays.
+fn value_infos(out: &mut Rope, graph: &Graph, carried: &Carried<'_>) {
+    let mut rewritten = FxHashSet::default();
+    for (raw, payload) in carried.of(field::VALUE_INFO) {
+        match graph.find_value(info_name(payload)) {
+            Some(id) if graph.value(id).origin.is_none() => {
+                if graph.value(id).ty.is_some() && rewritten.insert(id) {
+                    out.message(field::VALUE_INFO, &encode::value_info(graph.value(id)));
+                }
+            }
+            _ => out.push(raw),
+        }
+    }
+}

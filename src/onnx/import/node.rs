@@ -1,0 +1,139 @@
+//! Attributes of nodes.
+
+use super::Cx;
+use super::graph::{Body, Scope, graph};
+use super::tensor::tensor;
+use crate::graph::{Attribute, AttributeValue};
+use crate::onnx::errors;
+use crate::onnx::proto::{AttributeProto, NodeProto, attribute_type as kind};
+use bytes::Bytes;
+use prost::Message;
+use std::sync::Arc;
+
+/// A node's attributes, with what their subgraphs read of the enclosing graphs.
+#[derive(Default)]
+pub(super) struct Attributes {
+    pub list: Vec<Attribute>,
+    pub captured: Vec<Arc<str>>,
+}
+
+/// Converts the attributes of a node; faulty ones are reported and left out.
+pub(super) fn attributes(
+    cx: &mut Cx<'_>,
+    node: &NodeProto,
+    protos: Vec<AttributeProto>,
+    scope: &Scope<'_>,
+) -> Attributes {
+    let mut found = Attributes {
+        list: Vec::with_capacity(protos.len()),
+        captured: Vec::new(),
+    };
+    for proto in protos {
+        let name = proto.name.clone().unwrap_or_default();
+        if found.list.iter().any(|other| other.name == name) {
+            cx.error(errors::node(
+                cx.file,
+                node,
+                &format!("has attribute `{name}` twice"),
+            ));
+            continue;
+        }
+        let mut captured = Vec::new();
+        match value(cx, proto, scope, &mut captured) {
+            Ok(value) => found.list.push(Attribute { name, value }),
+            Err(why) => {
+                let why = format!("has an attribute `{name}` that {why}");
+                cx.error(errors::node(cx.file, node, &why));
+            }
+        }
+        found.captured.extend(captured);
+    }
+    found
+}
+
+/// `Err` says what is wrong with the attribute, as the rest of a sentence.
+fn value(
+    cx: &mut Cx<'_>,
+    proto: AttributeProto,
+    scope: &Scope<'_>,
+    captured: &mut Vec<Arc<str>>,
+) -> Result<AttributeValue, String> {
+    if let Some(reference) = proto.ref_attr_name.as_ref().filter(|name| !name.is_empty()) {
+        return Err(format!(
+            "refers to attribute `{reference}` of a function, outside of any function"
+        ));
+    }
+    let kind = stated_or_only_kind(&proto)?;
+    let missing = || "has no value of its type".to_owned();
+    let subgraph = |cx: &mut Cx<'_>, bytes: &Bytes, captured: &mut Vec<Arc<str>>| {
+        let Body {
+            graph,
+            captured: more,
+        } = graph(cx, bytes, Some(scope));
+        captured.extend(more);
+        graph
+    };
+    Ok(match kind {
+        kind::FLOAT => AttributeValue::Float(proto.f.unwrap_or_default()),
+        kind::INT => AttributeValue::Int(proto.i.unwrap_or_default()),
+        kind::STRING => AttributeValue::String(proto.s.unwrap_or_default().to_vec()),
+        kind::TENSOR => AttributeValue::Tensor(tensor(proto.t.ok_or_else(missing)?)?),
+        kind::GRAPH => {
+            let bytes = proto.g.ok_or_else(missing)?;
+            AttributeValue::Graph(Box::new(subgraph(cx, &bytes, captured)))
+        }
+        kind::FLOATS => AttributeValue::Floats(proto.floats),
+        kind::INTS => AttributeValue::Ints(proto.ints),
+        kind::STRINGS => {
+            AttributeValue::Strings(proto.strings.iter().map(|s| s.to_vec()).collect())
+        }
+        kind::TENSORS => AttributeValue::Tensors(
+            proto
+                .tensors
+                .into_iter()
+                .map(tensor)
+                .collect::<Result<_, _>>()?,
+        ),
+        kind::GRAPHS => AttributeValue::Graphs(
+            proto
+                .graphs
+                .iter()
+                .map(|bytes| subgraph(cx, bytes, captured))
+                .collect(),
+        ),
+        kind::SPARSE_TENSOR | kind::SPARSE_TENSORS | kind::TYPE_PROTO | kind::TYPE_PROTOS => {
+            AttributeValue::Opaque(Bytes::from(proto.encode_to_vec()))
+        }
+        other => return Err(format!("has the unknown type {other}")),
+    })
+}
+
+/// The attribute's type; early files do not state it, there the only field that is set decides.
+fn stated_or_only_kind(proto: &AttributeProto) -> Result<i32, String> {
+    match proto.r#type {
+        Some(stated) if stated != kind::UNDEFINED => return Ok(stated),
+        _ => {}
+    }
+    let set = [
+        (proto.f.is_some(), kind::FLOAT),
+        (proto.i.is_some(), kind::INT),
+        (proto.s.is_some(), kind::STRING),
+        (proto.t.is_some(), kind::TENSOR),
+        (proto.g.is_some(), kind::GRAPH),
+        (!proto.floats.is_empty(), kind::FLOATS),
+        (!proto.ints.is_empty(), kind::INTS),
+        (!proto.strings.is_empty(), kind::STRINGS),
+        (!proto.tensors.is_empty(), kind::TENSORS),
+        (!proto.graphs.is_empty(), kind::GRAPHS),
+        (proto.sparse_tensor.is_some(), kind::SPARSE_TENSOR),
+        (!proto.sparse_tensors.is_empty(), kind::SPARSE_TENSORS),
+        (proto.tp.is_some(), kind::TYPE_PROTO),
+        (!proto.type_protos.is_empty(), kind::TYPE_PROTOS),
+    ];
+    let mut found = set.iter().filter(|(is_set, _)| *is_set);
+    match (found.next(), found.next()) {
+        (Some((_, only)), None) => Ok(*only),
+        (None, _) => Err("has neither type nor value".to_owned()),
+        (Some(_), Some(_)) => Err("has several values and no type".to_owned()),
+    }
+}

@@ -1,0 +1,30 @@
+//! ONNX files: reading them into the graph IR and writing the IR back.
+//!
+//! In: a model's path or bytes. Out: a [`Model`](crate::graph::Model) with where its weights are,
+//! or diagnostics; and bytes again, through [`write_model`]. What holds after an import:
+//! * the graph verifies; every tensor's data has the length of its type and dimensions; external
+//!   data lies in a file that may be read; local functions are inlined;
+//! * every item that nobody changes is written as it was found, byte for byte, unknown fields
+//!   included. A model that nobody changes differs only where this list says so:
+//!   - fields that the file did not have in the order of their numbers, or with lengths in more
+//!     bytes than needed, are written in order and short;
+//!   - nodes that the file did not have in topological order are sorted;
+//!   - local functions are gone, their calls replaced by their bodies;
+//!   - keys of external data that ONNX does not define are dropped;
+//!   - an input that is listed twice is written once.
+//!
+//! Not here: operator semantics, shape inference, and any decision about what to adapt. No
+//! weights are read by an import, nor by a write that refers to external data.
+
+mod errors;
+mod export;
+mod import;
+mod model;
+mod proto;
+mod sniff;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use export::{save, write_model};
+pub use model::{Imported, import, import_bytes};
