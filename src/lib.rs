@@ -3,7 +3,9 @@
 pub mod diag;
 pub mod files;
 pub mod graph;
+pub mod hir;
 pub mod modules;
 pub mod onnx;
+pub mod stdlib;
 pub mod syntax;
 pub mod ty;

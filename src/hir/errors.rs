@@ -1,0 +1,235 @@
+//! Diagnostics of this room: names (E02) and types (E03).
+
+use super::formula::TermType;
+use super::program::{HyperSpec, Method};
+use crate::diag::{Code, Diagnostic, Span, nearest};
+
+fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let near = nearest(wanted, known, 3);
+    let list: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+    (!list.is_empty()).then(|| format!("did you mean {}?", list.join(" or ")))
+}
+
+fn with_help(diagnostic: Diagnostic, help: Option<String>) -> Diagnostic {
+    match help {
+        Some(text) => diagnostic.help(text),
+        None => diagnostic,
+    }
+}
+
+pub(super) fn unknown_name<'a>(
+    span: Span,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let help = did_you_mean(name, known);
+    with_help(
+        Diagnostic::new(Code::E0201, format!("`{name}` is not defined"))
+            .label(span, "not defined here"),
+        help,
+    )
+}
+
+pub(super) fn duplicate(span: Span, first: Span, what: &str, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0202, format!("{what} `{name}` is declared twice"))
+        .label(span, "declared again here")
+        .label(first, "first declared here")
+        .help("rename or remove one of them")
+}
+
+pub(super) fn unknown_hyper(span: Span, name: &str, method: &Method) -> Diagnostic {
+    let known: Vec<&str> = method.hypers.iter().map(|h| h.name.node.as_str()).collect();
+    let list = if known.is_empty() {
+        format!("`{}` has no hyper-parameters", method.name.node)
+    } else {
+        format!(
+            "hyper-parameters of `{}`: {}",
+            method.name.node,
+            method.hyper_list()
+        )
+    };
+    Diagnostic::new(
+        Code::E0203,
+        format!("`{}` has no hyper-parameter `{name}`", method.name.node),
+    )
+    .label(
+        span,
+        format!("not a hyper-parameter of `{}`", method.name.node),
+    )
+    .help(did_you_mean(name, known).unwrap_or(list))
+}
+
+pub(super) fn missing_hyper(span: Span, hyper: &HyperSpec, method: &Method) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0204,
+        format!(
+            "`{}` needs a value for `{}`",
+            method.name.node, hyper.name.node
+        ),
+    )
+    .label(span, format!("`{}` is not given", hyper.name.node))
+    .label(hyper.name.span, "declared without a default here")
+    .help(format!(
+        "write `{}({} = …)`",
+        method.name.node, hyper.name.node
+    ))
+}
+
+pub(super) fn unknown_library(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0205, format!("there is no library `{name}`"))
+        .label(span, "not a library")
+        .help("the standard library is `std`; import a file with `use \"./file.peft\"::{name}`")
+}
+
+pub(super) fn not_in_library<'a>(
+    span: Span,
+    name: &str,
+    source: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let known: Vec<&str> = known.into_iter().collect();
+    let list = format!(
+        "`{source}` has {}",
+        known
+            .iter()
+            .map(|k| format!("`{k}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    Diagnostic::new(Code::E0206, format!("`{source}` has no method `{name}`"))
+        .label(span, "not found there")
+        .help(did_you_mean(name, known).unwrap_or(list))
+}
+
+pub(super) fn import_cycle(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0207, format!("`{name}` imports itself"))
+        .label(span, "this import closes a circle")
+        .help("move what both files need into a third one")
+}
+
+pub(super) fn unknown_kind(span: Span, kind: &str) -> Diagnostic {
+    with_help(
+        Diagnostic::new(Code::E0208, format!("there is no layer kind `{kind}`"))
+            .label(span, "not a layer kind"),
+        Some("layer kinds are `linear`, `conv`, `embedding` and `norm`".to_owned()),
+    )
+}
+
+pub(super) fn no_forward(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0209, format!("method `{name}` has no `forward`"))
+        .label(span, "a method says what the adapted output is")
+        .help("add `forward(x, y) { … }`")
+}
+
+pub(super) fn recursion(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0210, format!("`{name}` calls itself without end"))
+        .label(span, "the call nests too deep")
+        .help("functions and methods are expanded when compiling: use a `for` loop")
+}
+
+pub(super) fn wrong_type(span: Span, wanted: &str, found: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0301, format!("expected {wanted}, found {found}"))
+        .label(span, format!("this is {found}"))
+}
+
+pub(super) fn wrong_hyper_type(span: Span, hyper: &HyperSpec, found: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0301,
+        format!(
+            "`{}` is of type {}, the value is {found}",
+            hyper.name.node,
+            hyper.kind.describe()
+        ),
+    )
+    .label(span, format!("expected {}", hyper.kind.describe()))
+    .label(hyper.name.span, "declared here")
+}
+
+pub(super) fn not_in_choice(
+    span: Span,
+    hyper: &HyperSpec,
+    value: &str,
+    options: &[String],
+) -> Diagnostic {
+    let list: Vec<String> = options.iter().map(|o| format!("\"{o}\"")).collect();
+    Diagnostic::new(
+        Code::E0309,
+        format!("`{}` cannot be \"{value}\"", hyper.name.node),
+    )
+    .label(span, "not one of the choices")
+    .help(
+        did_you_mean(value, options.iter().map(String::as_str))
+            .unwrap_or(format!("choose one of {}", list.join(", "))),
+    )
+}
+
+pub(super) fn shapes_do_not_fit(
+    span: Span,
+    operation: &str,
+    left: (Span, &TermType),
+    right: (Span, &TermType),
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0302,
+        format!("{operation}: {} does not fit {}", left.1, right.1),
+    )
+    .label(span, "these shapes do not fit")
+    .label(left.0, format!("{}", left.1))
+    .label(right.0, format!("{}", right.1))
+}
+
+pub(super) fn wrong_result(span: Span, found: &TermType, wanted: &TermType) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0303,
+        format!("`forward` gives {found}, the module's output is {wanted}"),
+    )
+    .label(span, format!("this is {found}"))
+    .help("the result of `forward` replaces the output of the module, so it has its shape")
+}
+
+pub(super) fn not_a_size(span: Span, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0304, format!("not a size: {why}"))
+        .label(span, "sizes are integers of at least 1")
+}
+
+pub(super) fn requirement_fails(span: Span, message: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0305, message).label(span, "this requirement does not hold")
+}
+
+pub(super) fn wrong_arguments(span: Span, name: &str, signature: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0306, format!("wrong arguments for `{name}`"))
+        .label(span, "this call")
+        .help(format!("it is called as `{signature}`"))
+}
+
+pub(super) fn not_known_when_compiling(span: Span, what: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0307, format!("{what} must be known when compiling"))
+        .label(span, "this depends on a tensor")
+        .help("conditions and loop bounds are made of hyper-parameters and sizes")
+}
+
+pub(super) fn loop_too_long(span: Span, count: i64) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0308,
+        format!("the formula grows too large: {count} steps"),
+    )
+    .label(span, "unrolled when compiling")
+    .help("loops are unrolled: keep a formula under 10000 terms, or use a reshape and one product")
+}
+
+pub(super) fn not_available(span: Span, name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0310,
+        format!("`{name}` is not available here: {why}"),
+    )
+    .label(span, "used here")
+}
+
+pub(super) fn parameter_unused(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0301,
+        format!("parameter `{name}` does not reach the result of `forward`"),
+    )
+    .label(span, "declared here")
+    .help("remove it, or use it in `forward`: it could never be trained")
+}

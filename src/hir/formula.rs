@@ -1,0 +1,258 @@
+//! Typed mathematics: the terms that a `forward` or an initialiser becomes.
+
+use crate::diag::Span;
+use crate::ty::Dim;
+use std::fmt;
+
+/// A term of one formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TermId(pub(crate) u32);
+
+/// A directed acyclic graph of terms with one result. Operands come before their users.
+#[derive(Clone, Debug, Default)]
+pub struct Formula {
+    pub(crate) terms: Vec<Term>,
+    pub(crate) result: Option<TermId>,
+}
+
+/// One operation with its type and the source text that made it.
+#[derive(Clone, Debug)]
+pub struct Term {
+    pub kind: TermKind,
+    pub ty: TermType,
+    pub span: Span,
+}
+
+/// The leading axes of a term: batch axes and the token axis of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lead {
+    /// No leading axes: weights, parameters, numbers.
+    None,
+    /// Batch axes and a token axis of size 1.
+    Pooled,
+    /// Batch axes and tokens.
+    Full,
+}
+
+/// The type of a term: leading axes, then sizes. All terms are floats of the site's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TermType {
+    pub lead: Lead,
+    pub dims: Vec<Dim>,
+}
+
+impl TermType {
+    pub fn of(lead: Lead, dims: impl IntoIterator<Item = Dim>) -> Self {
+        TermType {
+            lead,
+            dims: dims.into_iter().collect(),
+        }
+    }
+
+    pub fn scalar() -> Self {
+        TermType {
+            lead: Lead::None,
+            dims: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for TermType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = match self.lead {
+            Lead::None => Vec::new(),
+            Lead::Pooled => vec!["…".to_owned(), "1".to_owned()],
+            Lead::Full => vec!["…".to_owned(), "tokens".to_owned()],
+        };
+        parts.extend(self.dims.iter().map(Dim::to_string));
+        write!(f, "[{}]", parts.join(", "))
+    }
+}
+
+/// What a term computes. Axes of dims count from 0 behind the leading axes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TermKind {
+    /// The module's input.
+    Input,
+    /// The base module's output, or the result of the method applied before.
+    Output,
+    /// The base weight, `[out, in]` for linear, `[features]` for norms.
+    Weight,
+    Bias,
+    /// 1 for tokens that count and 0 for padding, `[…, tokens, 1]`.
+    Mask,
+    /// A parameter of the instance, by index.
+    Param(usize),
+    Number(f64),
+    Unary(Unary, TermId),
+    Binary(Binary, TermId, TermId),
+    MatMul(TermId, TermId),
+    /// Exchanges the two dims of a matrix without leading axes.
+    Transpose(TermId),
+    Reduce {
+        function: Reduce,
+        over: Axis,
+        keep: bool,
+        operand: TermId,
+    },
+    /// 1, 2, 3, … along the tokens, `[…, tokens, 1]`.
+    Positions,
+    /// Sums over this and all earlier tokens.
+    CumulativeSum(TermId),
+    Softmax(TermId),
+    /// Replaces the dims, leading axes kept.
+    Reshape(TermId),
+    Slice {
+        operand: TermId,
+        axis: usize,
+        start: Dim,
+        end: Dim,
+    },
+    /// The last token, `[…, 1, …]`.
+    LastToken(TermId),
+    /// 1 where both are the same number, else 0.
+    Equal(TermId, TermId),
+    Concat {
+        axis: usize,
+        operands: Vec<TermId>,
+    },
+    /// The value; no gradient flows through it.
+    StopGradient(TermId),
+    /// In training, zero with the probability and scaled up otherwise; the value itself elsewhere.
+    Dropout(TermId, f64),
+    /// The base module applied to another input, weight or bias.
+    Base {
+        input: TermId,
+        weight: Option<TermId>,
+        bias: Option<TermId>,
+    },
+}
+
+/// The axis of a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Axis {
+    Tokens,
+    /// Counted behind the leading axes.
+    Dim(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    /// The Euclidean norm.
+    Norm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    Negate,
+    Exp,
+    Log,
+    Sqrt,
+    Abs,
+    Sin,
+    Cos,
+    Erf,
+    Activation(Activation),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    Relu,
+    Sigmoid,
+    Tanh,
+    Gelu,
+    Silu,
+    Softplus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Power,
+    Max,
+    Min,
+}
+
+impl TermKind {
+    /// The terms it reads.
+    pub fn operands(&self) -> Vec<TermId> {
+        use TermKind::*;
+        match self {
+            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => Vec::new(),
+            Unary(_, a)
+            | Transpose(a)
+            | CumulativeSum(a)
+            | Softmax(a)
+            | Reshape(a)
+            | LastToken(a)
+            | StopGradient(a)
+            | Dropout(a, _) => vec![*a],
+            Reduce { operand, .. } | Slice { operand, .. } => vec![*operand],
+            Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => vec![*a, *b],
+            Concat { operands, .. } => operands.clone(),
+            Base {
+                input,
+                weight,
+                bias,
+            } => std::iter::once(*input)
+                .chain(*weight)
+                .chain(*bias)
+                .collect(),
+        }
+    }
+}
+
+impl Formula {
+    pub(crate) fn push(&mut self, kind: TermKind, ty: TermType, span: Span) -> TermId {
+        self.terms.push(Term { kind, ty, span });
+        TermId(self.terms.len() as u32 - 1)
+    }
+
+    pub fn term(&self, id: TermId) -> &Term {
+        &self.terms[id.0 as usize]
+    }
+
+    /// The term that the formula stands for.
+    pub fn result(&self) -> TermId {
+        self.result.expect("a finished formula has a result")
+    }
+
+    /// Every term with its id, operands first.
+    pub fn terms(&self) -> impl Iterator<Item = (TermId, &Term)> {
+        self.terms
+            .iter()
+            .enumerate()
+            .map(|(index, term)| (TermId(index as u32), term))
+    }
+
+    /// For every term whether the result depends on it.
+    pub fn reachable(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.terms.len()];
+        if let Some(result) = self.result {
+            reached[result.0 as usize] = true;
+        }
+        for index in (0..self.terms.len()).rev() {
+            if reached[index] {
+                for operand in self.terms[index].kind.operands() {
+                    reached[operand.0 as usize] = true;
+                }
+            }
+        }
+        reached
+    }
+
+    /// Whether the result depends on such a term.
+    pub fn uses(&self, test: impl Fn(&TermKind) -> bool) -> bool {
+        self.reachable()
+            .iter()
+            .zip(&self.terms)
+            .any(|(reached, term)| *reached && test(&term.kind))
+    }
+}

@@ -1,0 +1,478 @@
+//! A method with its hyper-parameters: parameters with shapes, and the formula of `forward`.
+
+use super::errors;
+pub use super::eval::Context;
+use super::eval::{Eval, hyper_scope};
+use super::formula::{Formula, Lead, TermId, TermKind, TermType};
+use super::init::{Init, Random};
+use super::program::{HyperKind, HyperSpec, HyperValue, Method, Program};
+use super::scalar::Value;
+use crate::diag::{Diagnostic, Reported, Sink, Span};
+use crate::syntax::ast::{self, Expr, ExprKind, MethodItem};
+use crate::ty::{Dim, Proof};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a method may ask about its site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFacts {
+    /// `linear` or `norm`.
+    pub kind: String,
+    pub input: Dim,
+    pub output: Dim,
+    pub has_bias: bool,
+    /// The largest sizes over the sites of the statement: what shared tensors must cover.
+    pub largest_input: Dim,
+    pub largest_output: Dim,
+}
+
+impl SiteFacts {
+    /// Symbolic sizes: what a method is checked with before any model is opened.
+    pub fn symbolic(kind: &str, has_bias: bool) -> Self {
+        let (input, output) = if kind == "norm" {
+            ("features", "features")
+        } else {
+            ("in", "out")
+        };
+        SiteFacts {
+            kind: kind.to_owned(),
+            input: Dim::symbol(input),
+            output: Dim::symbol(output),
+            has_bias,
+            largest_input: Dim::symbol("largest(in)"),
+            largest_output: Dim::symbol("largest(out)"),
+        }
+    }
+}
+
+/// A method at one kind of site.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub params: Vec<ParamInstance>,
+    /// `forward`; its parameters are indices into `params`.
+    pub forward: Formula,
+}
+
+/// One parameter or constant of an instance.
+#[derive(Clone, Debug)]
+pub struct ParamInstance {
+    /// With the path of inner methods: `A`, or `lora.A` for a method called inside `forward`.
+    pub name: String,
+    pub doc: String,
+    /// Trained, or frozen and saved with the adapter.
+    pub trainable: bool,
+    /// One tensor for all sites of the statement.
+    pub shared: bool,
+    pub dims: Vec<Dim>,
+    pub init: Init,
+    pub span: Span,
+}
+
+/// Evaluates a method with these hyper-parameters at such a site. `context` is added to errors.
+pub fn instantiate(
+    program: &Program,
+    method: &Method,
+    values: &BTreeMap<String, HyperValue>,
+    facts: &SiteFacts,
+    context: Option<&Context>,
+    sink: &mut Sink,
+) -> Result<Instance, Reported> {
+    let mut eval = Eval {
+        program,
+        method,
+        facts,
+        sink,
+        context,
+        formula: Formula::default(),
+        params: Vec::new(),
+        scopes: vec![site_scope(facts), hyper_scope(values)],
+        absent: BTreeMap::new(),
+        prefix: String::new(),
+        depth: 0,
+    };
+    let span = method.body.span;
+    let output = TermType::of(Lead::Full, [facts.output.clone()]);
+    let input = TermType::of(Lead::Full, [facts.input.clone()]);
+    let x = eval.term(TermKind::Input, input, span)?;
+    let y = eval.term(TermKind::Output, output, span)?;
+    let result = evaluate_body(&mut eval, x, y)?;
+    eval.formula.result = Some(result);
+    Ok(Instance {
+        params: eval.params,
+        forward: eval.formula,
+    })
+}
+
+/// Sizes and facts of the site by name.
+pub(super) fn site_scope(facts: &SiteFacts) -> BTreeMap<String, Value> {
+    let mut scope = BTreeMap::from([("has_bias".to_owned(), Value::Bool(Some(facts.has_bias)))]);
+    if facts.kind == "norm" {
+        scope.insert("features".to_owned(), Value::Int(facts.output.clone()));
+    } else {
+        scope.insert("in".to_owned(), Value::Int(facts.input.clone()));
+        scope.insert("out".to_owned(), Value::Int(facts.output.clone()));
+    }
+    scope
+}
+
+/// Evaluates the items of the method's body in order and `forward` on `x` and `y`.
+pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result<TermId, Reported> {
+    let body = eval.method.body.clone();
+    let mut forward = None;
+    for item in &body.body {
+        match item {
+            MethodItem::Require(require) => check_requirement(eval, require)?,
+            MethodItem::Let(binding) => {
+                let value = eval.expr(&binding.value)?;
+                eval.bind(&binding.name.node, value);
+            }
+            MethodItem::Param(param) => declare(eval, param)?,
+            MethodItem::Function(_) => {}
+            MethodItem::Forward(found) => forward = Some(found),
+        }
+    }
+    let Some(forward) = forward else {
+        let name = eval.method.name.clone();
+        return Err(eval.fail(errors::no_forward(name.span, &name.node)));
+    };
+    let scope = forward
+        .parameters
+        .iter()
+        .map(|name| name.node.clone())
+        .zip([Value::Term(x), Value::Term(y)])
+        .collect();
+    if forward.parameters.len() != 2 {
+        return Err(eval.fail(errors::wrong_arguments(
+            forward.span,
+            "forward",
+            "forward(x, y) { … }",
+        )));
+    }
+    eval.scopes.push(scope);
+    let value = eval.block(&forward.body);
+    eval.scopes.pop();
+    let span = forward
+        .body
+        .value
+        .as_ref()
+        .map_or(forward.span, |value| value.span);
+    let result = eval.as_term(value?, span)?;
+    let (found, wanted) = (eval.ty(result), eval.ty(y));
+    if found != wanted {
+        return Err(eval.fail(errors::wrong_result(span, &found, &wanted)));
+    }
+    Ok(result)
+}
+
+fn check_requirement(eval: &mut Eval<'_>, require: &ast::Require) -> Result<(), Reported> {
+    if eval.condition(&require.condition)? != Some(false) {
+        return Ok(());
+    }
+    let mut message = match &require.message {
+        Some(message) => message.node.clone(),
+        None => "a requirement of the method does not hold".to_owned(),
+    };
+    if let ExprKind::Binary(op, left, right) = &require.condition.kind
+        && let (Some(left), Some(right)) = (shown(eval, left), shown(eval, right))
+    {
+        message = format!("{message}: {left} {} {right} is false", op.node.symbol());
+    }
+    Err(eval.fail(errors::requirement_fails(require.condition.span, &message)))
+}
+
+/// A number for a message.
+fn shown(eval: &mut Eval<'_>, expr: &Expr) -> Option<String> {
+    match eval.expr(expr).ok()? {
+        Value::Int(dim) => dim.known().map(|value| value.to_string()),
+        Value::Float(Some(value)) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
+    if let Some(when) = &param.when
+        && eval.condition(when)? == Some(false)
+    {
+        eval.absent.insert(
+            param.name.node.clone(),
+            "its `when` condition is false".to_owned(),
+        );
+        return Ok(());
+    }
+    let mut dims = Vec::new();
+    for size in &param.shape {
+        let dim = eval.size(size)?;
+        if dim.known().is_some_and(|value| value < 1) {
+            return Err(eval.fail(errors::not_a_size(size.span, &format!("{dim}"))));
+        }
+        dims.push(dim);
+    }
+    let ty = TermType::of(Lead::None, dims.clone());
+    let init = initialiser(eval, &param.init, &ty)?;
+    let index = eval.params.len();
+    let instance = ParamInstance {
+        name: format!("{}{}", eval.prefix, param.name.node),
+        doc: param.doc.clone(),
+        trainable: param.trainable,
+        shared: param.shared.is_some(),
+        dims,
+        init,
+        span: param.span,
+    };
+    if let Some(first) = eval.params.iter().find(|p| p.name == instance.name) {
+        let first = first.span;
+        return Err(eval.fail(errors::duplicate(
+            param.name.span,
+            first,
+            "parameter",
+            &param.name.node,
+        )));
+    }
+    eval.params.push(instance);
+    let term = eval.term(TermKind::Param(index), ty, param.name.span)?;
+    eval.bind(&param.name.node, Value::Term(term));
+    Ok(())
+}
+
+/// Distributions by name, else an expression over the base weight.
+fn initialiser(eval: &mut Eval<'_>, init: &Expr, ty: &TermType) -> Result<Init, Reported> {
+    if let ExprKind::Name(name) = &init.kind {
+        match name.as_str() {
+            "zeros" => return Ok(Init::Constant(0.0)),
+            "ones" => return Ok(Init::Constant(1.0)),
+            _ => {}
+        }
+    }
+    if let ExprKind::Call { callee, arguments } = &init.kind
+        && let Some(random) = distribution(eval, callee, arguments, init.span)?
+    {
+        if matches!(
+            random,
+            Init::Random(Random::Orthogonal { .. } | Random::XavierUniform { .. })
+        ) && ty.dims.len() != 2
+        {
+            return Err(eval.fail(errors::wrong_type(
+                init.span,
+                "a matrix to initialise",
+                &format!("{ty}"),
+            )));
+        }
+        return Ok(random);
+    }
+    computed(eval, init, ty)
+}
+
+/// Signatures of the distributions: names of the arguments in their order, with defaults.
+const DISTRIBUTIONS: &[(&str, &[(&str, Option<f64>)])] = &[
+    ("constant", &[("value", None)]),
+    ("uniform", &[("low", Some(0.0)), ("high", Some(1.0))]),
+    ("normal", &[("mean", Some(0.0)), ("std", Some(1.0))]),
+    ("kaiming_uniform", &[("a", Some(0.0))]),
+    ("xavier_uniform", &[("gain", Some(1.0))]),
+    ("orthogonal", &[("gain", Some(1.0))]),
+];
+
+fn distribution(
+    eval: &mut Eval<'_>,
+    callee: &ast::Ident,
+    arguments: &[ast::Argument],
+    span: Span,
+) -> Result<Option<Init>, Reported> {
+    let Some((name, parameters)) = DISTRIBUTIONS.iter().find(|(name, _)| *name == callee.node)
+    else {
+        return Ok(None);
+    };
+    let mut values: Vec<Option<f64>> = parameters.iter().map(|(_, default)| *default).collect();
+    for (position, argument) in arguments.iter().enumerate() {
+        let slot = match &argument.name {
+            Some(wanted) => parameters.iter().position(|(name, _)| *name == wanted.node),
+            None => (position < parameters.len()).then_some(position),
+        };
+        let Some(slot) = slot else {
+            return Err(eval.fail(errors::wrong_arguments(
+                span,
+                name,
+                &signature(name, parameters),
+            )));
+        };
+        let value = eval.expr(&argument.value)?;
+        let Some(number) = value.number() else {
+            return Err(eval.fail(errors::wrong_type(
+                argument.value.span,
+                "a number",
+                value.describe(),
+            )));
+        };
+        // Unknown without a model; no value is drawn there.
+        values[slot] = Some(number.unwrap_or(f64::NAN));
+    }
+    let Some(values) = values.into_iter().collect::<Option<Vec<f64>>>() else {
+        return Err(eval.fail(errors::wrong_arguments(
+            span,
+            name,
+            &signature(name, parameters),
+        )));
+    };
+    Ok(Some(match *name {
+        "constant" => Init::Constant(values[0]),
+        "uniform" => Init::Random(Random::Uniform(values[0], values[1])),
+        "normal" => Init::Random(Random::Normal(values[0], values[1])),
+        "kaiming_uniform" => Init::Random(Random::KaimingUniform { a: values[0] }),
+        "xavier_uniform" => Init::Random(Random::XavierUniform { gain: values[0] }),
+        _ => Init::Random(Random::Orthogonal { gain: values[0] }),
+    }))
+}
+
+fn signature(name: &str, parameters: &[(&str, Option<f64>)]) -> String {
+    let list: Vec<String> = parameters
+        .iter()
+        .map(|(name, default)| match default {
+            Some(value) => format!("{name} = {value}"),
+            None => (*name).to_owned(),
+        })
+        .collect();
+    format!("{name}({})", list.join(", "))
+}
+
+/// An expression over the base weight and bias, with a formula of its own.
+fn computed(eval: &mut Eval<'_>, init: &Expr, ty: &TermType) -> Result<Init, Reported> {
+    let forward = std::mem::take(&mut eval.formula);
+    let value = eval.expr(init);
+    let value = value.and_then(|value| eval.as_term(value, init.span));
+    let mut formula = std::mem::replace(&mut eval.formula, forward);
+    let result = value?;
+    formula.result = Some(result);
+    if let TermKind::Number(value) = formula.term(result).kind {
+        return Ok(Init::Constant(value));
+    }
+    let refers = formula.terms().find(|(_, term)| {
+        matches!(
+            term.kind,
+            TermKind::Param(_) | TermKind::Input | TermKind::Output | TermKind::Mask
+        )
+    });
+    if let Some((_, term)) = refers {
+        let span = term.span;
+        return Err(eval.fail(errors::not_available(
+            span,
+            "this",
+            "an initialiser sees the base weight and bias only",
+        )));
+    }
+    let found = formula.term(result).ty.clone();
+    let fits = found.lead == ty.lead
+        && found.dims.len() == ty.dims.len()
+        && found
+            .dims
+            .iter()
+            .zip(&ty.dims)
+            .all(|(a, b)| a.compare(b) == Proof::Equal);
+    if !fits {
+        return Err(eval.fail(errors::wrong_type(
+            init.span,
+            &format!("an initial value {ty}"),
+            &format!("{found}"),
+        )));
+    }
+    Ok(Init::Computed(formula))
+}
+
+/// Converts an evaluated argument to the declared type of the hyper-parameter.
+pub(super) fn hyper_value(
+    hyper: &HyperSpec,
+    value: &Value,
+    span: Span,
+) -> Result<HyperValue, Diagnostic> {
+    let mismatch = || errors::wrong_hyper_type(span, hyper, value.describe());
+    match (&hyper.kind, value) {
+        (HyperKind::Int, Value::Int(dim)) => dim.known().map(HyperValue::Int).ok_or_else(mismatch),
+        (HyperKind::Float, number) => match number.number() {
+            Some(Some(value)) => Ok(HyperValue::Float(value)),
+            _ => Err(mismatch()),
+        },
+        (HyperKind::Bool, Value::Bool(Some(value))) => Ok(HyperValue::Bool(*value)),
+        (HyperKind::String, Value::String(value)) => Ok(HyperValue::String(value.clone())),
+        (HyperKind::Choice(options), Value::String(value)) => {
+            if options.contains(value) {
+                Ok(HyperValue::String(value.clone()))
+            } else {
+                Err(errors::not_in_choice(span, hyper, value, options))
+            }
+        }
+        _ => Err(mismatch()),
+    }
+}
+
+/// At most this many combinations of truth values and choices are checked.
+const COMBINATION_LIMIT: usize = 256;
+
+/// Checks a method with symbolic sizes, for every combination of its truth values and choices,
+/// with and without a bias. Numbers take their defaults, or 2 where there is none.
+pub fn check_method(program: &Program, method: &Method, sink: &mut Sink) -> Result<(), Reported> {
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    let mut declared: BTreeMap<String, Span> = BTreeMap::new();
+    for kind in &method.kinds {
+        for values in combinations(method) {
+            for has_bias in [true, false] {
+                let facts = SiteFacts::symbolic(&kind.node, has_bias);
+                let instance = instantiate(program, method, &values, &facts, None, sink)?;
+                note_usage(&instance, &mut used, &mut declared);
+            }
+        }
+    }
+    for (name, span) in declared {
+        if !used.contains(&name) {
+            sink.warn(errors::parameter_unused(span, &name));
+        }
+    }
+    Ok(())
+}
+
+fn note_usage(
+    instance: &Instance,
+    used: &mut BTreeSet<String>,
+    declared: &mut BTreeMap<String, Span>,
+) {
+    let reached = instance.forward.reachable();
+    for (id, term) in instance.forward.terms() {
+        if let TermKind::Param(index) = term.kind
+            && reached[id.0 as usize]
+        {
+            used.insert(instance.params[index].name.clone());
+        }
+    }
+    for param in &instance.params {
+        declared.insert(param.name.clone(), param.span);
+    }
+}
+
+fn combinations(method: &Method) -> Vec<BTreeMap<String, HyperValue>> {
+    let mut all = vec![BTreeMap::new()];
+    for hyper in &method.hypers {
+        let options: Vec<HyperValue> = match (&hyper.kind, &hyper.default) {
+            (HyperKind::Bool, _) => vec![HyperValue::Bool(false), HyperValue::Bool(true)],
+            (HyperKind::Choice(options), _) => {
+                options.iter().cloned().map(HyperValue::String).collect()
+            }
+            (_, Some(default)) => vec![default.clone()],
+            (HyperKind::Int, None) => vec![HyperValue::Int(2)],
+            (HyperKind::Float, None) => vec![HyperValue::Float(2.0)],
+            (HyperKind::String, None) => vec![HyperValue::String(String::new())],
+        };
+        let options = if all.len() * options.len() > COMBINATION_LIMIT {
+            &options[..1]
+        } else {
+            &options[..]
+        };
+        all = all
+            .iter()
+            .flat_map(|values: &BTreeMap<String, HyperValue>| {
+                options.iter().map(move |option| {
+                    let mut values = values.clone();
+                    values.insert(hyper.name.node.clone(), option.clone());
+                    values
+                })
+            })
+            .collect();
+    }
+    all
+}

@@ -1,0 +1,32 @@
+//! Names resolved and mathematics typed: what a `.peft` program means before any model is opened.
+//!
+//! In: syntax trees. Out: a [`Program`] of methods and adapters, and for a method with chosen
+//! hyper-parameters an [`Instance`]: its parameters with shapes and initialisers, and its `forward`
+//! as a [`Formula`], a typed graph of terms over `x`, `y`, the base weight and the parameters.
+//! Everything else is derived from the formula: types, the ONNX nodes, identity at start
+//! ([`start`]), whether it merges ([`affine`]), what it reads across tokens.
+//!
+//! What holds: control flow is gone from a formula, every term has a type, and every term knows the
+//! source text that made it. Not here: models, sites, ONNX.
+
+pub mod affine;
+mod builtins;
+pub(crate) mod errors;
+mod eval;
+mod formula;
+mod init;
+mod instance;
+mod program;
+mod resolve;
+mod scalar;
+pub mod start;
+
+pub use formula::{
+    Activation, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
+};
+pub use init::{Init, Random};
+pub use instance::{Instance, ParamInstance, SiteFacts, check_method, instantiate};
+pub use program::{
+    Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
+};
+pub use resolve::{Loader, resolve};

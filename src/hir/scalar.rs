@@ -1,0 +1,48 @@
+//! Values while a method is evaluated: numbers known when compiling, and terms.
+
+use super::formula::TermId;
+use crate::ty::Dim;
+
+/// What an expression stands for. `None` in a float or a boolean means that it depends on a size
+/// that is not known yet: a method is also evaluated without any model.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Int(Dim),
+    Float(Option<f64>),
+    Bool(Option<bool>),
+    String(String),
+    Term(TermId),
+    List(Vec<Value>),
+    /// A named axis: `tokens` or `features`.
+    Axis(NamedAxis),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamedAxis {
+    Tokens,
+    Features,
+}
+
+impl Value {
+    /// The kind in the user's words, with an article.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Value::Int(_) => "an integer",
+            Value::Float(_) => "a number",
+            Value::Bool(_) => "a truth value",
+            Value::String(_) => "a string",
+            Value::Term(_) => "a tensor",
+            Value::List(_) => "a list",
+            Value::Axis(_) => "an axis",
+        }
+    }
+
+    /// The number, if it is one; the inner `None` is a number that is not known yet.
+    pub fn number(&self) -> Option<Option<f64>> {
+        match self {
+            Value::Int(dim) => Some(dim.known().map(|value| value as f64)),
+            Value::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+}

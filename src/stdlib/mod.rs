@@ -1,0 +1,48 @@
+//! The standard library: `.peft` texts, one method a file, and the table that names them.
+//!
+//! Nothing here is special: a method of the library could stand in any user's file. Adding one is
+//! one file and one line in [`LIBRARY`].
+
+/// One file of the library.
+pub struct LibraryFile {
+    /// The name that `use std::name` imports; the file declares a method of this name.
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+/// Every file, by name.
+pub static LIBRARY: &[LibraryFile] = &[
+    LibraryFile {
+        name: "bitfit",
+        text: include_str!("bitfit.peft"),
+    },
+    LibraryFile {
+        name: "dora",
+        text: include_str!("dora.peft"),
+    },
+    LibraryFile {
+        name: "dynamic_lora",
+        text: include_str!("dynamic_lora.peft"),
+    },
+    LibraryFile {
+        name: "ia3",
+        text: include_str!("ia3.peft"),
+    },
+    LibraryFile {
+        name: "lora",
+        text: include_str!("lora.peft"),
+    },
+    LibraryFile {
+        name: "norm_tuning",
+        text: include_str!("norm_tuning.peft"),
+    },
+    LibraryFile {
+        name: "vera",
+        text: include_str!("vera.peft"),
+    },
+];
+
+/// The file that declares the method `name`.
+pub fn find(name: &str) -> Option<&'static LibraryFile> {
+    LIBRARY.iter().find(|file| file.name == name)
+}
