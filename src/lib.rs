@@ -1,5 +1,6 @@
 //! peftc: compiles adapter specifications and ONNX models.
 
+pub mod adapt;
 pub mod diag;
 pub mod files;
 pub mod graph;

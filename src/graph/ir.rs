@@ -334,6 +334,13 @@ impl Graph {
         id
     }
 
+    /// The value of the enclosing graph of that name, declared here if it is not yet known; for
+    /// subgraphs whose own subgraphs capture it.
+    pub fn capture_value(&mut self, name: &str) -> ValueId {
+        let value = Value::with_kind(name, None, ValueKind::Captured);
+        self.add_value(value).unwrap_or_else(|existing| existing)
+    }
+
     /// Records that a subgraph of `node` reads `value`; once for each value.
     pub fn add_capture(&mut self, node: NodeId, value: ValueId) {
         if self.captures(node).contains(&value) {

@@ -29,5 +29,5 @@ pub use attribute::{Attribute, AttributeValue};
 pub use ir::{Graph, Node, NodeId, OpName, Origin, Value, ValueId, ValueKind};
 pub use model::Model;
 pub use patch::{Applied, NewNode, Operand, Patch};
-pub use tensor::{ExternalData, Tensor, TensorData};
+pub use tensor::{ExternalData, Tensor, TensorData, decode_floats};
 pub use verify::Fault;

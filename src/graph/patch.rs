@@ -36,6 +36,8 @@ pub struct NewNode {
     pub name: String,
     pub attributes: Vec<Attribute>,
     pub inputs: Vec<Option<Operand>>,
+    /// `metadata_props` of the node.
+    pub metadata: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug)]
@@ -231,7 +233,7 @@ impl Graph {
                 .map(|o| Some(values[*o as usize]))
                 .collect();
             let name = names.node(&insertion.node.name);
-            nodes.push(self.add_node_at(
+            let node = self.add_node_at(
                 Position {
                     anchor,
                     sequence: *sequence,
@@ -241,7 +243,9 @@ impl Graph {
                 insertion.node.attributes,
                 &inputs,
                 &outputs,
-            ));
+            );
+            self.node_mut(node).metadata = insertion.node.metadata;
+            nodes.push(node);
         }
         for ((old, new), edges) in patch.replacements.iter().zip(uses) {
             self.move_uses(*old, resolve(new), edges, &mut names);

@@ -750,7 +750,7 @@ fn dropout(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Valu
 
 fn base(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
     let input = cx.operand(call, 0)?;
-    let wanted = TermType::of(Lead::Full, [cx.facts.input.clone()]);
+    let wanted = cx.facts.input_type();
     let ty = cx.ty(input);
     if ty != wanted {
         let span = call.positional[0].span;
@@ -760,14 +760,7 @@ fn base(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
             &format!("{ty}"),
         )));
     }
-    let weight_type = if cx.facts.kind == "norm" {
-        TermType::of(Lead::None, [cx.facts.output.clone()])
-    } else {
-        TermType::of(
-            Lead::None,
-            [cx.facts.output.clone(), cx.facts.input.clone()],
-        )
-    };
+    let weight_type = cx.facts.weight_type();
     let weight = replacement(cx, call, "weight", &weight_type)?;
     let bias_type = TermType::of(Lead::None, [cx.facts.output.clone()]);
     let bias = replacement(cx, call, "bias", &bias_type)?;

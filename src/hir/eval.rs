@@ -204,14 +204,7 @@ impl Eval<'_> {
     fn site_tensor(&mut self, name: &str, span: Span) -> Result<Value> {
         let facts = self.facts;
         let (kind, ty) = match name {
-            "weight" if facts.kind == "norm" => (
-                TermKind::Weight,
-                TermType::of(Lead::None, [facts.output.clone()]),
-            ),
-            "weight" => (
-                TermKind::Weight,
-                TermType::of(Lead::None, [facts.output.clone(), facts.input.clone()]),
-            ),
+            "weight" => (TermKind::Weight, facts.weight_type()),
             "bias" if facts.has_bias => (
                 TermKind::Bias,
                 TermType::of(Lead::None, [facts.output.clone()]),

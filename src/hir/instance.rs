@@ -44,6 +44,24 @@ impl SiteFacts {
     }
 }
 
+impl SiteFacts {
+    /// The type of the module's input; the ids that an embedding reads have no features.
+    pub(super) fn input_type(&self) -> TermType {
+        let features = (self.kind != "embedding").then(|| self.input.clone());
+        TermType::of(Lead::Full, features)
+    }
+
+    /// The type of the module's weight, in torch's layout.
+    pub(super) fn weight_type(&self) -> TermType {
+        let dims = match self.kind.as_str() {
+            "norm" => vec![self.output.clone()],
+            "embedding" => vec![self.input.clone(), self.output.clone()],
+            _ => vec![self.output.clone(), self.input.clone()],
+        };
+        TermType::of(Lead::None, dims)
+    }
+}
+
 /// A method at one kind of site.
 #[derive(Clone, Debug)]
 pub struct Instance {
@@ -91,7 +109,7 @@ pub fn instantiate(
     };
     let span = method.body.span;
     let output = TermType::of(Lead::Full, [facts.output.clone()]);
-    let input = TermType::of(Lead::Full, [facts.input.clone()]);
+    let input = facts.input_type();
     let x = eval.term(TermKind::Input, input, span)?;
     let y = eval.term(TermKind::Output, output, span)?;
     let result = evaluate_body(&mut eval, x, y)?;

@@ -22,11 +22,11 @@ mod scalar;
 pub mod start;
 
 pub use formula::{
-    Activation, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
+    Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
 };
 pub use init::{Init, Random};
-pub use instance::{Instance, ParamInstance, SiteFacts, check_method, instantiate};
+pub use instance::{Context, Instance, ParamInstance, SiteFacts, check_method, instantiate};
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
 };
-pub use resolve::{Loader, resolve};
+pub use resolve::{Loader, resolve, site_condition, site_size};

@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Program {
     pub methods: Vec<Arc<Method>>,
     pub adapters: Vec<Adapter>,
+    /// The methods behind the statement `train`, by layer kind.
+    pub train: BTreeMap<String, MethodId>,
 }
 
 /// Index into [`Program::methods`].

@@ -41,6 +41,7 @@ pub fn resolve(
     };
     let names = resolver.file(file, None)?;
     let tree = syntax::parse(resolver.sources, file, resolver.sink)?;
+    resolver.train_methods()?;
     resolver.adapters(&tree, &names);
     let Resolver { program, sink, .. } = resolver;
     for method in &program.methods {
@@ -177,6 +178,16 @@ impl Resolver<'_, '_> {
         Ok(*names
             .get(entry.name)
             .expect("a library file declares the method of its name"))
+    }
+
+    fn train_methods(&mut self) -> Result<(), Reported> {
+        let file = self.sources.add("std::train", stdlib::TRAIN.text);
+        for id in self.file(file, None)?.into_values() {
+            for kind in self.program.method(id).kinds.clone() {
+                self.program.train.insert(kind.node, id);
+            }
+        }
+        Ok(())
     }
 
     fn functions(&mut self, tree: &ast::File) -> Arc<BTreeMap<String, ast::Function>> {
@@ -435,17 +446,51 @@ impl Resolver<'_, '_> {
 }
 
 /// Evaluates an expression of literals, without sizes and tensors.
-pub(super) fn evaluate_constant(
+fn evaluate_constant(
     program: &Program,
     expr: &ast::Expr,
     sink: &mut Sink,
 ) -> Result<Value, Reported> {
     let facts = SiteFacts::symbolic("linear", false);
-    let block = ast::Block {
-        statements: Vec::new(),
-        value: None,
-        span: expr.span,
-    };
+    with_scope(program, expr, &facts, BTreeMap::new(), sink, |eval| {
+        eval.expr(expr)
+    })
+}
+
+/// The truth of a `where` condition at a site.
+pub fn site_condition(
+    program: &Program,
+    expr: &ast::Expr,
+    facts: &SiteFacts,
+    sink: &mut Sink,
+) -> Result<bool, Reported> {
+    let scope = instance::site_scope(facts);
+    with_scope(program, expr, facts, scope, sink, |eval| {
+        Ok(eval.condition(expr)?.unwrap_or(false))
+    })
+}
+
+/// The value of a slice bound at a site.
+pub fn site_size(
+    program: &Program,
+    expr: &ast::Expr,
+    facts: &SiteFacts,
+    sink: &mut Sink,
+) -> Result<i64, Reported> {
+    let scope = instance::site_scope(facts);
+    with_scope(program, expr, facts, scope, sink, |eval| {
+        Ok(eval.size(expr)?.known().unwrap_or(0))
+    })
+}
+
+fn with_scope<T>(
+    program: &Program,
+    expr: &ast::Expr,
+    facts: &SiteFacts,
+    scope: BTreeMap<String, Value>,
+    sink: &mut Sink,
+    evaluate: impl FnOnce(&mut Eval<'_>) -> Result<T, Reported>,
+) -> Result<T, Reported> {
     let name = crate::diag::Spanned {
         node: String::new(),
         span: expr.span,
@@ -461,7 +506,7 @@ pub(super) fn evaluate_constant(
             hypers: Vec::new(),
             kinds: Vec::new(),
             body: Vec::new(),
-            span: block.span,
+            span: expr.span,
         }),
         functions: Arc::default(),
         visible: BTreeMap::new(),
@@ -469,15 +514,15 @@ pub(super) fn evaluate_constant(
     let mut eval = Eval {
         program,
         method: &method,
-        facts: &facts,
+        facts,
         sink,
         context: None,
         formula: Formula::default(),
         params: Vec::new(),
-        scopes: vec![BTreeMap::new()],
+        scopes: vec![scope],
         absent: BTreeMap::new(),
         prefix: String::new(),
         depth: 0,
     };
-    eval.expr(expr)
+    evaluate(&mut eval)
 }

@@ -1,6 +1,6 @@
 //! The standard library: `.peft` texts, one method a file, and the table that names them.
 //!
-//! Nothing here is special: a method of the library could stand in any user's file. Adding one is
+//! Nothing in [`LIBRARY`] is special: a method of the library could stand in any user's file. Adding one is
 //! one file and one line in [`LIBRARY`].
 
 /// One file of the library.
@@ -41,6 +41,12 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("vera.peft"),
     },
 ];
+
+/// The methods behind the statement `train`, one for each layer kind.
+pub static TRAIN: LibraryFile = LibraryFile {
+    name: "train",
+    text: include_str!("train.peft"),
+};
 
 /// The file that declares the method `name`.
 pub fn find(name: &str) -> Option<&'static LibraryFile> {

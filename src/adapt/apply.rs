@@ -1,0 +1,353 @@
+//! Lowers a plan into one patch for every graph that it touches, and applies the patches.
+
+use super::emit::Emitter;
+use super::initial::{WeightReader, initial_tensor};
+use super::lower::{Bindings, Lowering};
+use super::plan::{Plan, PlannedSite};
+use crate::diag::{Reported, Sink};
+use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId, ValueKind};
+use crate::hir::TermKind;
+use crate::modules::{Modules, Scope, Site};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What has been added to the model.
+#[derive(Debug)]
+pub struct Adapted {
+    /// The adapter's tensors, in the order of [`Plan::parameters`].
+    pub tensors: Vec<NewTensor>,
+}
+
+/// One tensor of the adapter with its start value.
+#[derive(Clone, Debug)]
+pub struct NewTensor {
+    /// Its name in the safetensors file and, unless that was taken, in the model.
+    pub name: String,
+    /// The initializer of the model that holds it.
+    pub initializer: String,
+    pub tensor: Tensor,
+    pub trainable: bool,
+}
+
+/// The graph of a scope.
+pub(super) fn graph_at<'m>(model: &'m Model, scope: &Scope) -> &'m Graph {
+    scope
+        .0
+        .iter()
+        .fold(&model.graph, |graph, (node, attribute, index)| {
+            &graph.node(*node).attributes[*attribute].value.graphs()[*index]
+        })
+}
+
+/// The model's padding mask, `[batch, tokens]`.
+pub(super) fn mask_input(model: &Model) -> Option<ValueId> {
+    let graph = &model.graph;
+    let id = graph.find_value("attention_mask")?;
+    let value = graph.value(id);
+    let rank = value.ty.as_ref()?.shape.as_ref()?.rank();
+    (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
+}
+
+/// Changes the model as planned. Start values come from `seed`, from the name of the tensor and,
+/// where the method asks for it, from the base weight through `weights`.
+pub fn apply(
+    plan: &Plan,
+    model: &mut Model,
+    modules: &Modules,
+    seed: u64,
+    weights: &WeightReader<'_>,
+    sink: &mut Sink,
+) -> Result<Adapted, Reported> {
+    let mut tensors = Vec::with_capacity(plan.parameters.len());
+    for parameter in &plan.parameters {
+        let tensor = initial_tensor(parameter, model, modules, seed, weights, sink)?;
+        tensors.push(NewTensor {
+            name: parameter.name.clone(),
+            initializer: parameter.name.clone(),
+            tensor,
+            trainable: parameter.trainable,
+        });
+    }
+    let opset = model.opset("").unwrap_or(1);
+    let mut scopes: BTreeMap<&Scope, Vec<&PlannedSite>> = BTreeMap::new();
+    for site in &plan.sites {
+        scopes
+            .entry(&modules.sites[site.site].scope)
+            .or_default()
+            .push(site);
+    }
+    // The top graph first: bodies capture the tensors that it then holds.
+    let top = Scope::default();
+    let mut emitter = Emitter::new(opset);
+    let parameters: Vec<Operand> = tensors
+        .iter()
+        .map(|t| emitter.patch.constant(&t.name, t.tensor.clone()))
+        .collect();
+    let first = match parameters.first() {
+        Some(Operand::New(index)) => *index as usize,
+        _ => 0,
+    };
+    let mask = mask_input(model);
+    if let Some(sites) = scopes.get(&top) {
+        lower_sites(
+            &mut emitter,
+            &model.graph,
+            sites,
+            modules,
+            &parameters,
+            mask.map(Operand::Existing),
+        );
+    }
+    let applied = model
+        .graph
+        .apply(emitter.patch)
+        .unwrap_or_else(|why| unreachable!("a planned patch fits its graph: {why}"));
+    for (index, tensor) in tensors.iter_mut().enumerate() {
+        tensor.initializer = model
+            .graph
+            .value(applied.values[first + index])
+            .name
+            .to_string();
+    }
+    for (scope, sites) in scopes {
+        if *scope != top {
+            apply_in_body(model, scope, &sites, modules, &tensors, mask, opset);
+        }
+    }
+    Ok(Adapted { tensors })
+}
+
+/// Lowers all sites of one graph, members of one fused projection together.
+fn lower_sites(
+    emitter: &mut Emitter,
+    graph: &Graph,
+    sites: &[&PlannedSite],
+    modules: &Modules,
+    parameters: &[Operand],
+    mask: Option<Operand>,
+) {
+    let mut outputs: Vec<(ValueId, Vec<&PlannedSite>)> = Vec::new();
+    for planned in sites {
+        let output = modules.sites[planned.site].output;
+        match outputs.iter_mut().find(|(value, _)| *value == output) {
+            Some((_, members)) => members.push(planned),
+            None => outputs.push((output, vec![planned])),
+        }
+    }
+    for (output, members) in outputs {
+        let first = &modules.sites[members[0].site];
+        emitter.patch.behind(anchor(graph, first));
+        let whole = members
+            .iter()
+            .all(|p| range_of(p, &modules.sites[p.site]).is_none());
+        let result = if whole && members.len() == 1 {
+            lower_one(
+                emitter,
+                graph,
+                members[0],
+                first,
+                Operand::Existing(output),
+                None,
+                parameters,
+                mask,
+            )
+        } else {
+            lower_members(emitter, graph, output, &members, modules, parameters, mask)
+        };
+        emitter.patch.replace_uses(output, result);
+    }
+}
+
+/// New nodes stand behind the node that computes the site's output.
+fn anchor(graph: &Graph, site: &Site) -> NodeId {
+    graph.producer(site.output).unwrap_or(site.node)
+}
+
+/// The part of the node's output that a planned site changes: the module's own part of a fused
+/// projection, less what a pattern's slice leaves out.
+fn range_of(planned: &PlannedSite, site: &Site) -> Option<Range<i64>> {
+    match (&site.slice, &planned.slice) {
+        (None, None) => None,
+        (Some(own), None) => Some(own.clone()),
+        (None, Some(part)) => Some(part.clone()),
+        (Some(own), Some(part)) => Some(own.start + part.start..own.start + part.end),
+    }
+}
+
+/// Members of one output: every part is computed from its own slice, and the parts are joined.
+fn lower_members(
+    emitter: &mut Emitter,
+    graph: &Graph,
+    output: ValueId,
+    members: &[&PlannedSite],
+    modules: &Modules,
+    parameters: &[Operand],
+    mask: Option<Operand>,
+) -> Operand {
+    let mut parts: Vec<(Range<i64>, &PlannedSite)> = members
+        .iter()
+        .map(|p| {
+            let site = &modules.sites[p.site];
+            (range_of(p, site).unwrap_or(0..site.out_features), *p)
+        })
+        .collect();
+    parts.sort_by_key(|(range, _)| range.start);
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    emitter.scope = format!("{}/peftc", graph.value(output).name);
+    for (range, planned) in parts {
+        if range.start > at {
+            pieces.push(emitter.slice(Operand::Existing(output), -1, at, range.start));
+        }
+        let base = emitter.slice(Operand::Existing(output), -1, range.start, range.end);
+        let site = &modules.sites[planned.site];
+        pieces.push(lower_one(
+            emitter,
+            graph,
+            planned,
+            site,
+            base,
+            Some(range.clone()),
+            parameters,
+            mask,
+        ));
+        at = range.end;
+    }
+    let total = last_dim(graph, output);
+    if total.is_none_or(|total| at < total) {
+        pieces.push(emitter.slice(Operand::Existing(output), -1, at, i64::MAX));
+    }
+    emitter.scope = format!("{}/peftc", graph.value(output).name);
+    let ty = graph.value(output).ty.clone();
+    emitter.typed("Concat", &pieces, vec![Attribute::int("axis", -1)], ty)
+}
+
+fn last_dim(graph: &Graph, value: ValueId) -> Option<i64> {
+    graph
+        .value(value)
+        .ty
+        .as_ref()?
+        .shape
+        .as_ref()?
+        .0
+        .last()?
+        .known()
+}
+
+/// All methods of one site, each on the result of the one before.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the values that a site's formulas speak of"
+)]
+fn lower_one(
+    emitter: &mut Emitter,
+    graph: &Graph,
+    planned: &PlannedSite,
+    site: &Site,
+    base: Operand,
+    slice: Option<Range<i64>>,
+    parameters: &[Operand],
+    mask: Option<Operand>,
+) -> Operand {
+    let mut output = base;
+    for method in &planned.methods {
+        emitter.scope = format!("{}/{}", site.path, method.name);
+        let reads_mask = method.instance.forward.uses(|kind| *kind == TermKind::Mask);
+        let bindings = Bindings {
+            input: Operand::Existing(site.input),
+            output,
+            slice: slice.as_ref().map(|s| (s.start, s.end)),
+            mask: mask.filter(|_| reads_mask),
+            parameters: method
+                .parameters
+                .iter()
+                .map(|index| parameters[*index])
+                .collect(),
+        };
+        output = Lowering::new(emitter, graph, site, bindings, &method.instance.forward).run();
+    }
+    output
+}
+
+/// Adapts the sites of one subgraph; the tensors stay in the top graph and are captured.
+fn apply_in_body(
+    model: &mut Model,
+    scope: &Scope,
+    sites: &[&PlannedSite],
+    modules: &Modules,
+    tensors: &[NewTensor],
+    mask: Option<ValueId>,
+    opset: i64,
+) {
+    let body = graph_at(model, scope);
+    let mut emitter = Emitter::new(opset);
+    let mut captured: Vec<ValueId> = Vec::new();
+    let mut parameters = Vec::with_capacity(tensors.len());
+    let used: std::collections::BTreeSet<usize> = sites
+        .iter()
+        .flat_map(|p| p.methods.iter().flat_map(|m| m.parameters.iter().copied()))
+        .collect();
+    for (index, tensor) in tensors.iter().enumerate() {
+        if used.contains(&index) {
+            captured.push(
+                model
+                    .graph
+                    .find_value(&tensor.initializer)
+                    .expect("the top graph holds it"),
+            );
+            parameters.push(
+                emitter
+                    .patch
+                    .capture(&tensor.initializer, Some(tensor.tensor.ty())),
+            );
+        } else {
+            // Never read: the index keeps its place.
+            parameters.push(Operand::New(u32::MAX));
+        }
+    }
+    let reads_mask = sites.iter().any(|p| {
+        p.methods
+            .iter()
+            .any(|m| m.instance.forward.uses(|k| *k == TermKind::Mask))
+    });
+    let mask = mask.filter(|_| reads_mask).map(|id| {
+        captured.push(id);
+        let value = model.graph.value(id);
+        emitter.patch.capture(&value.name, value.ty.clone())
+    });
+    lower_sites(&mut emitter, body, sites, modules, &parameters, mask);
+    let names: Vec<String> = captured
+        .iter()
+        .map(|id| model.graph.value(*id).name.to_string())
+        .collect();
+    edit_body(&mut model.graph, &scope.0, &names, emitter);
+}
+
+/// Applies the patch at the end of the path and links the captured names at every level above.
+fn edit_body(
+    graph: &mut Graph,
+    path: &[(NodeId, usize, usize)],
+    names: &[String],
+    emitter: Emitter,
+) {
+    let Some(((node, attribute, index), rest)) = path.split_first() else {
+        graph
+            .apply(emitter.patch)
+            .unwrap_or_else(|why| unreachable!("a planned patch fits its graph: {why}"));
+        return;
+    };
+    graph.edit_subgraph(*node, *attribute, *index, |body| {
+        if !rest.is_empty() {
+            for name in names {
+                body.capture_value(name);
+            }
+        }
+        edit_body(body, rest, names, emitter);
+    });
+    for name in names {
+        let value = graph
+            .find_value(name)
+            .expect("captured names exist at every level");
+        graph.add_capture(*node, value);
+    }
+}

@@ -1,0 +1,291 @@
+//! Diagnostics of this room: targets (E04).
+
+use crate::diag::{Code, Diagnostic, Span, nearest};
+use crate::modules::Site;
+
+pub(super) fn bad_pattern(span: Span, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0407, format!("the pattern cannot be read: {why}"))
+        .label(span, "this pattern")
+}
+
+/// How near misses are listed: the nearest paths, and how many there are.
+fn near_misses(diagnostic: Diagnostic, text: &str, paths: &[&str]) -> Diagnostic {
+    let distinct: std::collections::BTreeSet<String> =
+        paths.iter().map(|path| number_free(path)).collect();
+    let near = nearest(text, paths.iter().copied(), 3);
+    let diagnostic = if near.is_empty() {
+        let some: Vec<String> = distinct.iter().take(5).map(|p| format!("`{p}`")).collect();
+        diagnostic.note(format!(
+            "the model has {} modules, such as {}",
+            paths.len(),
+            some.join(", ")
+        ))
+    } else {
+        let list: Vec<String> = near.iter().map(|p| format!("`{p}`")).collect();
+        diagnostic.help(format!("the nearest modules are {}", list.join(", ")))
+    };
+    diagnostic.note("`peftc inspect MODEL` lists every module")
+}
+
+/// The path with its layer numbers as `*`.
+pub(super) fn number_free(path: &str) -> String {
+    path.split('.')
+        .map(|segment| {
+            if segment.parse::<u32>().is_ok() {
+                "*"
+            } else {
+                segment
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+pub(super) fn matches_nothing(span: Span, text: &str, paths: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::new(Code::E0401, format!("`{text}` matches no module"))
+        .label(span, "matches nothing");
+    let diagnostic = match where_it_stops(text, paths) {
+        Some(note) => diagnostic.note(note),
+        None => diagnostic,
+    };
+    near_misses(diagnostic, text, paths)
+}
+
+/// The longest beginning of the pattern that some module has, and what follows there instead.
+fn where_it_stops(text: &str, paths: &[&str]) -> Option<String> {
+    let segments: Vec<&str> = text.split('.').collect();
+    for length in (1..segments.len()).rev() {
+        let head = segments[..length].join(".");
+        let compiled = super::pattern::Compiled::glob(&format!("{head}.**")).ok()?;
+        let mut next: Vec<String> = paths
+            .iter()
+            .filter(|path| compiled.matches(path))
+            .flat_map(|path| {
+                let parts: Vec<&str> = path.split('.').collect();
+                (0..parts.len())
+                    .filter(|start| {
+                        let prefix = parts[*start..]
+                            .iter()
+                            .take(length)
+                            .copied()
+                            .collect::<Vec<_>>()
+                            .join(".");
+                        super::pattern::Compiled::glob(&head)
+                            .is_ok_and(|head| head.matches(&prefix))
+                    })
+                    .filter_map(|start| parts.get(start + length).map(|s| (*s).to_owned()))
+                    .collect::<Vec<String>>()
+            })
+            .collect();
+        next.sort();
+        next.dedup();
+        if !next.is_empty() {
+            let list: Vec<String> = next.iter().take(6).map(|n| format!("`{n}`")).collect();
+            return Some(format!(
+                "`{head}` is there, followed by {}, not by `{}`",
+                list.join(", "),
+                segments[length]
+            ));
+        }
+    }
+    None
+}
+
+pub(super) fn branch_matches_nothing(
+    span: Span,
+    text: &str,
+    branch: &str,
+    matched: usize,
+    paths: &[&str],
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0402,
+        format!("a branch of `{text}` matches no module: `{branch}`"),
+    )
+    .label(span, format!("{matched} modules match the other branches"))
+    .help("remove the branch, or correct it");
+    near_misses(diagnostic, branch, paths)
+}
+
+pub(super) fn exclusion_matches_nothing(span: Span, text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0403,
+        format!("the exclusion `{text}` excludes nothing"),
+    )
+    .label(span, "none of the matched modules fits")
+    .help("remove it, or correct it: it sees only what the statement's targets match")
+}
+
+pub(super) fn override_matches_nothing(span: Span, text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0406,
+        format!("the override `{text}` applies to nothing"),
+    )
+    .label(span, "none of the adapted modules fits")
+    .help("remove it, or correct it: it sees only what the statement adapts")
+}
+
+pub(super) fn wrong_kind(
+    span: Span,
+    site: &Site,
+    count: usize,
+    method: &str,
+    kinds: &[String],
+) -> Diagnostic {
+    let more = if count > 1 {
+        format!(" and {} more", count - 1)
+    } else {
+        String::new()
+    };
+    Diagnostic::new(
+        Code::E0404,
+        format!(
+            "`{method}` adapts {}, but `{}`{more} is {}",
+            kinds.join(" and "),
+            site.path,
+            article(site.kind.name())
+        ),
+    )
+    .label(span, format!("matched `{}`", site.path))
+    .help(format!(
+        "narrow the pattern, or leave it out with `except \"{}\"`",
+        number_free(&site.path)
+    ))
+}
+
+fn article(kind: &str) -> String {
+    if kind == "embedding" {
+        format!("an {kind}")
+    } else {
+        format!("a {kind}")
+    }
+}
+
+pub(super) fn adapted_twice(second: Span, first: Span, path: &str, count: usize) -> Diagnostic {
+    let more = if count > 1 {
+        format!(" and {} more modules are", count - 1)
+    } else {
+        " is".to_owned()
+    };
+    Diagnostic::new(
+        Code::E0405,
+        format!("`{path}`{more} adapted by two statements"),
+    )
+    .label(second, "adapted again here")
+    .label(first, "first adapted here")
+    .help("say the order in one statement, `with first + second`, or exclude it from one of them")
+}
+
+pub(super) fn cannot_adapt(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0408, format!("`{path}` cannot be adapted: {why}"))
+        .label(span, "asked for here")
+        .help(format!(
+            "leave it out with `except \"{path}\"`, or use another method"
+        ))
+}
+
+pub(super) fn expectation_fails(span: Span, claim: &str, fact: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0409, format!("expectation fails: {claim}")).label(span, fact.to_owned())
+}
+
+pub(super) fn condition_leaves_nothing(span: Span, matched: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0451,
+        format!("the condition leaves none of {matched} matched modules"),
+    )
+    .label(span, "false for every matched module")
+    .help("`peftc inspect MODEL` shows the sizes of every module")
+}
+
+pub(super) fn no_such_adapter<'a>(
+    span: Option<Span>,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let known: Vec<&str> = known.into_iter().collect();
+    let diagnostic = Diagnostic::new(Code::E0452, format!("the file has no adapter `{name}`"));
+    let diagnostic = match span {
+        Some(span) => diagnostic.label(span, "the adapters are declared in this file"),
+        None => diagnostic,
+    };
+    if known.is_empty() {
+        diagnostic.help("declare one: `adapter name { adapt … with … }`")
+    } else {
+        let list: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
+        diagnostic.help(format!("it declares {}", list.join(", ")))
+    }
+}
+
+pub(super) fn no_mask(span: Span, site: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0454, format!("the model has no attention mask for `{site}`"))
+        .label(span, "`mask` is read here")
+        .help("the model needs an input `attention_mask` of shape [batch, tokens]; choose a method that does not use `mask`")
+}
+
+pub(super) fn bad_slice(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0455,
+        format!("the slice does not fit `{path}`: {why}"),
+    )
+    .label(span, "this slice")
+}
+
+pub(super) fn unknown_setting<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = nearest(name, known.iter().copied(), 3);
+    let list: Vec<String> = if near.is_empty() { &known } else { &near }
+        .iter()
+        .map(|k| format!("`{k}`"))
+        .collect();
+    Diagnostic::new(Code::E0456, format!("`--set {name}` sets nothing")).help(format!(
+        "no method of the adapter has such a hyper-parameter; there is {}",
+        list.join(", ")
+    ))
+}
+
+pub(super) fn wrong_setting(name: &str, value: &str, wanted: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0456,
+        format!("`--set {name}={value}`: the value is not of type {wanted}"),
+    )
+    .help(format!("give a value of type {wanted}"))
+}
+
+pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0457,
+        format!("the base weight of `{path}` cannot be used: {why}"),
+    )
+    .label(span, "the start value is computed from it")
+}
+
+pub(super) fn reads_padding(span: Span, method: &str) -> Diagnostic {
+    Diagnostic::new(Code::W0401, format!("`{method}` reads every token of the sequence, padding included"))
+        .label(span, "its output depends on padding, and on the tokens that a KV cache leaves out")
+        .help("choose a masked or causal form, such as `pool = \"causal_mean\"`, or compare at equal lengths only")
+}
+
+pub(super) fn reads_other_tokens(span: Span, method: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0402,
+        format!("`{method}` reads other tokens, and the model decodes with a KV cache"),
+    )
+    .label(
+        span,
+        "a cached step sees its own token only, so decoding differs from a full pass",
+    )
+    .help("use a method that works on each token by itself, such as `pool = \"per_token\"`")
+}
+
+pub(super) fn tied_weight(span: Span, path: &str, others: &[String]) -> Diagnostic {
+    let list: Vec<String> = others.iter().map(|o| format!("`{o}`")).collect();
+    Diagnostic::new(
+        Code::W0403,
+        format!("the weight of `{path}` is shared with {}", list.join(", ")),
+    )
+    .label(span, "only the module named here is adapted")
+    .help("the other module keeps the base weight; merging would untie them")
+}

@@ -1,0 +1,477 @@
+//! Lowers a formula to ONNX nodes at a site.
+
+use super::emit::Emitter;
+use crate::graph::{Attribute, Graph, Operand};
+use crate::hir::{Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, Unary};
+use crate::modules::{Layout, Site, SiteKind};
+use crate::ty::DType;
+
+/// The values that a formula speaks of, at one site.
+pub(super) struct Bindings {
+    /// The module's input.
+    pub input: Operand,
+    /// The base output (of the slice), or the result of the method before.
+    pub output: Operand,
+    /// In torch's layout order, first and last feature of the slice; `None` for the whole module.
+    pub slice: Option<(i64, i64)>,
+    /// `[batch, tokens]`, of an integer type; present if the formula reads it.
+    pub mask: Option<Operand>,
+    /// For every parameter of the instance, of type f32.
+    pub parameters: Vec<Operand>,
+}
+
+/// One formula at one site.
+pub(super) struct Lowering<'a> {
+    pub emitter: &'a mut Emitter,
+    pub graph: &'a Graph,
+    pub site: &'a Site,
+    pub bindings: Bindings,
+    pub formula: &'a Formula,
+    done: Vec<Option<Operand>>,
+}
+
+impl<'a> Lowering<'a> {
+    pub fn new(
+        emitter: &'a mut Emitter,
+        graph: &'a Graph,
+        site: &'a Site,
+        bindings: Bindings,
+        formula: &'a Formula,
+    ) -> Self {
+        let done = vec![None; formula.terms().count()];
+        Lowering {
+            emitter,
+            graph,
+            site,
+            bindings,
+            formula,
+            done,
+        }
+    }
+
+    /// Emits everything that the result needs and returns it.
+    pub fn run(mut self) -> Operand {
+        let reached = self.formula.reachable();
+        for (id, term) in self.formula.terms() {
+            if reached[id.0 as usize] {
+                let operand = self.term(term);
+                self.done[id.0 as usize] = Some(operand);
+            }
+        }
+        self.value(self.formula.result())
+    }
+
+    fn value(&self, id: TermId) -> Operand {
+        self.done[id.0 as usize].expect("operands are lowered before their users")
+    }
+
+    /// Dims of a term as numbers: at a site all sizes are known.
+    fn dims(&self, id: TermId) -> Vec<i64> {
+        let ty = &self.formula.term(id).ty;
+        ty.dims
+            .iter()
+            .map(|d| d.known().expect("sizes of a site are numbers"))
+            .collect()
+    }
+
+    fn dtype(&self) -> DType {
+        self.site.dtype
+    }
+
+    fn term(&mut self, term: &Term) -> Operand {
+        match &term.kind {
+            TermKind::Input => self.bindings.input,
+            TermKind::Output => self.bindings.output,
+            TermKind::Weight => self.weight(),
+            TermKind::Bias => self.bias(),
+            TermKind::Mask => self.mask(),
+            TermKind::Positions => self.positions(),
+            TermKind::Param(index) => self.parameter(*index),
+            TermKind::Number(value) => self.emitter.scalar(*value, self.site.dtype),
+            TermKind::Unary(function, a) => self.unary(*function, *a),
+            TermKind::Binary(function, a, b) => {
+                let (a, b) = (self.value(*a), self.value(*b));
+                self.emitter.node(binary_op(*function), &[a, b], Vec::new())
+            }
+            TermKind::MatMul(a, b) => {
+                let (a, b) = (self.value(*a), self.value(*b));
+                self.emitter.node("MatMul", &[a, b], Vec::new())
+            }
+            TermKind::Transpose(a) => {
+                let a = self.value(*a);
+                self.transpose(a)
+            }
+            TermKind::Reduce {
+                function,
+                over,
+                keep,
+                operand,
+            } => self.reduce(*function, *over, *keep, *operand),
+            TermKind::CumulativeSum(a) => self.cumulative_sum(*a),
+            TermKind::Softmax(a) => {
+                let a = self.value(*a);
+                self.emitter
+                    .node("Softmax", &[a], vec![Attribute::int("axis", -1)])
+            }
+            TermKind::Reshape(a) => self.reshape(*a, term),
+            TermKind::Slice {
+                operand,
+                axis,
+                start,
+                end,
+            } => self.slice(*operand, *axis, start.known(), end.known()),
+            TermKind::LastToken(a) => {
+                let axis = self.token_axis(*a);
+                let a = self.value(*a);
+                self.emitter.slice(a, axis, -1, i64::MAX)
+            }
+            TermKind::Equal(a, b) => {
+                let (a, b) = (self.value(*a), self.value(*b));
+                let same = self.emitter.node("Equal", &[a, b], Vec::new());
+                self.emitter.cast(same, self.site.dtype)
+            }
+            TermKind::Concat { axis, operands } => {
+                let rank = self.dims(operands[0]).len() as i64;
+                let values: Vec<Operand> = operands.iter().map(|id| self.value(*id)).collect();
+                let axis = *axis as i64 - rank;
+                self.emitter
+                    .node("Concat", &values, vec![Attribute::int("axis", axis)])
+            }
+            TermKind::StopGradient(a) => {
+                let a = self.value(*a);
+                self.emitter.stop_gradient(a)
+            }
+            TermKind::Dropout(a, p) => self.dropout(*a, *p),
+            TermKind::Base {
+                input,
+                weight,
+                bias,
+            } => self.base(*input, *weight, *bias),
+        }
+    }
+
+    /// Parameters are f32 in every file; a site of another type casts them where it reads them.
+    fn parameter(&mut self, index: usize) -> Operand {
+        let value = self.bindings.parameters[index];
+        if self.dtype() == DType::F32 {
+            value
+        } else {
+            self.emitter.cast(value, self.site.dtype)
+        }
+    }
+
+    /// The base weight in torch's layout, less what the slice leaves out.
+    fn weight(&mut self) -> Operand {
+        let operand = Operand::Existing(self.site.weight.operand);
+        let weight = match self.site.weight.layout {
+            Layout::InOut => self.transpose(operand),
+            Layout::OutIn | Layout::Conv => operand,
+        };
+        match self.bindings.slice {
+            Some((start, end)) => self.emitter.slice(weight, 0, start, end),
+            None => weight,
+        }
+    }
+
+    fn bias(&mut self) -> Operand {
+        let bias = Operand::Existing(
+            self.site
+                .bias
+                .expect("a formula reads the bias only where there is one"),
+        );
+        match self.bindings.slice {
+            Some((start, end)) => self.emitter.slice(bias, 0, start, end),
+            None => bias,
+        }
+    }
+
+    /// `[batch, tokens, 1]` of the site's type. A decoder's mask also covers the cached tokens: the
+    /// last ones are its own.
+    fn mask(&mut self) -> Operand {
+        let mask = self
+            .bindings
+            .mask
+            .expect("the plan has checked that there is a mask");
+        let input = self.bindings.input;
+        let tokens = self.emitter.size(input, -2);
+        let start = self.emitter.node("Neg", &[tokens], Vec::new());
+        let (end, axis) = (self.emitter.ints(&[i64::MAX]), self.emitter.ints(&[1]));
+        let own = self
+            .emitter
+            .node("Slice", &[mask, start, end, axis], Vec::new());
+        let own = self.emitter.cast(own, self.site.dtype);
+        self.emitter.unsqueeze(own, -1)
+    }
+
+    /// `[tokens, 1]`: 1, 2, 3, ….
+    fn positions(&mut self) -> Operand {
+        let input = self.bindings.input;
+        let tokens = self.emitter.size(input, -2);
+        let ones = Attribute::tensor(
+            "value",
+            crate::graph::Tensor::from_raw(
+                self.site.dtype,
+                &[1],
+                super::emit::encode_float(1.0, self.site.dtype),
+            ),
+        );
+        let ones = self.emitter.node("ConstantOfShape", &[tokens], vec![ones]);
+        let axis = self.emitter.ints(&[0]);
+        let counted = self.emitter.node("CumSum", &[ones, axis], Vec::new());
+        self.emitter.unsqueeze(counted, -1)
+    }
+
+    fn transpose(&mut self, value: Operand) -> Operand {
+        self.emitter
+            .node("Transpose", &[value], vec![Attribute::ints("perm", [1, 0])])
+    }
+
+    fn unary(&mut self, function: Unary, a: TermId) -> Operand {
+        let a = self.value(a);
+        let simple = match function {
+            Unary::Negate => "Neg",
+            Unary::Exp => "Exp",
+            Unary::Log => "Log",
+            Unary::Sqrt => "Sqrt",
+            Unary::Abs => "Abs",
+            Unary::Sin => "Sin",
+            Unary::Cos => "Cos",
+            Unary::Erf => "Erf",
+            Unary::Activation(Activation::Relu) => "Relu",
+            Unary::Activation(Activation::Sigmoid) => "Sigmoid",
+            Unary::Activation(Activation::Tanh) => "Tanh",
+            Unary::Activation(Activation::Softplus) => "Softplus",
+            Unary::Activation(Activation::Silu) => {
+                let gate = self.emitter.node("Sigmoid", &[a], Vec::new());
+                return self.emitter.node("Mul", &[a, gate], Vec::new());
+            }
+            Unary::Activation(Activation::Gelu) => return self.gelu(a),
+        };
+        self.emitter.node(simple, &[a], Vec::new())
+    }
+
+    /// x · ½ (1 + erf(x / √2)); ONNX has it as one operator from opset 20 on.
+    fn gelu(&mut self, a: Operand) -> Operand {
+        if self.emitter.opset >= 20 {
+            return self.emitter.node("Gelu", &[a], Vec::new());
+        }
+        let dtype = self.dtype();
+        let root = self.emitter.scalar(std::f64::consts::FRAC_1_SQRT_2, dtype);
+        let (one, half) = (
+            self.emitter.scalar(1.0, dtype),
+            self.emitter.scalar(0.5, dtype),
+        );
+        let scaled = self.emitter.node("Mul", &[a, root], Vec::new());
+        let erf = self.emitter.node("Erf", &[scaled], Vec::new());
+        let shifted = self.emitter.node("Add", &[erf, one], Vec::new());
+        let halved = self.emitter.node("Mul", &[shifted, half], Vec::new());
+        self.emitter.node("Mul", &[a, halved], Vec::new())
+    }
+
+    fn token_axis(&self, id: TermId) -> i64 {
+        -(self.dims(id).len() as i64) - 1
+    }
+
+    fn reduce(&mut self, function: Reduce, over: Axis, keep: bool, operand: TermId) -> Operand {
+        let (axis, keep) = match over {
+            Axis::Tokens => (self.token_axis(operand), true),
+            Axis::Dim(axis) => (axis as i64 - self.dims(operand).len() as i64, keep),
+        };
+        let op_type = match function {
+            Reduce::Sum => "ReduceSum",
+            Reduce::Mean => "ReduceMean",
+            Reduce::Max => "ReduceMax",
+            Reduce::Min => "ReduceMin",
+            Reduce::Norm => "ReduceL2",
+        };
+        let value = self.value(operand);
+        self.emitter.reduce(op_type, value, axis, keep)
+    }
+
+    fn cumulative_sum(&mut self, a: TermId) -> Operand {
+        let axis = self.token_axis(a);
+        let value = self.value(a);
+        let axis = self.emitter.ints(&[axis]);
+        self.emitter.node("CumSum", &[value, axis], Vec::new())
+    }
+
+    fn reshape(&mut self, a: TermId, term: &Term) -> Operand {
+        let value = self.value(a);
+        let wanted: Vec<i64> = term
+            .ty
+            .dims
+            .iter()
+            .map(|d| d.known().expect("sizes of a site are numbers"))
+            .collect();
+        let mut target: Vec<i64> = Vec::new();
+        if term.ty.lead != Lead::None {
+            // 0 keeps the size of the axis: the leading axes stay as they are.
+            let rank = self
+                .graph
+                .value(self.site.input)
+                .ty
+                .as_ref()
+                .and_then(|ty| ty.shape.as_ref())
+                .map_or(3, |s| s.rank());
+            target.resize(rank - 1, 0);
+        }
+        target.extend(wanted);
+        let target = self.emitter.ints(&target);
+        self.emitter.node("Reshape", &[value, target], Vec::new())
+    }
+
+    fn slice(
+        &mut self,
+        operand: TermId,
+        axis: usize,
+        start: Option<i64>,
+        end: Option<i64>,
+    ) -> Operand {
+        let rank = self.dims(operand).len() as i64;
+        let value = self.value(operand);
+        let (start, end) = (
+            start.expect("sizes of a site are numbers"),
+            end.expect("sizes of a site are numbers"),
+        );
+        self.emitter.slice(value, axis as i64 - rank, start, end)
+    }
+
+    /// In a model that is run as it is, ONNX's Dropout is the identity.
+    fn dropout(&mut self, a: TermId, p: f64) -> Operand {
+        let value = self.value(a);
+        if self.emitter.opset < 12 {
+            return self.emitter.node(
+                "Dropout",
+                &[value],
+                vec![Attribute::float("ratio", p as f32)],
+            );
+        }
+        let ratio = self.emitter.scalar(p, DType::F32);
+        self.emitter.node("Dropout", &[value, ratio], Vec::new())
+    }
+
+    /// The base module again, with another input, weight or bias.
+    fn base(&mut self, input: TermId, weight: Option<TermId>, bias: Option<TermId>) -> Operand {
+        let input = self.value(input);
+        let weight = weight.map(|id| self.value(id));
+        let bias = bias.map(|id| self.value(id));
+        match self.site.kind {
+            SiteKind::Linear => self.linear(input, weight, bias),
+            SiteKind::Norm => self.clone_node(input, weight, bias),
+            SiteKind::Embedding => {
+                let weight = weight.unwrap_or(Operand::Existing(self.site.weight.operand));
+                self.emitter.node("Gather", &[weight, input], Vec::new())
+            }
+            SiteKind::Conv => unreachable!("the plan refuses convolutions"),
+        }
+    }
+
+    fn linear(
+        &mut self,
+        input: Operand,
+        weight: Option<Operand>,
+        bias: Option<Operand>,
+    ) -> Operand {
+        if weight.is_none() && self.site.weight.quantization.is_some() {
+            let product = self.clone_node(input, None, None);
+            return self.add_bias(product, bias, self.bias_inside());
+        }
+        let transposed = match (weight, self.site.weight.layout) {
+            (None, Layout::InOut) => {
+                let weight = Operand::Existing(self.site.weight.operand);
+                match self.bindings.slice {
+                    Some((start, end)) => self.emitter.slice(weight, 1, start, end),
+                    None => weight,
+                }
+            }
+            (None, _) => {
+                let weight = self.weight();
+                self.transpose(weight)
+            }
+            (Some(weight), _) => self.transpose(weight),
+        };
+        let product = self
+            .emitter
+            .node("MatMul", &[input, transposed], Vec::new());
+        self.add_bias(product, bias, false)
+    }
+
+    /// Whether the site's own node adds the bias.
+    fn bias_inside(&self) -> bool {
+        let bias = self.site.bias;
+        bias.is_some() && self.graph.operands(self.site.node).contains(&bias)
+    }
+
+    fn add_bias(&mut self, product: Operand, bias: Option<Operand>, inside: bool) -> Operand {
+        let bias = match (bias, self.site.bias) {
+            (Some(bias), _) => bias,
+            (None, Some(_)) if !inside => self.bias(),
+            _ => return product,
+        };
+        self.emitter.node("Add", &[product, bias], Vec::new())
+    }
+
+    /// The site's node with operands exchanged: its first one is the input.
+    fn clone_node(
+        &mut self,
+        input: Operand,
+        weight: Option<Operand>,
+        bias: Option<Operand>,
+    ) -> Operand {
+        let node = self.graph.node(self.site.node);
+        let mut bias_done = bias.is_none();
+        let mut operands: Vec<Option<Operand>> = Vec::new();
+        let own_input = Operand::Existing(self.site.input);
+        for (slot, operand) in self.graph.operands(self.site.node).into_iter().enumerate() {
+            let operand = operand.map(Operand::Existing);
+            operands.push(match operand {
+                Some(_)
+                    if operand == Some(Operand::Existing(self.site.weight.operand))
+                        && weight.is_some() =>
+                {
+                    weight
+                }
+                Some(_) if operand == self.site.bias.map(Operand::Existing) && bias.is_some() => {
+                    bias_done = true;
+                    bias
+                }
+                // A decomposed norm multiplies the normalised value, not the module's input.
+                Some(_) if slot == 0 && (operand == Some(own_input) || input != own_input) => {
+                    Some(input)
+                }
+                other => other,
+            });
+        }
+        let new = self.emitter.new_node(
+            &node.op.domain,
+            &node.op.op_type,
+            operands,
+            node.attributes.clone(),
+        );
+        let result = self.emitter.patch.node(new, None);
+        match bias {
+            Some(bias) if !bias_done => self.emitter.node("Add", &[result, bias], Vec::new()),
+            _ if bias.is_none()
+                && self.site.bias.is_some()
+                && !self.bias_inside()
+                && self.site.kind == SiteKind::Norm =>
+            {
+                let bias = self.bias();
+                self.emitter.node("Add", &[result, bias], Vec::new())
+            }
+            _ => result,
+        }
+    }
+}
+
+fn binary_op(function: Binary) -> &'static str {
+    match function {
+        Binary::Add => "Add",
+        Binary::Subtract => "Sub",
+        Binary::Multiply => "Mul",
+        Binary::Divide => "Div",
+        Binary::Power => "Pow",
+        Binary::Max => "Max",
+        Binary::Min => "Min",
+    }
+}

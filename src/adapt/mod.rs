@@ -1,0 +1,29 @@
+//! From patterns and methods to a changed graph.
+//!
+//! In: a resolved [`Program`](crate::hir::Program), a typed [`Model`](crate::graph::Model) and its
+//! [`Modules`](crate::modules::Modules). [`plan`](plan()) decides everything (which sites, which
+//! hyper-parameters, which tensors) without changing anything; [`apply`](apply()) lowers the plan
+//! into one patch for every graph and applies it.
+//!
+//! What holds: everything is matched on the original graph, so an adapter never matches its own
+//! output; a pattern, branch, exclusion or override that matches nothing is an error; a site that
+//! cannot be adapted is an error; the plan and the tensors depend on the inputs alone. Not here:
+//! reading weights (a callback does), writing files.
+
+mod apply;
+mod emit;
+mod errors;
+mod expect;
+mod initial;
+mod lower;
+mod numeric;
+mod pattern;
+mod plan;
+mod select;
+
+pub use apply::{Adapted, NewTensor, apply};
+pub use expect::{CheckedExpectation, check_expectations};
+pub use initial::{WeightReader, initial_tensor};
+pub use plan::{
+    Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
+};

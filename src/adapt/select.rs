@@ -1,0 +1,240 @@
+//! Which sites a statement means. Nothing that the user wrote may match nothing.
+
+use super::errors;
+use super::pattern::Compiled;
+use crate::diag::{Reported, Sink, Span};
+use crate::graph::Model;
+use crate::modules::{Modules, Site, SiteKind};
+use crate::syntax::ast::{Pattern, Target};
+
+/// A site with the slice that the user's pattern asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Selected<'a> {
+    /// Index into [`Modules::sites`].
+    pub site: usize,
+    pub target: &'a Target,
+}
+
+/// The patterns of a statement with the sites that they have matched, for the report.
+pub(super) struct Selection<'a> {
+    pub sites: Vec<Selected<'a>>,
+    /// Heads that `all …` leaves out.
+    pub heads: Vec<usize>,
+}
+
+/// The sites of the targets less those of the exclusions, in graph order, each once.
+pub(super) fn select<'a>(
+    targets: &'a [Target],
+    except: &'a [Target],
+    model: &Model,
+    modules: &Modules,
+    sink: &mut Sink,
+) -> Result<Selection<'a>, Reported> {
+    let mut selection = Selection {
+        sites: Vec::new(),
+        heads: Vec::new(),
+    };
+    for target in targets {
+        for site in match_target(target, model, modules, &mut selection.heads, sink)? {
+            if !selection.sites.iter().any(|s| s.site == site) {
+                selection.sites.push(Selected { site, target });
+            }
+        }
+    }
+    for target in except {
+        let excluded = excluded(target, modules, sink)?;
+        let before = selection.sites.len();
+        selection.sites.retain(|s| !excluded.contains(&s.site));
+        if selection.sites.len() == before {
+            return Err(sink.emit(errors::exclusion_matches_nothing(
+                target_span(target),
+                &target_text(target),
+            )));
+        }
+    }
+    selection.sites.sort_by_key(|s| s.site);
+    Ok(selection)
+}
+
+/// Compiles a pattern or reports what is wrong with it.
+pub(super) fn compile(pattern: &Pattern, sink: &mut Sink) -> Result<Compiled, Reported> {
+    let compiled = if pattern.regex {
+        Compiled::regex(&pattern.text.node)
+    } else {
+        Compiled::glob(&pattern.text.node)
+    };
+    compiled.map_err(|why| sink.emit(errors::bad_pattern(pattern.text.span, &why)))
+}
+
+fn match_target(
+    target: &Target,
+    model: &Model,
+    modules: &Modules,
+    heads: &mut Vec<usize>,
+    sink: &mut Sink,
+) -> Result<Vec<usize>, Reported> {
+    match target {
+        Target::Pattern(pattern) => match_pattern(pattern, modules, sink),
+        Target::All { kind, span } => {
+            let of_kind: Vec<usize> = indices(modules, |site| site.kind.name() == kind.node);
+            let (mut head, rest): (Vec<usize>, Vec<usize>) = of_kind
+                .into_iter()
+                .partition(|index| is_head(model, &modules.sites[*index]));
+            if rest.is_empty() {
+                let paths = paths(modules);
+                return Err(sink.emit(errors::matches_nothing(
+                    *span,
+                    &target_text(target),
+                    &paths,
+                )));
+            }
+            heads.append(&mut head);
+            Ok(rest)
+        }
+        Target::Role { role, span } => {
+            let _ = role;
+            let paths = paths(modules);
+            Err(sink.emit(errors::matches_nothing(*span, &target_text(target), &paths)))
+        }
+    }
+}
+
+fn match_pattern(
+    pattern: &Pattern,
+    modules: &Modules,
+    sink: &mut Sink,
+) -> Result<Vec<usize>, Reported> {
+    let compiled = compile(pattern, sink)?;
+    let matched = indices(modules, |site| compiled.matches(&site.path));
+    let paths = paths(modules);
+    if matched.is_empty() {
+        return Err(sink.emit(errors::matches_nothing(
+            pattern.text.span,
+            &pattern.text.node,
+            &paths,
+        )));
+    }
+    let mut reported = None;
+    for alternative in &compiled.alternatives {
+        if !modules
+            .sites
+            .iter()
+            .any(|site| alternative.matches(&site.path))
+        {
+            reported = Some(sink.emit(errors::branch_matches_nothing(
+                pattern.text.span,
+                &pattern.text.node,
+                &alternative.text,
+                matched.len(),
+                &paths,
+            )));
+        }
+    }
+    reported.map_or(Ok(matched), Err)
+}
+
+fn excluded(target: &Target, modules: &Modules, sink: &mut Sink) -> Result<Vec<usize>, Reported> {
+    match target {
+        Target::Pattern(pattern) => {
+            let compiled = compile(pattern, sink)?;
+            Ok(indices(modules, |site| compiled.matches(&site.path)))
+        }
+        Target::All { kind, .. } => Ok(indices(modules, |site| site.kind.name() == kind.node)),
+        Target::Role { .. } => Ok(Vec::new()),
+    }
+}
+
+fn indices(modules: &Modules, test: impl Fn(&Site) -> bool) -> Vec<usize> {
+    modules
+        .sites
+        .iter()
+        .enumerate()
+        .filter(|(_, site)| test(site))
+        .map(|(index, _)| index)
+        .collect()
+}
+
+fn paths(modules: &Modules) -> Vec<&str> {
+    modules
+        .sites
+        .iter()
+        .map(|site| site.path.as_str())
+        .collect()
+}
+
+/// The target as the user wrote it, for messages and the report.
+pub(super) fn target_text(target: &Target) -> String {
+    match target {
+        Target::Pattern(pattern) => pattern.text.node.clone(),
+        Target::All { kind, .. } => format!("all {}", kind.node),
+        Target::Role { role, .. } => format!("role({})", role.node),
+    }
+}
+
+pub(super) fn target_span(target: &Target) -> Span {
+    match target {
+        Target::Pattern(pattern) => pattern.span,
+        Target::All { span, .. } | Target::Role { span, .. } => *span,
+    }
+}
+
+/// Operators that an output head may pass through on its way to the model's first output.
+const BEHIND_A_HEAD: &[&str] = &[
+    "Reshape",
+    "Transpose",
+    "Cast",
+    "Identity",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Flatten",
+    "Tanh",
+    "Mul",
+    "Div",
+    "Softmax",
+    "Sigmoid",
+];
+
+/// Whether a linear site computes the model's first output: PEFT's `all-linear` leaves it out too.
+pub(super) fn is_head(model: &Model, site: &Site) -> bool {
+    if site.kind != SiteKind::Linear || !site.scope.0.is_empty() {
+        return false;
+    }
+    let graph = &model.graph;
+    let Some(output) = graph.outputs().first() else {
+        return false;
+    };
+    let mut value = *output;
+    for _ in 0..16 {
+        if value == site.output {
+            return true;
+        }
+        let Some(node) = graph.producer(value) else {
+            return false;
+        };
+        if !BEHIND_A_HEAD.iter().any(|op| graph.node(node).op.is(op)) {
+            return false;
+        }
+        let computed: Vec<_> = graph
+            .operands(node)
+            .into_iter()
+            .flatten()
+            .filter(|operand| {
+                graph
+                    .producer(*operand)
+                    .is_some_and(|p| !graph.node(p).op.is("Constant"))
+            })
+            .collect();
+        match computed.as_slice() {
+            [one] => value = *one,
+            // Reshape targets computed from shapes stand behind the data operand.
+            [first, ..]
+                if graph.operand(node, 0) == Some(*first) && !graph.node(node).op.is("Mul") =>
+            {
+                value = *first
+            }
+            _ => return false,
+        }
+    }
+    false
+}
