@@ -527,7 +527,7 @@ impl Planner<'_> {
         let Target::Pattern(pattern) = selected.target else {
             return Ok(None);
         };
-        let Some((start, end)) = &pattern.slice else {
+        let Some(bounds) = &pattern.slice else {
             return Ok(None);
         };
         let mut bound = |expr: &Option<ast::Expr>, default: i64| match expr {
@@ -539,8 +539,8 @@ impl Planner<'_> {
             ),
             None => Ok(default),
         };
-        let start = bound(start, 0)?;
-        let end = bound(end, site.out_features)?;
+        let start = bound(&bounds.start, 0)?;
+        let end = bound(&bounds.end, site.out_features)?;
         if start < 0 || end > site.out_features || start >= end {
             let why = format!("{start}..{end} of {} output features", site.out_features);
             return Err(self

@@ -30,3 +30,6 @@ pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
 };
 pub use resolve::{Loader, resolve, site_condition, site_size};
+
+#[cfg(test)]
+mod tests;

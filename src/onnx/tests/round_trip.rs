@@ -187,6 +187,7 @@ fn a_patch_changes_its_own_items_only() {
             name: "lora".to_owned(),
             attributes: Vec::new(),
             inputs: vec![Some(h.into()), Some(delta)],
+            metadata: Vec::new(),
         },
         None,
     );
