@@ -2,7 +2,7 @@
 
 use super::encode;
 use super::rope::Rope;
-use crate::graph::{Graph, Origin, ValueId, ValueKind};
+use crate::graph::{Graph, Origin, Value, ValueId, ValueKind};
 use crate::onnx::import::field;
 use crate::onnx::wire::{Payload, Records, find_bytes};
 use bytes::Bytes;
@@ -107,19 +107,23 @@ fn text(out: &mut Rope, field: u32, wanted: &str, carried: &Carried<'_>) {
 
 /// A renamed initializer is encoded anew; its data is shared either way.
 fn initializer(out: &mut Rope, graph: &Graph, id: ValueId) {
-    const TENSOR_NAME: u32 = 8;
     let value = graph.value(id);
-    match &value.initializer_origin {
-        Some(Origin(bytes)) if name_in(bytes, TENSOR_NAME) == &*value.name => {
-            out.field(field::INITIALIZER, bytes);
-        }
-        _ => {
+    match found_initializer(value) {
+        Some(bytes) => out.field(field::INITIALIZER, bytes),
+        None => {
             if let Some(tensor) = value.tensor() {
                 let message = encode::tensor(tensor, &value.name, &value.metadata);
                 out.nest(field::INITIALIZER, message);
             }
         }
     }
+}
+
+/// The serialized initializer of a value that has not been renamed.
+fn found_initializer(value: &Value) -> Option<&Bytes> {
+    const TENSOR_NAME: u32 = 8;
+    let Origin(bytes) = value.initializer_origin.as_ref()?;
+    (name_in(bytes, TENSOR_NAME) == &*value.name).then_some(bytes)
 }
 
 /// Inputs in the order of the graph. Before IR version 4, initializers must be listed as inputs,
@@ -165,7 +169,7 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64)
         for id in graph.initializers() {
             let value = graph.value(*id);
             let is_input = matches!(value.kind, ValueKind::Input { .. });
-            if !is_input && !places.contains_key(&*value.name) {
+            if !is_input && found_initializer(value).is_none() {
                 out.message(field::INPUT, &encode::value_info(value));
             }
         }
