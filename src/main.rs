@@ -1,1 +1,7 @@
-fn main() {}
+//! The `peftc` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peftc::cli::main()
+}

@@ -47,6 +47,7 @@ codes! {
     E0001: "file cannot be read",
     E0002: "file cannot be written",
     E0003: "file is too large",
+    E0010: "command line not understood",
     // E01 syntax
     E0101: "unexpected text",
     E0102: "unknown keyword",
@@ -125,6 +126,14 @@ codes! {
     W0605: "graph input is listed twice",
     // E08 running
     E0801: "ONNX Runtime not found",
+    E0802: "ONNX Runtime cannot be loaded",
+    E0803: "ONNX Runtime cannot be installed",
+    E0804: "ONNX Runtime refuses the model",
+    E0805: "inputs do not fit the model",
+    E0806: "running the model failed",
+    E0807: "execution provider not usable",
+    E0808: "value cannot be handled",
+    E0809: "outputs differ from what is expected",
     // E09 weights and interop
     E0901: "weights file is not valid",
     // E99 bug

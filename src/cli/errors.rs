@@ -1,0 +1,55 @@
+//! Diagnostics about the command line itself.
+
+use crate::diag::{Code, Diagnostic, nearest};
+use std::io;
+use std::path::Path;
+
+/// `text` is what clap writes: the message, then paragraphs of help.
+pub(super) fn usage(text: &str) -> Diagnostic {
+    let text = text.trim().strip_prefix("error: ").unwrap_or(text).trim();
+    let mut paragraphs = text.split("\n\n").map(str::trim);
+    let message = paragraphs.next().unwrap_or_default().replace('\n', " ");
+    let diagnostic = Diagnostic::new(Code::E0010, message);
+    paragraphs.fold(diagnostic, |diagnostic, paragraph| {
+        diagnostic.help(paragraph.strip_prefix("tip: ").unwrap_or(paragraph))
+    })
+}
+
+pub(super) fn several_on_stdout() -> Diagnostic {
+    Diagnostic::new(Code::E0010, "more than one `--format` goes to stdout")
+        .help("give all but one a file, such as `--format human,sarif=out.sarif`")
+}
+
+pub(super) fn unknown_code(name: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new(Code::E0010, format!("there is no code `{name}`"));
+    let near = nearest(
+        &name.to_uppercase(),
+        Code::ALL.iter().map(|code| code.name()),
+        3,
+    );
+    match near.as_slice() {
+        [] => diagnostic,
+        near => diagnostic.help(format!("near it are {}", near.join(", "))),
+    }
+    .help("`peftc explain --list` shows every code")
+}
+
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0002,
+        format!("cannot write `{}`: {error}", path.display()),
+    )
+}
+
+/// Outputs that differ from what `--expect` holds.
+pub(super) fn outputs_differ(name: &str, reason: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0809, format!("output `{name}` differs: {reason}"))
+}
+
+pub(super) fn nothing_expected(path: &Path, outputs: &[&str]) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0809,
+        format!("`{}` holds none of the model's outputs", path.display()),
+    )
+    .note(format!("outputs of the model: {}", outputs.join(", ")))
+}

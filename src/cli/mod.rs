@@ -1,0 +1,85 @@
+//! The command line: arguments in, exit status out.
+//!
+//! In: the arguments, the environment and the terminal, read here and nowhere below. Out: data on
+//! stdout, talk and diagnostics on stderr, an exit status. What holds: with `--format json` stdout
+//! is always one valid JSON object, also when the arguments are wrong or peftc itself fails; a
+//! subcommand never prints, it returns a [`Payload`]. Not here: any work; a subcommand is one file
+//! that calls the rooms below and puts their answer into words.
+
+mod completions;
+mod errors;
+mod exit;
+mod explain;
+mod format;
+mod frame;
+mod guard;
+mod options;
+mod run;
+mod runtime;
+mod terminal;
+mod usage;
+
+use clap::{Parser, Subcommand};
+use frame::{Context, Outcome};
+use options::Global;
+use std::process::ExitCode;
+
+/// Compiles adapter specifications (.peft) and ONNX models into adapted ONNX models
+#[derive(Debug, Parser)]
+#[command(name = "peftc", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Runtime(runtime::Args),
+    Explain(explain::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// The subcommand's name, as the `command` field of JSON outputs gives it.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "run",
+            Command::Runtime(_) => "runtime",
+            Command::Explain(_) => "explain",
+            Command::Completions(_) => "completions",
+        }
+    }
+
+    fn run(&self, cx: &mut Context) -> Outcome {
+        match self {
+            Command::Run(args) => run::run(args, cx),
+            Command::Runtime(args) => runtime::run(args, cx),
+            Command::Explain(args) => explain::run(args, cx),
+            Command::Completions(args) => completions::run(args, cx),
+        }
+    }
+}
+
+/// Runs the command line of this process; what `main` calls.
+pub fn main() -> ExitCode {
+    guard::install();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => frame::run(&cli.global, cli.command.name(), |cx| cli.command.run(cx)),
+        Err(error) => usage::answer(&error, &arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,236 @@
+//! `peftc run`: a model on tensors from a file, and whether its outputs are as expected.
+
+use super::errors;
+use super::frame::{Context, Outcome, Payload};
+use crate::diag::{Reported, Sink};
+use crate::runtime::{
+    HostTensor, ModelSource, NamedTensors, Optimization, Options, Provider, Session, Tolerance,
+    Wanted, compare,
+};
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// Run a model on named tensors with ONNX Runtime
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The ONNX model
+    model: PathBuf,
+    /// The inputs by name; tensors named like an output are left out
+    #[arg(long, value_name = "SAFETENSORS")]
+    input: Option<PathBuf>,
+    /// Where to write the outputs
+    #[arg(long, value_name = "SAFETENSORS")]
+    output: Option<PathBuf>,
+    /// Outputs to compare with; a difference is an error
+    #[arg(long, value_name = "SAFETENSORS")]
+    expect: Option<PathBuf>,
+    /// Allowed difference relative to the expected value
+    #[arg(long, default_value_t = 1e-5)]
+    rtol: f64,
+    /// Allowed absolute difference
+    #[arg(long, default_value_t = 1e-6)]
+    atol: f64,
+    /// What computes: cpu, cuda, or cuda:1 for another device
+    #[arg(long, default_value = "cpu", value_parser = parse_provider)]
+    provider: Provider,
+    /// Threads inside an operator; ONNX Runtime decides without it
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Which of ONNX Runtime's graph optimizations to apply
+    #[arg(long, value_enum, default_value_t)]
+    optimization: Level,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Level {
+    Disabled,
+    Basic,
+    Extended,
+    #[default]
+    All,
+}
+
+fn parse_provider(text: &str) -> Result<Provider, String> {
+    match text.split_once(':') {
+        None if text == "cpu" => Ok(Provider::Cpu),
+        None if text == "cuda" => Ok(Provider::Cuda(0)),
+        Some(("cuda", device)) => match device.parse::<u16>() {
+            Ok(device) => Ok(Provider::Cuda(device.into())),
+            Err(_) => Err("a device is a number, such as `cuda:1`".to_owned()),
+        },
+        _ => Err("providers are cpu and cuda".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
+    let wanted = match args.provider {
+        Provider::Cpu => Wanted::Cpu,
+        Provider::Cuda(_) => Wanted::Cuda,
+    };
+    let input = read(args.input.as_deref(), &mut cx.sink);
+    let expected = read(args.expect.as_deref(), &mut cx.sink);
+    let (input, expected) = (input?, expected?);
+    let library = cx.onnx_runtime(wanted)?;
+    let source = ModelSource::Path(&args.model);
+    let mut session = Session::open(library, source, &options(args), &mut cx.sink)?;
+    let input = without_outputs(input.unwrap_or_default(), &session);
+    let outputs = session.run(&input, &mut cx.sink)?;
+    let mut rows = Rows::default();
+    for (name, tensor) in outputs.iter() {
+        let expected = expected.as_ref().and_then(|expected| expected.get(name));
+        rows.add(name, tensor, expected, args, &mut cx.sink);
+    }
+    if let (Some(path), 0) = (&args.expect, rows.compared) {
+        let names: Vec<&str> = outputs.iter().map(|(name, _)| name).collect();
+        cx.sink.emit(errors::nothing_expected(path, &names));
+    }
+    if let Some(path) = &args.output {
+        write(path, &outputs, &mut cx.sink)?;
+    }
+    let json = json!({ "onnxruntime": library.version, "outputs": rows.json });
+    Ok(Payload::new(rows.human, json))
+}
+
+fn read(path: Option<&Path>, sink: &mut Sink) -> Result<Option<NamedTensors>, Reported> {
+    path.map(NamedTensors::read_safetensors)
+        .transpose()
+        .map_err(|diagnostic| sink.emit(diagnostic))
+}
+
+fn write(path: &Path, tensors: &NamedTensors, sink: &mut Sink) -> Result<(), Reported> {
+    let bytes = tensors.to_safetensors().map_err(|d| sink.emit(d))?;
+    std::fs::write(path, bytes).map_err(|error| sink.emit(errors::cannot_write(path, &error)))
+}
+
+fn options(args: &Args) -> Options {
+    Options {
+        threads: args.threads,
+        optimization: match args.optimization {
+            Level::Disabled => Optimization::Disabled,
+            Level::Basic => Optimization::Basic,
+            Level::Extended => Optimization::Extended,
+            Level::All => Optimization::All,
+        },
+        provider: args.provider,
+        ..Options::default()
+    }
+}
+
+/// A recorded file holds inputs and outputs; only the inputs are given to the model.
+fn without_outputs(mut tensors: NamedTensors, session: &Session) -> NamedTensors {
+    let is_input = |name: &str| {
+        let all = session.inputs().iter().chain(session.optional_inputs());
+        all.into_iter().any(|port| port.name == name)
+    };
+    let is_output = |name: &str| session.outputs().iter().any(|port| port.name == name);
+    tensors
+        .0
+        .retain(|(name, _)| is_input(name) || !is_output(name));
+    tensors
+}
+
+/// The outputs as lines and as JSON.
+#[derive(Default)]
+struct Rows {
+    human: String,
+    json: Vec<Value>,
+    compared: usize,
+}
+
+impl Rows {
+    fn add(
+        &mut self,
+        name: &str,
+        tensor: &HostTensor,
+        expected: Option<&HostTensor>,
+        args: &Args,
+        sink: &mut Sink,
+    ) {
+        let _ = write!(self.human, "{name}: {}", tensor.ty());
+        let mut row = json!({
+            "name": name, "dtype": tensor.dtype().name(), "shape": tensor.dims(),
+        });
+        match summary(tensor) {
+            Some([least, mean, greatest]) => {
+                let _ = write!(
+                    self.human,
+                    "  min {least:.6} mean {mean:.6} max {greatest:.6}"
+                );
+                row["min"] = least.into();
+                row["mean"] = mean.into();
+                row["max"] = greatest.into();
+            }
+            None => self.human.push_str("  no elements"),
+        }
+        if let Some(expected) = expected {
+            self.compared += 1;
+            let (words, json) = self::expect(name, tensor, expected, args, sink);
+            let _ = write!(self.human, "\n  {words}");
+            row["comparison"] = json;
+        } else if args.expect.is_some() {
+            self.human
+                .push_str("\n  not compared: nothing is expected of it");
+        }
+        self.human.push('\n');
+        self.json.push(row);
+    }
+}
+
+fn expect(
+    name: &str,
+    tensor: &HostTensor,
+    expected: &HostTensor,
+    args: &Args,
+    sink: &mut Sink,
+) -> (String, Value) {
+    let tolerance = Tolerance {
+        absolute: args.atol,
+        relative: args.rtol,
+    };
+    let comparison = match compare(tensor, expected, tolerance) {
+        Ok(comparison) => comparison,
+        Err(reason) => {
+            sink.emit(errors::outputs_differ(name, &reason));
+            return (format!("differs: {reason}"), json!({ "equal": false }));
+        }
+    };
+    let mut words = format!(
+        "largest difference {:.3e} over {} elements",
+        comparison.largest_difference, comparison.elements
+    );
+    if comparison.outside > 0 {
+        words = format!("{} outside the tolerance, {words}", comparison.outside);
+        if let Some(worst) = &comparison.worst {
+            let _ = write!(
+                words,
+                ", worst at {:?}: {} where {} is expected",
+                worst.index, worst.actual, worst.expected
+            );
+        }
+        sink.emit(errors::outputs_differ(name, &words));
+    }
+    let json = json!({
+        "equal": comparison.outside == 0,
+        "elements": comparison.elements,
+        "outside": comparison.outside,
+        "largest_difference": comparison.largest_difference,
+        "rtol": args.rtol,
+        "atol": args.atol,
+    });
+    (words, json)
+}
+
+/// Least, mean and greatest element.
+fn summary(tensor: &HostTensor) -> Option<[f64; 3]> {
+    let values = tensor.to_f64s().filter(|values| !values.is_empty())?;
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Some([
+        least,
+        values.iter().sum::<f64>() / values.len() as f64,
+        greatest,
+    ])
+}

@@ -1,0 +1,46 @@
+//! Answers to command lines that do not start any work: help, version, mistakes.
+
+use super::format::{Format, Report, asks_for_json};
+use super::frame::{self, Payload};
+use super::options::Global;
+use super::{errors, exit};
+use clap::error::ErrorKind;
+use serde_json::json;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Shows what clap has to say: help and version are data, everything else is an error.
+pub(super) fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let wants_json = asks_for_json(arguments);
+    let format = if wants_json {
+        Format::Json
+    } else {
+        Format::Human
+    };
+    let global = Global {
+        format: vec![Report { format, file: None }],
+        ..Global::default()
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if !wants_json => {
+            // clap knows where it goes and with which colours.
+            match error.print() {
+                Ok(()) => ExitCode::from(exit::CLEAN),
+                Err(_) => ExitCode::from(exit::TOOL),
+            }
+        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => frame::run(&global, "help", |_| {
+            let text = error.render().to_string();
+            Ok(Payload::new(text.clone(), json!({ "text": text })))
+        }),
+        // Without a subcommand the help is the answer, though not a result.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !wants_json => {
+            let _ = error.print();
+            ExitCode::from(exit::TOOL)
+        }
+        _ => frame::run(&global, "usage", |cx| {
+            let text = error.render().to_string();
+            Err(cx.sink.emit(errors::usage(&text)))
+        }),
+    }
+}

@@ -1,0 +1,193 @@
+//! Every diagnostic of the room, one constructor each.
+
+use super::install::install_command;
+use super::library::Tried;
+use super::locate::Rung;
+use super::port::Port;
+use super::tensor::HostTensor;
+use crate::diag::{Code, Diagnostic, nearest};
+use crate::ty::DType;
+use std::io;
+use std::path::Path;
+
+pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0001,
+        format!("`{}` cannot be read: {error}", path.display()),
+    )
+}
+
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0002,
+        format!("`{}` cannot be written: {error}", path.display()),
+    )
+}
+
+/// No place has a library that loads; lists every place with its reason.
+pub(super) fn not_loaded(tried: &[Tried]) -> Diagnostic {
+    let files = tried
+        .iter()
+        .filter(|t| t.candidate.there && t.candidate.rung != Rung::Loader)
+        .count();
+    let named = tried.iter().any(|t| t.candidate.rung == Rung::Variable);
+    let mut diagnostic = match tried {
+        [one] if named => Diagnostic::new(
+            Code::E0802,
+            format!(
+                "ONNX Runtime cannot be loaded from `{}`: {}",
+                one.candidate.path.display(),
+                one.reason
+            ),
+        ),
+        _ if files > 0 => Diagnostic::new(
+            Code::E0802,
+            format!("ONNX Runtime cannot be loaded: {files} found, none loads"),
+        ),
+        _ => Diagnostic::new(
+            Code::E0801,
+            format!("ONNX Runtime not found in {} places", tried.len()),
+        ),
+    };
+    for Tried { candidate, reason } in tried {
+        diagnostic = diagnostic.note(format!(
+            "tried {} ({}): {reason}",
+            candidate.path.display(),
+            candidate.rung.place()
+        ));
+    }
+    if named {
+        diagnostic.help("point `ORT_DYLIB_PATH` at the library file, or unset it to search")
+    } else {
+        diagnostic.help(format!("run `{}`", install_command()))
+    }
+}
+
+pub(super) fn offline() -> Diagnostic {
+    not_installed("`--offline` forbids the download")
+        .help("run again without `--offline`, or point `ORT_DYLIB_PATH` at a library")
+}
+
+pub(super) fn no_data_folder() -> Diagnostic {
+    not_installed("neither `XDG_DATA_HOME` nor `HOME` says where to put it")
+        .help("set `XDG_DATA_HOME` to a folder of your own")
+}
+
+/// Neither pip nor uv delivered; `attempts` are their last words.
+pub(super) fn download_failed(requirement: &str, attempts: &[(String, String)]) -> Diagnostic {
+    let mut diagnostic = not_installed(&format!("no tool could download {requirement}"));
+    for (command, words) in attempts {
+        diagnostic = diagnostic.note(format!("`{command}`: {words}"));
+    }
+    diagnostic
+        .help("install pip for `python3`, or uv, and see that their package index is reachable")
+        .help("or download the wheel yourself, unpack it, and point `ORT_DYLIB_PATH` at its `libonnxruntime`")
+}
+
+pub(super) fn bad_wheel(wheel: &str, reason: &str) -> Diagnostic {
+    not_installed(&format!("`{wheel}` is not usable: {reason}"))
+        .help("try another version with `--version`")
+}
+
+pub(super) fn does_not_load(path: &Path, words: &str) -> Diagnostic {
+    not_installed(&format!(
+        "the library from `{}` does not load: {words}",
+        path.file_name().unwrap_or_default().to_string_lossy()
+    ))
+    .help("try another version with `--version`")
+}
+
+pub(super) fn bad_version(version: &str) -> Diagnostic {
+    not_installed(&format!("`{version}` is not a version"))
+        .help("a version is numbers with dots, such as `1.32.0`")
+}
+
+fn not_installed(reason: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0803,
+        format!("ONNX Runtime cannot be installed: {reason}"),
+    )
+}
+
+/// A session cannot be made; `words` are ONNX Runtime's.
+pub(super) fn model_refused(model: &str, words: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0804,
+        format!("ONNX Runtime refuses the model `{model}`"),
+    )
+    .note(format!("ONNX Runtime says: {words}"))
+}
+
+pub(super) fn unknown_input(name: &str, inputs: &[Port]) -> Diagnostic {
+    let names = inputs.iter().map(|port| port.name.as_str());
+    let near = nearest(name, names, 3);
+    let diagnostic = Diagnostic::new(Code::E0805, format!("the model has no input `{name}`"))
+        .note(list_inputs(inputs));
+    match near.first() {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic,
+    }
+}
+
+pub(super) fn missing_input(port: &Port) -> Diagnostic {
+    Diagnostic::new(Code::E0805, format!("input `{}` is not given", port.name))
+        .note(format!("the model asks for {port}"))
+}
+
+pub(super) fn input_differs(port: &Port, tensor: &HostTensor, reason: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0805,
+        format!("input `{}` does not fit: {reason}", port.name),
+    )
+    .note(format!(
+        "the model asks for {port}, given is {}",
+        tensor.ty()
+    ))
+}
+
+fn list_inputs(inputs: &[Port]) -> String {
+    let list: Vec<String> = inputs.iter().map(Port::to_string).collect();
+    format!("inputs of the model: {}", list.join(", "))
+}
+
+/// Running failed; `words` are ONNX Runtime's.
+pub(super) fn run_failed(words: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0806, "ONNX Runtime cannot run the model")
+        .note(format!("ONNX Runtime says: {words}"))
+}
+
+pub(super) fn no_provider(provider: &str, words: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0807,
+        format!("ONNX Runtime has no usable {provider} provider here"),
+    )
+    .note(format!("ONNX Runtime says: {words}"))
+    .help("install the CUDA build with `peftc runtime install --cuda`, on a machine with an NVIDIA driver")
+    .help("or run on the CPU")
+}
+
+pub(super) fn not_a_tensor(port: &Port) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0808,
+        format!("`{}` is no tensor of numbers", port.name),
+    )
+    .note(format!("its type is {}", port.words))
+    .help("peftc runs models whose inputs and outputs are tensors of numbers or booleans")
+}
+
+pub(super) fn not_safetensors(path: &Path, reason: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0901,
+        format!(
+            "`{}` is not a valid safetensors file: {reason}",
+            path.display()
+        ),
+    )
+}
+
+pub(super) fn not_storable(name: &str, dtype: DType) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0808,
+        format!("`{name}` has the type {dtype}, which safetensors lacks"),
+    )
+}

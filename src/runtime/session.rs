@@ -1,0 +1,258 @@
+//! Sessions: one loaded model that runs on named host tensors.
+
+use super::library::{Library, preload_cuda};
+use super::port::Port;
+use super::tensor::{HostTensor, NamedTensors};
+use super::{errors, raw};
+use crate::diag::{Diagnostic, Reported, Sink};
+use ort::ep;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{DynTensorValueType, DynValue};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// The model of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelSource<'a> {
+    /// A file; external data is looked for beside it.
+    Path(&'a Path),
+    /// The model's bytes, without external data; the name is for messages.
+    Bytes { name: &'a str, bytes: &'a [u8] },
+}
+
+impl ModelSource<'_> {
+    fn name(&self) -> String {
+        match self {
+            ModelSource::Path(path) => path.display().to_string(),
+            ModelSource::Bytes { name, .. } => (*name).to_owned(),
+        }
+    }
+}
+
+/// How a session runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Threads inside an operator; `None` leaves the number to ONNX Runtime.
+    pub threads: Option<NonZeroUsize>,
+    pub optimization: Optimization,
+    pub memory_pattern: MemoryPattern,
+    pub provider: Provider,
+}
+
+/// ONNX Runtime's graph optimizations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimization {
+    /// None: every node runs as it is written.
+    Disabled,
+    /// Only those that keep the operators.
+    Basic,
+    Extended,
+    #[default]
+    All,
+}
+
+/// Whether memory is planned from the shapes of the first run; wasteful when shapes vary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryPattern {
+    #[default]
+    On,
+    Off,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Provider {
+    #[default]
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(i32),
+}
+
+/// A model loaded by ONNX Runtime.
+#[derive(Debug)]
+pub struct Session {
+    session: ort::session::Session,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    /// Inputs with a default in the model; given, the value replaces the default.
+    optional: Vec<Port>,
+}
+
+impl Session {
+    /// Loads a model. ONNX Runtime's objections become a diagnostic with its words.
+    pub fn open(
+        library: &'static Library,
+        source: ModelSource<'_>,
+        options: &Options,
+        sink: &mut Sink,
+    ) -> Result<Session, Reported> {
+        open(library, source, options).map_err(|diagnostic| sink.emit(diagnostic))
+    }
+
+    /// The inputs that must be given, in the model's order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The inputs that have a default.
+    pub fn optional_inputs(&self) -> &[Port] {
+        &self.optional
+    }
+
+    /// The outputs in the model's order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// Runs once and returns every output in the model's order. All misfits of the inputs are
+    /// reported before anything runs.
+    pub fn run(
+        &mut self,
+        inputs: &NamedTensors,
+        sink: &mut Sink,
+    ) -> Result<NamedTensors, Reported> {
+        let misfits = self.misfits(inputs);
+        if let Some(reported) = misfits.into_iter().map(|m| sink.emit(m)).last() {
+            return Err(reported);
+        }
+        self.run_fitting(inputs)
+            .map_err(|diagnostic| sink.emit(diagnostic))
+    }
+
+    fn misfits(&self, inputs: &NamedTensors) -> Vec<Diagnostic> {
+        let mut misfits = Vec::new();
+        let known: Vec<Port> = self.inputs.iter().chain(&self.optional).cloned().collect();
+        for (name, tensor) in inputs.iter() {
+            match known.iter().find(|port| port.name == name) {
+                None => misfits.push(errors::unknown_input(name, &known)),
+                Some(port) => {
+                    if let Err(reason) = fits(port, tensor) {
+                        misfits.push(errors::input_differs(port, tensor, &reason));
+                    }
+                }
+            }
+        }
+        let missing = self.inputs.iter().filter(|p| inputs.get(&p.name).is_none());
+        misfits.extend(missing.map(errors::missing_input));
+        misfits
+    }
+
+    fn run_fitting(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
+        let failed = |error: ort::Error| errors::run_failed(error.message());
+        let mut values = Vec::with_capacity(inputs.0.len());
+        for (name, tensor) in inputs.iter() {
+            let value =
+                raw::tensor(tensor.dtype(), tensor.dims(), tensor.bytes()).map_err(failed)?;
+            values.push((name, value));
+        }
+        let outputs = self.session.run(values).map_err(failed)?;
+        let mut named = NamedTensors::default();
+        // A run returns every output, in the model's order.
+        for (port, value) in self.outputs.iter().zip(outputs.values()) {
+            let tensor = host_tensor(&value).ok_or_else(|| errors::not_a_tensor(port))?;
+            named.push(port.name.clone(), tensor);
+        }
+        Ok(named)
+    }
+}
+
+fn open(
+    library: &'static Library,
+    source: ModelSource<'_>,
+    options: &Options,
+) -> Result<Session, Diagnostic> {
+    // A file that cannot be read is no fault of the model.
+    if let ModelSource::Path(path) = source {
+        std::fs::File::open(path).map_err(|error| errors::cannot_read(path, &error))?;
+    }
+    let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
+    let mut builder = builder(library, options).map_err(|error| refused(&error))?;
+    if let Provider::Cuda(device) = options.provider {
+        builder = with_cuda(library, builder, device)?;
+    }
+    let session = match source {
+        ModelSource::Path(path) => builder.commit_from_file(path),
+        ModelSource::Bytes { bytes, .. } => builder.commit_from_memory(bytes),
+    }
+    .map_err(|error| refused(&error))?;
+    let optional = session.overridable_initializers();
+    Ok(Session {
+        inputs: session.inputs().iter().map(Port::new).collect(),
+        outputs: session.outputs().iter().map(Port::new).collect(),
+        optional: optional
+            .iter()
+            .map(|given| Port::from_type(given.name(), given.dtype()))
+            .collect(),
+        session,
+    })
+}
+
+fn builder(library: &'static Library, options: &Options) -> Result<SessionBuilder, ort::Error> {
+    let level = match options.optimization {
+        Optimization::Disabled => GraphOptimizationLevel::Disable,
+        Optimization::Basic => GraphOptimizationLevel::Level1,
+        Optimization::Extended => GraphOptimizationLevel::Level2,
+        Optimization::All => GraphOptimizationLevel::All,
+    };
+    let mut builder = SessionBuilder::new(&library.environment)?
+        .with_optimization_level(level)?
+        .with_memory_pattern(options.memory_pattern == MemoryPattern::On)?;
+    if let Some(threads) = options.threads {
+        builder = builder.with_intra_threads(threads.get())?;
+    }
+    Ok(builder)
+}
+
+fn with_cuda(
+    library: &'static Library,
+    builder: SessionBuilder,
+    device: i32,
+) -> Result<SessionBuilder, Diagnostic> {
+    let absent = |words: &str| errors::no_provider("CUDA", words);
+    if !library.has_cuda() {
+        return Err(absent(&format!(
+            "version {} from {} was built without it",
+            library.version,
+            library.path.display()
+        )));
+    }
+    preload_cuda(library);
+    let provider = ep::CUDA::default().with_device_id(device);
+    builder
+        .with_execution_providers([provider.build().error_on_failure()])
+        .map_err(|error| absent(error.message()))
+}
+
+/// Whether a tensor is what the port asks for. Dimensions with a name may have any size: ONNX
+/// Runtime does not hold exporters to one size a name either.
+fn fits(port: &Port, tensor: &HostTensor) -> Result<(), String> {
+    let Some(ty) = &port.ty else {
+        return Err(format!("it takes {}, which no tensor is", port.words));
+    };
+    if ty.dtype != tensor.dtype() {
+        return Err(format!("type {}, not {}", tensor.dtype(), ty.dtype));
+    }
+    let Some(shape) = &ty.shape else {
+        return Ok(());
+    };
+    if shape.rank() != tensor.dims().len() {
+        let rank = tensor.dims().len();
+        return Err(format!("rank {rank}, not {}", shape.rank()));
+    }
+    for (axis, (asked, size)) in shape.0.iter().zip(tensor.dims()).enumerate() {
+        match asked.known() {
+            Some(asked) if asked != *size => {
+                return Err(format!("axis {axis} is {size}, not {asked}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn host_tensor(value: &DynValue) -> Option<HostTensor> {
+    let tensor = value.view().downcast::<DynTensorValueType>().ok()?;
+    let dtype = raw::dtype(*tensor.data_type())?;
+    let dims: Vec<i64> = tensor.shape().to_vec();
+    HostTensor::new(dtype, &dims, raw::tensor_bytes(&tensor)?)
+}

@@ -1,0 +1,237 @@
+//! The command as its users see it: streams, formats, exit statuses.
+
+use crate::{models, runtime};
+use peftc::runtime::{HostTensor, NamedTensors};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn peftc() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_peftc"))
+}
+
+/// A peftc that finds no ONNX Runtime anywhere but in `data`.
+fn peftc_alone(data: &Path) -> Command {
+    let mut command = peftc();
+    command
+        .env_clear()
+        .env("XDG_DATA_HOME", data)
+        .env("PATH", data);
+    command
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("peftc starts");
+    (
+        status.code().expect("no signal"),
+        String::from_utf8(stdout).expect("UTF-8"),
+        String::from_utf8(stderr).expect("UTF-8"),
+    )
+}
+
+/// Runs with `--format json` and checks the fields of every output.
+fn json(command: &mut Command) -> (i32, Value) {
+    let (status, stdout, _) = run(command.args(["--format", "json"]));
+    let value: Value = serde_json::from_str(&stdout).expect("stdout is one JSON value");
+    assert_eq!(value["schema_version"], 1);
+    assert_eq!(value["exit_status"], status);
+    let diagnostics = value["diagnostics"].as_array().expect("an array");
+    let of = |severity: &str| {
+        diagnostics
+            .iter()
+            .filter(|d| d["severity"] == severity)
+            .count()
+    };
+    assert_eq!(value["error_count"], of("error"));
+    assert_eq!(value["warning_count"], of("warning"));
+    assert_eq!(value["valid"], of("error") == 0);
+    (status, value)
+}
+
+/// A model and a recorded file of its input and output in a folder.
+fn example(sum: f32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m.onnx"), models::add_bias()).unwrap();
+    let mut tensors = NamedTensors::default();
+    tensors.push("x", HostTensor::from_f32(&[1, 2], &[1.0, 2.0]));
+    tensors.push("sum", HostTensor::from_f32(&[1, 2], &[11.0, sum]));
+    let bytes = tensors.to_safetensors().unwrap();
+    std::fs::write(folder.path().join("io.safetensors"), bytes).unwrap();
+    folder
+}
+
+fn run_example(folder: &Path) -> Command {
+    runtime::library();
+    let mut command = peftc();
+    command
+        .current_dir(folder)
+        .args(["run", "m.onnx", "--input", "io.safetensors"]);
+    command
+}
+
+#[test]
+fn a_model_runs_and_its_outputs_are_compared() {
+    let folder = example(22.0);
+    let mut command = run_example(folder.path());
+    command.args(["--expect", "io.safetensors", "--output", "out.safetensors"]);
+    let (status, stdout, stderr) = run(&mut command);
+    assert_eq!((status, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.contains("sum: f32[1, 2]"), "{stdout}");
+    assert!(stdout.contains("largest difference 0"), "{stdout}");
+    let written = NamedTensors::read_safetensors(&folder.path().join("out.safetensors")).unwrap();
+    let sum = HostTensor::from_f32(&[1, 2], &[11.0, 22.0]);
+    assert_eq!(written.get("sum"), Some(&sum));
+}
+
+#[test]
+fn a_difference_is_a_finding_with_its_place() {
+    let folder = example(22.5);
+    let mut command = run_example(folder.path());
+    let (status, value) = json(command.args(["--expect", "io.safetensors"]));
+    assert_eq!(status, 1);
+    assert_eq!(value["diagnostics"][0]["code"], "E0809");
+    let message = value["diagnostics"][0]["message"].as_str().unwrap();
+    assert!(message.contains("[0, 1]: 22 where 22.5"), "{message}");
+    assert_eq!(value["outputs"][0]["comparison"]["outside"], 1);
+    let mut command = run_example(folder.path());
+    let (status, ..) = run(command.args(["--expect", "io.safetensors", "--exit-zero"]));
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn an_expectation_of_nothing_is_no_success() {
+    let folder = example(22.0);
+    let other = NamedTensors(vec![("z".into(), HostTensor::from_f32(&[0], &[]))]);
+    let file = folder.path().join("other.safetensors");
+    std::fs::write(&file, other.to_safetensors().unwrap()).unwrap();
+    let mut command = run_example(folder.path());
+    let (status, value) = json(command.args(["--expect", "other.safetensors"]));
+    assert_eq!(status, 1);
+    assert_eq!(value["diagnostics"][0]["code"], "E0809");
+}
+
+#[test]
+fn without_onnx_runtime_every_place_is_named_and_the_status_is_2() {
+    let data = tempfile::tempdir().unwrap();
+    let (status, value) = json(peftc_alone(data.path()).args(["--offline", "runtime", "check"]));
+    assert_eq!(status, 2);
+    let diagnostic = &value["diagnostics"][0];
+    assert_eq!(diagnostic["code"], "E0801");
+    assert!(diagnostic.to_string().contains("peftc runtime install"));
+    let place = data.path().join("peftc/runtime");
+    assert!(
+        diagnostic["notes"]
+            .to_string()
+            .contains(place.to_str().unwrap())
+    );
+}
+
+#[test]
+fn a_named_library_admits_no_other() {
+    let library = runtime::library();
+    let mut command = peftc();
+    command.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+    let (status, value) = json(command.args(["runtime", "check"]));
+    assert_eq!(status, 2);
+    assert_eq!(value["diagnostics"][0]["code"], "E0802");
+    let mut command = peftc();
+    command.env("ORT_DYLIB_PATH", &library.path);
+    let (status, value) = json(command.args(["runtime", "check"]));
+    assert_eq!(status, 0);
+    assert_eq!(value["runtime"]["version"], library.version);
+    assert_eq!(value["runtime"]["rung"], "variable");
+}
+
+#[test]
+fn a_file_that_is_no_library_is_refused_in_the_loaders_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("libonnxruntime.so");
+    std::fs::write(&file, b"text").unwrap();
+    let (status, _, stderr) = run(peftc().args(["runtime", "check", "--path"]).arg(&file));
+    assert_eq!(status, 2);
+    assert!(
+        stderr.contains("E0802") && stderr.contains("file too short"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn json_is_valid_whatever_is_wrong_with_the_command_line() {
+    for line in [
+        "chek",
+        "run",
+        "run --rtol x m.onnx",
+        "explain E9999",
+        "--deny all runtime",
+        "",
+    ] {
+        let (status, value) = json(peftc().args(line.split_whitespace()));
+        assert_eq!(status, 2, "{line}");
+        assert_eq!(value["diagnostics"][0]["code"], "E0010", "{line}");
+    }
+    for line in ["--help", "--version", "run --help"] {
+        let (status, value) = json(peftc().args(line.split_whitespace()));
+        assert_eq!(status, 0, "{line}");
+        assert!(value["text"].as_str().unwrap().contains("peftc"));
+    }
+}
+
+#[test]
+fn missing_files_have_a_code_and_status_2() {
+    runtime::library();
+    for line in [
+        "run absent.onnx",
+        "run absent.onnx --input absent.safetensors",
+    ] {
+        let (status, value) = json(peftc().args(line.split(' ')));
+        assert_eq!(status, 2);
+        assert_eq!(value["diagnostics"][0]["code"], "E0001", "{line}");
+    }
+}
+
+#[test]
+fn data_goes_to_stdout_and_talk_to_stderr() {
+    let (status, stdout, stderr) = run(peftc().args(["explain", "e0801"]));
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("# E0801: "), "{stdout}");
+    let (status, stdout, stderr) = run(peftc().args(["explain", "E08O1"]));
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("E0801"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "no colour in a file");
+    let (_, _, stderr) = run(peftc().args(["explain", "x", "--color", "always"]));
+    assert!(stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn one_format_goes_to_stdout_the_others_to_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = peftc();
+    command.current_dir(folder.path());
+    let formats = "github,sarif=out.sarif,junit=out.xml,json=out.json";
+    let (status, stdout, _) = run(command.args(["explain", "E1", "--format", formats]));
+    assert_eq!(status, 2);
+    assert!(stdout.starts_with("::error title=E0010"), "{stdout}");
+    for (file, word) in [
+        ("out.sarif", "2.1.0"),
+        ("out.xml", "<failure"),
+        ("out.json", "E0010"),
+    ] {
+        let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert!(text.contains(word), "{text}");
+    }
+    let (status, ..) = run(peftc().args(["explain", "E1", "--format", "github,sarif"]));
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn completions_know_the_subcommands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (status, stdout, _) = run(peftc().args(["completions", shell]));
+        assert_eq!(status, 0);
+        assert!(stdout.contains("runtime"), "{shell}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Integration tests, in one binary because each test binary links ONNX Runtime's loader.
+//!
+//! Tests that need ONNX Runtime take it from `runtime::library()`, which installs it when it is
+//! missing and fails the test when it cannot: such a test never passes without it.
+
+// In a test, `unwrap` is an assertion.
+#![allow(clippy::unwrap_used)]
+
+mod cli;
+mod layers;
+mod models;
+mod runtime;
