@@ -1,7 +1,6 @@
 //! Diagnostics about the command line itself.
 
 use crate::diag::{Code, Diagnostic, nearest};
-use std::io;
 use std::path::Path;
 
 /// `text` is what clap writes: the message, then paragraphs of help.
@@ -32,13 +31,6 @@ pub(super) fn unknown_code(name: &str) -> Diagnostic {
         near => diagnostic.help(format!("near it are {}", near.join(", "))),
     }
     .help("`peftc explain --list` shows every code")
-}
-
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0002,
-        format!("cannot write `{}`: {error}", path.display()),
-    )
 }
 
 /// Outputs that differ from what `--expect` holds.

@@ -5,6 +5,7 @@ use super::options::Global;
 use super::terminal::{Terminal, print_stderr};
 use super::{errors, exit, guard};
 use crate::diag::{Diagnostic, Reported, Severity, Sink, SourceMap, json, render};
+use crate::files;
 use crate::report::{self, Subject};
 use crate::runtime::{self, Library, Network, Surroundings, Wanted};
 use serde_json::{Map, Value};
@@ -119,9 +120,8 @@ fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Pay
     for report in &global.format {
         let Some(file) = &report.file else { continue };
         let text = text(report.format, command, cx, global, &payload);
-        if let Err(error) = std::fs::write(file, text) {
-            cx.sink.emit(errors::cannot_write(file, &error));
-        }
+        // A failure is in the sink; the other formats are still due.
+        let _ = files::write(file, &mut cx.sink, |out| out.write_all(text.as_bytes()));
     }
     show_diagnostics(cx);
     let first = global.format.iter().find(|report| report.file.is_none());

@@ -56,7 +56,8 @@ pub(super) fn was_shown(diagnostic: &Diagnostic) -> bool {
     panic.as_ref() == Some(diagnostic)
 }
 
-/// Ctrl-C and SIGTERM end the process with 128 + the signal's number, as shells do.
+/// Ctrl-C and SIGTERM end the process with 128 + the signal's number, as shells do; what was being
+/// written is removed first.
 #[cfg(unix)]
 fn on_signals() {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -66,6 +67,7 @@ fn on_signals() {
     };
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            crate::files::discard_unfinished();
             // Without the exit handlers of C libraries: ONNX Runtime may be computing.
             signal_hook::low_level::exit(128 + signal);
         }

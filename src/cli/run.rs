@@ -3,6 +3,7 @@
 use super::errors;
 use super::frame::{Context, Outcome, Payload};
 use crate::diag::{Reported, Sink};
+use crate::files;
 use crate::runtime::{
     HostTensor, ModelSource, NamedTensors, Optimization, Options, Provider, Session, Tolerance,
     Wanted, compare,
@@ -102,7 +103,7 @@ fn read(path: Option<&Path>, sink: &mut Sink) -> Result<Option<NamedTensors>, Re
 
 fn write(path: &Path, tensors: &NamedTensors, sink: &mut Sink) -> Result<(), Reported> {
     let bytes = tensors.to_safetensors().map_err(|d| sink.emit(d))?;
-    std::fs::write(path, bytes).map_err(|error| sink.emit(errors::cannot_write(path, &error)))
+    files::write(path, sink, |out| out.write_all(&bytes))
 }
 
 fn options(args: &Args) -> Options {

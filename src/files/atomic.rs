@@ -1,6 +1,7 @@
 //! Writing that is either complete or has not happened.
 
 use super::errors::cannot_write;
+use super::unfinished::unfinished;
 use crate::diag::{Reported, Sink};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -22,6 +23,11 @@ pub fn replace(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    // A pipe or a device, such as `/dev/stdout`, is written to and not replaced.
+    if std::fs::metadata(path).is_ok_and(|target| !target.is_file() && !target.is_dir()) {
+        let mut target = std::fs::OpenOptions::new().write(true).open(path)?;
+        return content(&mut target).and_then(|()| target.flush());
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -31,7 +37,8 @@ pub fn replace(
     // Without this a temporary file is readable by its owner alone; artifacts follow the umask.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary: NamedTempFile = builder.tempfile_in(folder)?;
+    let make = || builder.tempfile_in(folder);
+    let (temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
     let mut writer = BufWriter::with_capacity(1 << 18, temporary);
     content(&mut writer)?;
     let temporary = writer
@@ -75,6 +82,18 @@ mod tests {
         assert!(result.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // A socket cannot be opened as a file, so nothing is written either.
+        assert!(write(&path, &mut Sink::new(), |out| out.write_all(b"x")).is_err());
+        assert!(fs::metadata(&path).unwrap().file_type().is_socket());
     }
 
     #[cfg(unix)]

@@ -9,10 +9,12 @@
 mod atomic;
 mod errors;
 mod map;
+mod unfinished;
 
 pub use atomic::{replace, write};
 pub use errors::{cannot_read, cannot_write};
 pub use map::map;
+pub use unfinished::{Unfinished, discard_unfinished, unfinished};
 
 use crate::diag::{Reported, Sink};
 use std::fs::File;

@@ -7,22 +7,7 @@ use super::port::Port;
 use super::tensor::HostTensor;
 use crate::diag::{Code, Diagnostic, nearest};
 use crate::ty::DType;
-use std::io;
 use std::path::Path;
-
-pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0001,
-        format!("`{}` cannot be read: {error}", path.display()),
-    )
-}
-
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0002,
-        format!("`{}` cannot be written: {error}", path.display()),
-    )
-}
 
 /// No place has a library that loads; lists every place with its reason.
 pub(super) fn not_loaded(tried: &[Tried]) -> Diagnostic {

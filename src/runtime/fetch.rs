@@ -5,6 +5,7 @@
 use super::errors;
 use super::locate::is_library;
 use crate::diag::Diagnostic;
+use crate::files;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -24,7 +25,7 @@ pub(super) fn wheels(
         let mut command = tool.command(requirements, python, folder);
         match run(&mut command) {
             Ok(()) => {
-                return packages(folder).map_err(|error| errors::cannot_read(folder, &error));
+                return packages(folder).map_err(|error| files::cannot_read(folder, &error));
             }
             Err(words) => attempts.push((tool.name().to_owned(), words)),
         }
@@ -134,7 +135,7 @@ fn packages(folder: &Path) -> io::Result<Vec<PathBuf>> {
 pub(super) fn unpack(package: &Path, target: &Path) -> Result<(), Diagnostic> {
     if package.is_dir() {
         return unpack_tree(package, package, target)
-            .map_err(|error| errors::cannot_write(target, &error));
+            .map_err(|error| files::cannot_write(target, &error));
     }
     unpack_wheel(package, target).map_err(|error| {
         let name = package.file_name().unwrap_or_default().to_string_lossy();

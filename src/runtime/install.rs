@@ -3,6 +3,7 @@
 use super::locate::{Rung, Surroundings, in_folder};
 use super::{DEFAULT_CUDA_VERSION, DEFAULT_VERSION, errors, fetch};
 use crate::diag::Diagnostic;
+use crate::files;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -125,12 +126,15 @@ pub fn install(
     if network == Network::Forbidden {
         return Err(errors::offline());
     }
-    fs::create_dir_all(&home).map_err(|error| errors::cannot_write(&home, &error))?;
+    fs::create_dir_all(&home).map_err(|error| files::cannot_write(&home, &error))?;
     // Inside the same folder, so that the last step is a rename.
-    let incoming = tempfile::Builder::new()
-        .prefix(".incoming-")
-        .tempdir_in(&home)
-        .map_err(|error| errors::cannot_write(&home, &error))?;
+    let make = || {
+        tempfile::Builder::new()
+            .prefix(".incoming-")
+            .tempdir_in(&home)
+    };
+    let (incoming, _unfinished) = files::unfinished(make, tempfile::TempDir::path)
+        .map_err(|error| files::cannot_write(&home, &error))?;
     let library = build(request, surroundings, incoming.path(), say)?;
     check_in_child(surroundings.executable.as_deref(), &library)?;
     let ready = incoming.path().join(READY);
@@ -138,7 +142,7 @@ pub fn install(
         Ok(()) => in_place(request, &folder, false),
         // Another process was faster.
         Err(_) if folder.is_dir() => in_place(request, &folder, true),
-        Err(error) => return Err(errors::cannot_write(&folder, &error)),
+        Err(error) => return Err(files::cannot_write(&folder, &error)),
     }
     .ok_or_else(|| errors::bad_wheel(&request.requirement(), NO_LIBRARY))
 }
@@ -165,7 +169,7 @@ fn build(
 ) -> Result<PathBuf, Diagnostic> {
     let (download, ready) = (incoming.join("download"), incoming.join(READY));
     for folder in [&download, &ready] {
-        fs::create_dir(folder).map_err(|error| errors::cannot_write(folder, &error))?;
+        fs::create_dir(folder).map_err(|error| files::cannot_write(folder, &error))?;
     }
     if request.flavor == Flavor::Cuda {
         say("downloading the CUDA build and the NVIDIA libraries, some 1.6 GB");

@@ -5,6 +5,7 @@ use super::port::Port;
 use super::tensor::{HostTensor, NamedTensors};
 use super::{errors, raw};
 use crate::diag::{Diagnostic, Reported, Sink};
+use crate::files;
 use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynTensorValueType, DynValue};
@@ -163,7 +164,7 @@ fn open(
 ) -> Result<Session, Diagnostic> {
     // A file that cannot be read is no fault of the model.
     if let ModelSource::Path(path) = source {
-        std::fs::File::open(path).map_err(|error| errors::cannot_read(path, &error))?;
+        std::fs::File::open(path).map_err(|error| files::cannot_read(path, &error))?;
     }
     let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
     let mut builder = builder(library, options).map_err(|error| refused(&error))?;

@@ -2,11 +2,10 @@
 
 use super::errors;
 use crate::diag::Diagnostic;
+use crate::files;
 use crate::ty::{DType, Dim, Shape, TensorType};
 use bytes::Bytes;
-use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::fs::File;
 use std::path::Path;
 
 /// A tensor in host memory. The bytes are little-endian and row-major and have exactly the length
@@ -117,8 +116,7 @@ impl NamedTensors {
 
     /// Reads a `.safetensors` file; the data stays in the memory map. Sorted by name.
     pub fn read_safetensors(path: &Path) -> Result<NamedTensors, Diagnostic> {
-        let map = map_file(path).map_err(|error| errors::cannot_read(path, &error))?;
-        let file = Bytes::from_owner(map);
+        let file = files::map(path).map_err(|error| files::cannot_read(path, &error))?;
         let views = SafeTensors::deserialize(&file)
             .map_err(|error| errors::not_safetensors(path, &error.to_string()))?;
         let mut tensors = Vec::with_capacity(views.len());
@@ -151,14 +149,6 @@ impl NamedTensors {
         }
         Ok(safetensors::serialize(views, None).expect("the views are valid"))
     }
-}
-
-#[allow(unsafe_code)]
-fn map_file(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
-    // SAFETY: as with every memory map, another process that truncates the file while it is read
-    // ends this one; nothing is written through the map.
-    unsafe { Mmap::map(&file) }
 }
 
 fn from_view(file: &Bytes, view: &TensorView<'_>) -> Option<HostTensor> {

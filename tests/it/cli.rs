@@ -235,3 +235,34 @@ fn completions_know_the_subcommands() {
         assert!(stdout.contains("runtime"), "{shell}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_with_130_and_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    // A `python3` whose download takes long.
+    let python = folder.path().join("python3");
+    std::fs::write(&python, "#!/bin/sh\nexec /bin/sleep 2\n").unwrap();
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = peftc_alone(folder.path())
+        .args(["runtime", "install"])
+        .spawn()
+        .unwrap();
+    let runtime = folder.path().join("peftc/runtime");
+    let entries = || std::fs::read_dir(&runtime).map_or(0, Iterator::count);
+    while entries() == 0 {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it waits for the download"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = Command::new("/bin/kill")
+        .arg("-INT")
+        .arg(child.id().to_string())
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(entries(), 0);
+}
