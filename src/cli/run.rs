@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 pub(super) struct Args {
     /// The ONNX model
     model: PathBuf,
-    /// The inputs by name; tensors named like an output are left out
+    /// The inputs by name. In a recording that holds inputs and outputs, tensors named like an
+    /// output are left out, and `input.x` stands for `x`
     #[arg(long, value_name = "SAFETENSORS")]
     input: Option<PathBuf>,
     /// Where to write the outputs
     #[arg(long, value_name = "SAFETENSORS")]
     output: Option<PathBuf>,
-    /// Outputs to compare with; a difference is an error
+    /// Outputs to compare with, named `x` or `output.x`; a difference is an error
     #[arg(long, value_name = "SAFETENSORS")]
     expect: Option<PathBuf>,
     /// Allowed difference relative to the expected value
@@ -77,11 +78,13 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let library = cx.onnx_runtime(wanted)?;
     let source = ModelSource::Path(&args.model);
     let mut session = Session::open(library, source, &options(args), &mut cx.sink)?;
-    let input = without_outputs(input.unwrap_or_default(), &session);
+    let input = inputs_of(input.unwrap_or_default(), &session);
     let outputs = session.run(&input, &mut cx.sink)?;
     let mut rows = Rows::default();
     for (name, tensor) in outputs.iter() {
-        let expected = expected.as_ref().and_then(|expected| expected.get(name));
+        let expected = expected
+            .as_ref()
+            .and_then(|expected| expected_of(expected, name));
         rows.add(name, tensor, expected, args, &mut cx.sink);
     }
     if let (Some(path), 0) = (&args.expect, rows.compared) {
@@ -120,17 +123,34 @@ fn options(args: &Args) -> Options {
     }
 }
 
-/// A recorded file holds inputs and outputs; only the inputs are given to the model.
-fn without_outputs(mut tensors: NamedTensors, session: &Session) -> NamedTensors {
+/// The inputs of a recording that may hold outputs, too.
+fn inputs_of(recording: NamedTensors, session: &Session) -> NamedTensors {
     let is_input = |name: &str| {
-        let all = session.inputs().iter().chain(session.optional_inputs());
-        all.into_iter().any(|port| port.name == name)
+        let mut all = session.inputs().iter().chain(session.optional_inputs());
+        all.any(|port| port.name == name)
     };
     let is_output = |name: &str| session.outputs().iter().any(|port| port.name == name);
-    tensors
-        .0
-        .retain(|(name, _)| is_input(name) || !is_output(name));
-    tensors
+    let mut inputs = NamedTensors::default();
+    for (name, tensor) in recording.0 {
+        if is_input(&name) {
+            inputs.push(name, tensor);
+            continue;
+        }
+        let recorded_output = name.strip_prefix("output.").unwrap_or(&name);
+        match name.strip_prefix("input.") {
+            Some(short) if is_input(short) => inputs.push(short, tensor),
+            _ if is_output(recorded_output) => {}
+            // The session says what it thinks of other names.
+            _ => inputs.push(name, tensor),
+        }
+    }
+    inputs
+}
+
+/// The expected value of an output.
+fn expected_of<'a>(recording: &'a NamedTensors, output: &str) -> Option<&'a HostTensor> {
+    let prefixed = || recording.get(&format!("output.{output}"));
+    recording.get(output).or_else(prefixed)
 }
 
 /// The outputs as lines and as JSON.

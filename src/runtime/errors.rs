@@ -103,20 +103,33 @@ pub(super) fn model_refused(model: &str, words: &str) -> Diagnostic {
     .note(format!("ONNX Runtime says: {words}"))
 }
 
-pub(super) fn unknown_input(name: &str, inputs: &[Port]) -> Diagnostic {
-    let names = inputs.iter().map(|port| port.name.as_str());
-    let near = nearest(name, names, 3);
-    let diagnostic = Diagnostic::new(Code::E0805, format!("the model has no input `{name}`"))
-        .note(list_inputs(inputs));
-    match near.first() {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-        None => diagnostic,
+/// Names that are no inputs; `names` is not empty.
+pub(super) fn unknown_inputs(names: &[&str], inputs: &[Port]) -> Diagnostic {
+    let list = list(names.iter().map(|name| format!("`{name}`")));
+    let mut diagnostic = Diagnostic::new(Code::E0805, format!("the model has no input {list}"));
+    for name in names {
+        let known = inputs.iter().map(|port| port.name.as_str());
+        if let Some(near) = nearest(name, known, 1).first() {
+            diagnostic = diagnostic.help(format!("did you mean `{near}` by `{name}`?"));
+        }
     }
+    let known = self::list(inputs.iter().map(Port::to_string));
+    diagnostic.note(format!("inputs of the model: {known}"))
 }
 
-pub(super) fn missing_input(port: &Port) -> Diagnostic {
-    Diagnostic::new(Code::E0805, format!("input `{}` is not given", port.name))
-        .note(format!("the model asks for {port}"))
+/// Inputs that must be given and are not; `ports` is not empty.
+pub(super) fn missing_inputs(ports: &[&Port]) -> Diagnostic {
+    let names = list(ports.iter().map(|port| format!("`{}`", port.name)));
+    let asked = list(ports.iter().map(|port| port.to_string()));
+    Diagnostic::new(
+        Code::E0805,
+        format!("nothing is given for the input {names}"),
+    )
+    .note(format!("the model asks for {asked}"))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn input_differs(port: &Port, tensor: &HostTensor, reason: &str) -> Diagnostic {
@@ -128,11 +141,6 @@ pub(super) fn input_differs(port: &Port, tensor: &HostTensor, reason: &str) -> D
         "the model asks for {port}, given is {}",
         tensor.ty()
     ))
-}
-
-fn list_inputs(inputs: &[Port]) -> String {
-    let list: Vec<String> = inputs.iter().map(Port::to_string).collect();
-    format!("inputs of the model: {}", list.join(", "))
 }
 
 /// Running failed; `words` are ONNX Runtime's.

@@ -123,9 +123,10 @@ impl Session {
     fn misfits(&self, inputs: &NamedTensors) -> Vec<Diagnostic> {
         let mut misfits = Vec::new();
         let known: Vec<Port> = self.inputs.iter().chain(&self.optional).cloned().collect();
+        let mut unknown = Vec::new();
         for (name, tensor) in inputs.iter() {
             match known.iter().find(|port| port.name == name) {
-                None => misfits.push(errors::unknown_input(name, &known)),
+                None => unknown.push(name),
                 Some(port) => {
                     if let Err(reason) = fits(port, tensor) {
                         misfits.push(errors::input_differs(port, tensor, &reason));
@@ -133,8 +134,14 @@ impl Session {
                 }
             }
         }
-        let missing = self.inputs.iter().filter(|p| inputs.get(&p.name).is_none());
-        misfits.extend(missing.map(errors::missing_input));
+        if !unknown.is_empty() {
+            misfits.push(errors::unknown_inputs(&unknown, &known));
+        }
+        let is_missing = |port: &&Port| inputs.get(&port.name).is_none();
+        let missing: Vec<&Port> = self.inputs.iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            misfits.push(errors::missing_inputs(&missing));
+        }
         misfits
     }
 

@@ -87,7 +87,10 @@ fn every_misfit_of_the_inputs_is_reported_at_once() {
     for (tensors, words) in [
         (x(&[2], &[1.0, 2.0]), "rank 1, not 2"),
         (x(&[1, 3], &[1.0, 2.0, 3.0]), "axis 1 is 3, not 2"),
-        (NamedTensors::default(), "input `x` is not given"),
+        (
+            NamedTensors::default(),
+            "nothing is given for the input `x`",
+        ),
     ] {
         let mut sink = Sink::new();
         assert!(session.run(&tensors, &mut sink).is_err());
