@@ -103,6 +103,32 @@ fn a_difference_is_a_finding_with_its_place() {
 }
 
 #[test]
+fn recordings_of_real_exports_are_reproduced() {
+    runtime::library();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for (model, recording) in [
+        ("quickstart/model.onnx", "quickstart/io.safetensors"),
+        ("models/t5.ts.onnx", "models/t5.ts.io.safetensors"),
+        (
+            "models/llama.dynamo_external.onnx",
+            "models/llama.dynamo_external.io.safetensors",
+        ),
+    ] {
+        let recording = fixtures.join(recording);
+        let mut command = peftc();
+        command
+            .arg("run")
+            .arg(fixtures.join(model))
+            .arg("--input")
+            .arg(&recording);
+        let tolerance = ["--rtol", "1e-3", "--atol", "1e-3"];
+        let (status, value) = json(command.arg("--expect").arg(&recording).args(tolerance));
+        assert_eq!(status, 0, "{model}: {value}");
+        assert_eq!(value["outputs"][0]["comparison"]["equal"], true, "{model}");
+    }
+}
+
+#[test]
 fn an_expectation_of_nothing_is_no_success() {
     let folder = example(22.0);
     let other = NamedTensors(vec![("z".into(), HostTensor::from_f32(&[0], &[]))]);
