@@ -1,15 +1,68 @@
-//! peftc: compiles adapter specifications and ONNX models.
+//! peftc compiles adapter specifications (`.peft`) and ONNX models into adapted ONNX models.
+//!
+//! # Phases
+//!
+//! ```text
+//! text ── syntax ─▶ ast::File ── hir ─▶ Program ─┐
+//!                                                ├─ adapt::plan ─▶ Plan ─ adapt::apply ─▶ Model' ─ onnx ─▶ files
+//! model ─ onnx ─▶ Model ─ passes, modules ───────┘
+//! ```
+//!
+//! `driver` calls the phases, `cli` puts them into commands.
+//!
+//! # Invariants
+//!
+//! 1. `syntax` and `hir` never see a model: a method is checked with symbolic sizes before any model
+//!    is opened.
+//! 2. `graph` does not know protobuf; `onnx` is the only room that does. Items that nobody changes
+//!    carry their serialized form and are written back byte for byte.
+//! 3. Only a [`Patch`](graph::Patch) changes a finished graph. Everything is matched on the original
+//!    graph and applied once: an adapter never matches its own output.
+//! 4. A patch leaves a graph that verifies (checked in debug builds and at import).
+//! 5. `runtime` never sees a graph: it gets model bytes and names.
+//! 6. Nothing below `cli` reads the clock, the environment or unseeded randomness. Same inputs, same
+//!    bytes.
+//! 7. Weights stay on disk: mapped or referred to, read only where a start value needs them.
+//!
+//! # Choices
+//!
+//! * A method is evaluated with its hyper-parameters into a [`Formula`](hir::Formula), a typed graph of
+//!   terms without control flow. Lowering, identity at start and merging are walks over it, so that
+//!   none of them knows any method.
+//! * When a value's uses move to a replacement, its name moves too, so graph outputs and the captures of
+//!   subgraphs need no rewriting and a diff shows insertions only.
+//! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,
+//!   `weights` and `driver` alike.
+//!
+//! Dependencies between rooms run one way; `tests/it/layers.rs` holds the table.
 
-pub mod adapt;
-pub mod cli;
+// In reading order.
 pub mod diag;
 pub mod files;
-pub mod graph;
-pub mod hir;
-pub mod modules;
-pub mod onnx;
-pub mod report;
-pub mod runtime;
+pub mod ty;
+
 pub mod stdlib;
 pub mod syntax;
-pub mod ty;
+
+pub mod hir;
+
+pub mod graph;
+pub mod ops;
+
+pub mod onnx;
+
+pub mod passes;
+
+pub mod modules;
+
+pub mod adapt;
+
+pub mod weights;
+
+pub mod runtime;
+
+pub mod driver;
+
+pub mod report;
+
+pub mod cli;

@@ -49,18 +49,23 @@ pub(super) fn mask_input(model: &Model) -> Option<ValueId> {
 }
 
 /// Changes the model as planned. Start values come from `seed`, from the name of the tensor and,
-/// where the method asks for it, from the base weight through `weights`.
+/// where the method asks for it, from the base weight through `weights`; `values` holds tensors that
+/// replace them, by name, already checked against the plan.
 pub fn apply(
     plan: &Plan,
     model: &mut Model,
     modules: &Modules,
     seed: u64,
     weights: &WeightReader<'_>,
+    values: &BTreeMap<String, Tensor>,
     sink: &mut Sink,
 ) -> Result<Adapted, Reported> {
     let mut tensors = Vec::with_capacity(plan.parameters.len());
     for parameter in &plan.parameters {
-        let tensor = initial_tensor(parameter, model, modules, seed, weights, sink)?;
+        let tensor = match values.get(&parameter.name) {
+            Some(value) => value.clone(),
+            None => initial_tensor(parameter, model, modules, seed, weights, sink)?,
+        };
         tensors.push(NewTensor {
             name: parameter.name.clone(),
             initializer: parameter.name.clone(),

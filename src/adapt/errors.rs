@@ -197,25 +197,6 @@ pub(super) fn condition_leaves_nothing(span: Span, matched: usize) -> Diagnostic
     .help("`peftc inspect MODEL` shows the sizes of every module")
 }
 
-pub(super) fn no_such_adapter<'a>(
-    span: Option<Span>,
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Diagnostic {
-    let known: Vec<&str> = known.into_iter().collect();
-    let diagnostic = Diagnostic::new(Code::E0452, format!("the file has no adapter `{name}`"));
-    let diagnostic = match span {
-        Some(span) => diagnostic.label(span, "the adapters are declared in this file"),
-        None => diagnostic,
-    };
-    if known.is_empty() {
-        diagnostic.help("declare one: `adapter name { adapt … with … }`")
-    } else {
-        let list: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
-        diagnostic.help(format!("it declares {}", list.join(", ")))
-    }
-}
-
 pub(super) fn no_mask(span: Span, site: &str) -> Diagnostic {
     Diagnostic::new(Code::E0454, format!("the model has no attention mask for `{site}`"))
         .label(span, "`mask` is read here")

@@ -22,7 +22,7 @@ mod plan;
 mod select;
 
 pub use apply::{Adapted, NewTensor, apply};
-pub use expect::{CheckedExpectation, check_expectations};
+pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use initial::{WeightReader, initial_tensor};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,

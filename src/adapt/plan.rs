@@ -230,6 +230,9 @@ fn parse_setting(kind: &HyperKind, text: &str) -> Option<HyperValue> {
     }
 }
 
+/// An override's pattern with its arguments.
+type CompiledOverride<'o> = (Compiled, &'o BTreeMap<String, HyperValue>);
+
 struct CachedInstance {
     method: MethodId,
     values: BTreeMap<String, HyperValue>,
@@ -493,7 +496,7 @@ impl Planner<'_> {
         &mut self,
         adapt: &'o Adapt,
         selection: &Selection<'_>,
-    ) -> Result<Vec<(Compiled, &'o BTreeMap<String, HyperValue>)>, Reported> {
+    ) -> Result<Vec<CompiledOverride<'o>>, Reported> {
         let mut compiled = Vec::new();
         for entry in &adapt.overrides {
             let pattern = select::compile(&entry.pattern, self.sink)?;

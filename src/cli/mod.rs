@@ -6,6 +6,8 @@
 //! subcommand never prints, it returns a [`Payload`]. Not here: any work; a subcommand is one file
 //! that calls the rooms below and puts their answer into words.
 
+mod check;
+mod compile;
 mod completions;
 mod errors;
 mod exit;
@@ -13,11 +15,15 @@ mod explain;
 mod format;
 mod frame;
 mod guard;
+mod inspect;
+mod model_args;
 mod options;
+mod plan;
 mod run;
 mod runtime;
 mod terminal;
 mod usage;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use frame::{Context, Outcome};
@@ -36,6 +42,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Compile(compile::Args),
+    Check(check::Args),
+    Plan(plan::Args),
+    Inspect(inspect::Args),
     Run(run::Args),
     Runtime(runtime::Args),
     Explain(explain::Args),
@@ -46,6 +56,10 @@ impl Command {
     /// The subcommand's name, as the `command` field of JSON outputs gives it.
     fn name(&self) -> &'static str {
         match self {
+            Command::Compile(_) => "compile",
+            Command::Check(_) => "check",
+            Command::Plan(_) => "plan",
+            Command::Inspect(_) => "inspect",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
             Command::Explain(_) => "explain",
@@ -55,6 +69,10 @@ impl Command {
 
     fn run(&self, cx: &mut Context) -> Outcome {
         match self {
+            Command::Compile(args) => compile::run(args, cx),
+            Command::Check(args) => check::run(args, cx),
+            Command::Plan(args) => plan::run(args, cx),
+            Command::Inspect(args) => inspect::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),
             Command::Explain(args) => explain::run(args, cx),

@@ -124,7 +124,7 @@ fn options(args: &Args) -> Options {
 }
 
 /// The inputs of a recording that may hold outputs, too.
-fn inputs_of(recording: NamedTensors, session: &Session) -> NamedTensors {
+pub(super) fn inputs_of(recording: NamedTensors, session: &Session) -> NamedTensors {
     let is_input = |name: &str| {
         let mut all = session.inputs().iter().chain(session.optional_inputs());
         all.any(|port| port.name == name)

@@ -104,15 +104,22 @@ codes! {
     E0455: "slice does not fit",
     E0456: "setting sets nothing",
     E0457: "base weight cannot be used",
+    E0458: "adapter does nothing",
     W0401: "method reads padding",
     W0402: "method reads other tokens under a KV cache",
     W0403: "weight is shared",
+    E0410: "name map is not valid",
+    E0411: "name map names no layer",
+    E0412: "slice lies outside the layer",
     // E05 graph
     E0501: "graph is not well formed",
     E0502: "value is defined more than once",
     E0503: "value is not defined",
     E0504: "nodes form a cycle",
     W0501: "nodes are not in topological order",
+    E0511: "element types contradict",
+    W0512: "shapes contradict",
+    W0513: "operands do not fit",
     // E06 ONNX
     E0601: "not an ONNX model",
     E0602: "ONNX file is damaged",
@@ -121,8 +128,14 @@ codes! {
     E0605: "tensor is not valid",
     E0606: "node or value of the model is not valid",
     E0607: "model is nested too deep or too large",
+    E0608: "external data is in a forbidden place",
+    E0609: "external data is missing",
+    E0610: "external data does not fit its tensor",
+    E0614: "external data has another checksum",
     E0615: "model is too large for one file",
     W0602: "initializers are inputs, too",
+    W0603: "external data has unknown keys",
+    W0604: "checksum of external data is not verified",
     W0605: "graph input is listed twice",
     // E08 running
     E0801: "ONNX Runtime not found",
@@ -136,6 +149,9 @@ codes! {
     E0809: "outputs differ from what is expected",
     // E09 weights and interop
     E0901: "weights file is not valid",
+    E0902: "tensor is not the adapter's",
+    E0903: "tensor is missing",
+    E0904: "tensor does not fit",
     // E99 bug
     E9901: "bug in peftc",
 }

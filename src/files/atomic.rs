@@ -49,6 +49,25 @@ pub fn replace(
     sync_folder(folder)
 }
 
+/// Copies a file of any size to a new name, complete or not at all; answers with its size. The
+/// system does the copying where it can (a reflink or `copy_file_range`), so the content does not
+/// pass through this process.
+pub fn copy(source: &Path, target: &Path, sink: &mut Sink) -> Result<u64, Reported> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let failed = |error: io::Error| cannot_write(target, &error);
+    std::fs::create_dir_all(folder).map_err(|error| sink.emit(failed(error)))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".peftc-")
+        .suffix(".part")
+        .tempfile_in(folder)
+        .map_err(|error| sink.emit(failed(error)))?;
+    let size = std::fs::copy(source, temporary.path()).map_err(|error| sink.emit(failed(error)))?;
+    temporary
+        .persist(target)
+        .map_err(|failure| sink.emit(failed(failure.error)))?;
+    Ok(size)
+}
+
 /// Makes the new name itself durable, where the system can.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ mod errors;
 mod map;
 mod unfinished;
 
-pub use atomic::{replace, write};
+pub use atomic::{copy, replace, write};
 pub use errors::{cannot_read, cannot_write};
 pub use map::map;
 pub use unfinished::{Unfinished, discard_unfinished, unfinished};

@@ -386,6 +386,14 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Puts back a body whose values have been typed; nothing else may have changed, so the node's
+    /// serialized form stays.
+    pub fn put_typed_body(&mut self, node: NodeId, attribute: usize, graph: usize, body: Graph) {
+        self.node_mut(node).attributes[attribute].value.graphs_mut()[graph] = body;
+    }
+}
+
 /// Hands out names that are not taken.
 struct Unique {
     nodes: rustc_hash::FxHashSet<String>,

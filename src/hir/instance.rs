@@ -279,8 +279,11 @@ fn initialiser(eval: &mut Eval<'_>, init: &Expr, ty: &TermType) -> Result<Init, 
     computed(eval, init, ty)
 }
 
+/// An argument of a distribution with its default.
+type ArgumentDefault = (&'static str, Option<f64>);
+
 /// Signatures of the distributions: names of the arguments in their order, with defaults.
-const DISTRIBUTIONS: &[(&str, &[(&str, Option<f64>)])] = &[
+const DISTRIBUTIONS: &[(&str, &[ArgumentDefault])] = &[
     ("constant", &[("value", None)]),
     ("uniform", &[("low", Some(0.0)), ("high", Some(1.0))]),
     ("normal", &[("mean", Some(0.0)), ("std", Some(1.0))]),

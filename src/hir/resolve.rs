@@ -128,7 +128,7 @@ impl Resolver<'_, '_> {
             let name = &wanted.name;
             let found = match &import.source {
                 ast::UseSource::Library(library) if library.node == "std" => {
-                    self.from_library(name)?
+                    self.library_method(name)?
                 }
                 ast::UseSource::Library(library) => {
                     return Err(self
@@ -159,7 +159,7 @@ impl Resolver<'_, '_> {
         Ok(())
     }
 
-    fn from_library(&mut self, name: &ast::Ident) -> Result<MethodId, Reported> {
+    fn library_method(&mut self, name: &ast::Ident) -> Result<MethodId, Reported> {
         let Some(entry) = stdlib::find(&name.node) else {
             let known = stdlib::LIBRARY.iter().map(|file| file.name);
             return Err(self

@@ -1,6 +1,6 @@
 //! What a call site of a module is.
 
-use crate::graph::{NodeId, ValueId};
+use crate::graph::{Graph, Model, NodeId, ValueId};
 use crate::ty::DType;
 use std::ops::Range;
 
@@ -17,6 +17,16 @@ pub struct Modules {
 /// every subgraph entered; empty for the top graph. Ids are those of the graph of that level.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope(pub Vec<(NodeId, usize, usize)>);
+
+impl Scope {
+    /// The graph of this scope in the model that it was recovered from.
+    pub fn graph<'m>(&self, model: &'m Model) -> &'m Graph {
+        self.0.iter().fold(&model.graph, |graph, step| {
+            let (node, attribute, index) = *step;
+            &graph.node(node).attributes[attribute].value.graphs()[index]
+        })
+    }
+}
 
 /// One call of one layer.
 #[derive(Clone, Debug)]
@@ -49,6 +59,43 @@ pub struct Site {
     pub dtype: DType,
     /// Paths of other sites that read the same weight.
     pub shared_with: Vec<String>,
+    /// What keeps the site from being adapted as it stands, if anything does.
+    pub obstacle: Option<Obstacle>,
+    /// Other rungs of the ladder that gave another plausible path.
+    pub disagreements: Vec<(NameSource, String)>,
+    /// Why an unnamed site has no path; empty for a named one.
+    pub unnamed_because: String,
+}
+
+/// What stands between an adapter and a site: the boundary of the module lies inside the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The node applies this activation to the module's output before it returns.
+    FusedActivation(String),
+    /// Projections and attention are one node: only their combined result is a value.
+    FusedAttention,
+    /// The node adds the residual (and perhaps a bias) first; its sum is not a value.
+    FusedResidual,
+    /// Several embeddings and their norm are one node.
+    FusedEmbedding,
+    /// Input and output are integer codes with scales of their own.
+    QuantizedActivations,
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Obstacle::FusedActivation(name) => {
+                write!(f, "the activation `{name}` is fused into the node")
+            }
+            Obstacle::FusedAttention => f.write_str("the attention is fused into the node"),
+            Obstacle::FusedResidual => f.write_str("the residual sum is fused into the node"),
+            Obstacle::FusedEmbedding => {
+                f.write_str("several embeddings and a norm are fused into the node")
+            }
+            Obstacle::QuantizedActivations => f.write_str("input and output are quantized"),
+        }
+    }
 }
 
 /// The layer kinds that can be adapted.
@@ -82,13 +129,17 @@ impl SiteKind {
 /// The weight that a site reads.
 #[derive(Clone, Debug)]
 pub struct Weight {
-    /// The initializer (or captured value) that holds it; packed codes when quantized.
+    /// The graph that holds `value`: the site's own or one that encloses it.
+    pub scope: Scope,
+    /// The initializer (or input with a default) that holds it; packed codes when quantized.
     pub value: ValueId,
-    /// The value that the site's node reads, behind Transpose, Identity, Cast or DequantizeLinear;
-    /// the same as `value` when nothing lies between.
+    /// The value of the site's graph that the node reads, behind Transpose, Identity, Cast or
+    /// DequantizeLinear; the same as `value` when nothing lies between.
     pub operand: ValueId,
     /// Layout of `operand` as the site's node sees it.
     pub layout: Layout,
+    /// Layout of `value` as it is stored.
+    pub stored: Layout,
     pub quantization: Option<Quantization>,
 }
 
@@ -101,6 +152,27 @@ pub enum Layout {
     InOut,
     /// `[out, in / groups, …kernel]`.
     Conv,
+}
+
+impl Layout {
+    /// The word of JSON outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::OutIn => "out_in",
+            Layout::InOut => "in_out",
+            Layout::Conv => "conv",
+        }
+    }
+
+    /// The layout of the transposed matrix.
+    #[must_use]
+    pub fn transposed(self) -> Layout {
+        match self {
+            Layout::OutIn => Layout::InOut,
+            Layout::InOut => Layout::OutIn,
+            Layout::Conv => Layout::Conv,
+        }
+    }
 }
 
 /// How a frozen weight is quantized.

@@ -18,6 +18,7 @@
 
 mod errors;
 mod export;
+mod external;
 mod import;
 mod model;
 mod proto;
@@ -27,4 +28,5 @@ mod tests;
 mod wire;
 
 pub use export::{save, write_model};
-pub use model::{Imported, import, import_bytes};
+pub use external::ExternalFiles;
+pub use model::{Imported, import, import_bytes, import_without_weights};

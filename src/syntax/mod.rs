@@ -6,11 +6,17 @@
 //! methods, models or the standard library.
 
 pub mod ast;
+mod brackets;
 mod build;
 mod errors;
+mod expected;
 mod grammar;
+mod lexical;
 mod parse;
+mod pieces;
+mod recover;
 mod token;
+mod words;
 
 pub use parse::parse;
 #[cfg(test)]

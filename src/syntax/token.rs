@@ -30,7 +30,6 @@ pub(super) struct Token {
     pub kind: TokenKind,
     pub start: usize,
     pub end: usize,
-    #[expect(dead_code, reason = "read by the recovery from faults")]
     /// Only blanks (or comments) stand before it on its line.
     pub first_on_line: bool,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Mul, Neg, Sub};
 use std::sync::Arc;
 
 /// A named unknown, such as `batch` or `in`. Equal names are equal numbers within one model or
@@ -22,7 +22,15 @@ impl Symbol {
     pub fn name(&self) -> &str {
         &self.0
     }
+
+    /// Whether the name is peftc's own: the model does not name this size. See [`Dim::open`].
+    pub fn is_open(&self) -> bool {
+        self.0.starts_with(OPEN)
+    }
 }
+
+/// Starts the names of sizes that the model does not name.
+const OPEN: char = '?';
 
 /// The answer to "are these two the same?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +94,11 @@ impl Dim {
         Dim(Repr::Symbol(Symbol::new(name)))
     }
 
+    /// A size that the model does not name, after the value that has it, such as `?NonZero_12.0`.
+    pub fn open(value: &str, axis: usize) -> Self {
+        Dim::symbol(&format!("{OPEN}{value}.{axis}"))
+    }
+
     /// The number, if it is one.
     pub fn known(&self) -> Option<i64> {
         match self.0 {
@@ -107,10 +120,47 @@ impl Dim {
         if self == other {
             return Proof::Equal;
         }
-        match (self.clone() - other.clone()).0 {
-            Repr::Known(0) => Proof::Equal,
-            Repr::Known(_) => Proof::Different,
-            _ => Proof::Unknown,
+        let difference = self.clone() - other.clone();
+        match difference.known() {
+            Some(0) => Proof::Equal,
+            Some(_) => Proof::Different,
+            None if difference.is_positive() || (-difference).is_positive() => Proof::Different,
+            None => Proof::Unknown,
+        }
+    }
+
+    fn is_positive(&self) -> bool {
+        self.lower_bound().is_some_and(|bound| bound > 0)
+    }
+
+    /// The largest number that the dimension is shown never to fall below, where every symbol is
+    /// at least 0; `None` if none is found.
+    pub fn lower_bound(&self) -> Option<i64> {
+        match &self.0 {
+            Repr::Known(value) => Some(*value),
+            Repr::Symbol(_) => Some(0),
+            Repr::Sum(polynomial) => polynomial.iter().try_fold(0_i64, |sum, (term, factor)| {
+                if term.is_empty() {
+                    return Some(sum.saturating_add(*factor));
+                }
+                let product = term.iter().try_fold(*factor, |product, atom| {
+                    let bound = atom.lower_bound().filter(|bound| *bound >= 0)?;
+                    Some(product.saturating_mul(bound))
+                })?;
+                (*factor > 0).then(|| sum.saturating_add(product))
+            }),
+        }
+    }
+
+    /// How many factors it takes to write the dimension down: what a caller bounds when it
+    /// computes with dimensions from untrusted input.
+    pub fn size(&self) -> usize {
+        match &self.0 {
+            Repr::Known(_) | Repr::Symbol(_) => 1,
+            Repr::Sum(polynomial) => polynomial
+                .keys()
+                .map(|term| 1 + term.iter().map(Atom::size).sum::<usize>())
+                .sum(),
         }
     }
 
@@ -118,14 +168,18 @@ impl Dim {
     #[must_use]
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.known(), divisor.known()) {
-            return if b == 0 {
-                Dim::atom(Atom::FloorDiv(self.clone(), divisor.clone()))
-            } else {
-                Dim::from(a.div_euclid(b))
+            return match b {
+                0 => Dim::atom(Atom::FloorDiv(self.clone(), divisor.clone())),
+                1.. => Dim::from(a.div_euclid(b)),
+                // Euclidean division rounds down only where the divisor is positive.
+                _ => Dim::from(a.saturating_neg().div_euclid(b.saturating_neg())),
             };
         }
         if divisor.known() == Some(1) {
             return self.clone();
+        }
+        if divisor.known().is_some_and(|b| b < 0) {
+            return (-self.clone()).floor_div(&-divisor.clone());
         }
         self.exact_div(divisor)
             .unwrap_or_else(|| Dim::atom(Atom::FloorDiv(self.clone(), divisor.clone())))
@@ -140,14 +194,14 @@ impl Dim {
         }
         let mut quotient = Polynomial::new();
         for (term, factor) in self.polynomial() {
-            if factor % coefficient != 0 {
+            if factor.checked_rem(*coefficient)? != 0 {
                 return None;
             }
             let mut rest = term.clone();
             for atom in monomial {
                 rest.remove(rest.iter().position(|a| a == atom)?);
             }
-            quotient.insert(rest, factor / coefficient);
+            quotient.insert(rest, factor.checked_div(*coefficient)?);
         }
         Some(Dim::from_polynomial(quotient))
     }
@@ -155,26 +209,70 @@ impl Dim {
     /// The smaller of the two.
     #[must_use]
     pub fn smaller(&self, other: &Dim) -> Dim {
-        match (self.clone() - other.clone()).known() {
-            Some(difference) if difference <= 0 => self.clone(),
-            Some(_) => other.clone(),
-            None => Dim::atom(Atom::Min(
-                self.min_by_name(other).clone(),
-                self.max_by_name(other).clone(),
-            )),
+        if self.is_minimum_of(other) || other.is_maximum_of(self) {
+            return self.clone();
         }
+        if other.is_minimum_of(self) || self.is_maximum_of(other) {
+            return other.clone();
+        }
+        let difference = other.clone() - self.clone();
+        if difference.lower_bound().is_some_and(|bound| bound >= 0) {
+            return self.clone();
+        }
+        if (-difference).lower_bound().is_some_and(|bound| bound >= 0) {
+            return other.clone();
+        }
+        Dim::atom(Atom::Min(
+            self.min_by_name(other).clone(),
+            self.max_by_name(other).clone(),
+        ))
     }
 
     /// The larger of the two.
     #[must_use]
     pub fn larger(&self, other: &Dim) -> Dim {
-        match (self.clone() - other.clone()).known() {
-            Some(difference) if difference >= 0 => self.clone(),
-            Some(_) => other.clone(),
-            None => Dim::atom(Atom::Max(
-                self.min_by_name(other).clone(),
-                self.max_by_name(other).clone(),
-            )),
+        // max(max(a, b), a) = max(a, b) and max(min(a, b), a) = a.
+        if self.is_maximum_of(other) || other.is_minimum_of(self) {
+            return self.clone();
+        }
+        if other.is_maximum_of(self) || self.is_minimum_of(other) {
+            return other.clone();
+        }
+        let difference = self.clone() - other.clone();
+        if difference.lower_bound().is_some_and(|bound| bound >= 0) {
+            return self.clone();
+        }
+        if (-difference).lower_bound().is_some_and(|bound| bound >= 0) {
+            return other.clone();
+        }
+        Dim::atom(Atom::Max(
+            self.min_by_name(other).clone(),
+            self.max_by_name(other).clone(),
+        ))
+    }
+
+    /// Whether it is written as a maximum, at any depth, that `dim` takes part in.
+    fn is_maximum_of(&self, dim: &Dim) -> bool {
+        matches!(self.lone_atom(), Some(Atom::Max(a, b))
+            if a == dim || b == dim || a.is_maximum_of(dim) || b.is_maximum_of(dim))
+    }
+
+    /// Whether it is written as a minimum, at any depth, that `dim` takes part in.
+    fn is_minimum_of(&self, dim: &Dim) -> bool {
+        matches!(self.lone_atom(), Some(Atom::Min(a, b))
+            if a == dim || b == dim || a.is_minimum_of(dim) || b.is_minimum_of(dim))
+    }
+
+    /// The division, minimum or maximum, if it is nothing else.
+    fn lone_atom(&self) -> Option<&Atom> {
+        match &self.0 {
+            Repr::Sum(polynomial) if polynomial.len() == 1 => {
+                match polynomial.first_key_value()? {
+                    (term, 1) if term.len() == 1 => term.first(),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 
@@ -259,6 +357,22 @@ impl Dim {
 }
 
 impl Atom {
+    fn lower_bound(&self) -> Option<i64> {
+        match self {
+            Atom::Symbol(_) => Some(0),
+            Atom::FloorDiv(a, b) => (a.lower_bound()? >= 0 && b.lower_bound()? >= 0).then_some(0),
+            Atom::Min(a, b) => Some(a.lower_bound()?.min(b.lower_bound()?)),
+            Atom::Max(a, b) => a.lower_bound().max(b.lower_bound()),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Atom::Symbol(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => 1 + a.size() + b.size(),
+        }
+    }
+
     fn substitute(&self, value: &dyn Fn(&Symbol) -> Option<Dim>) -> Dim {
         match self {
             Atom::Symbol(symbol) => {
@@ -288,11 +402,22 @@ impl Add for Dim {
     }
 }
 
+impl Neg for Dim {
+    type Output = Dim;
+
+    fn neg(self) -> Dim {
+        self * Dim::from(-1)
+    }
+}
+
 impl Sub for Dim {
     type Output = Dim;
 
     fn sub(self, other: Dim) -> Dim {
-        self + other * Dim::from(-1)
+        if let (Some(a), Some(b)) = (self.known(), other.known()) {
+            return Dim::from(a.saturating_sub(b));
+        }
+        self + -other
     }
 }
 
@@ -395,6 +520,23 @@ mod tests {
     }
 
     #[test]
+    fn symbols_are_sizes_and_never_negative() {
+        let n = Dim::symbol("N");
+        assert_eq!(n.compare(&Dim::from(-1)), Proof::Different);
+        assert_eq!(n.compare(&Dim::from(0)), Proof::Unknown);
+        assert_eq!((n.clone() - Dim::from(1)).lower_bound(), Some(-1));
+        assert_eq!((-n.clone()).lower_bound(), None);
+        let longer = n.clone() + Dim::symbol("P");
+        assert_eq!(n.smaller(&longer), n);
+        assert_eq!(n.larger(&longer), longer);
+        let either = n.larger(&Dim::symbol("M"));
+        assert_eq!(either.larger(&n), either);
+        assert_eq!(either.smaller(&n), n);
+        assert_eq!(n.smaller(&Dim::symbol("M")).larger(&n), n);
+        assert_eq!(either.size(), 4);
+    }
+
+    #[test]
     fn division_is_exact_where_it_comes_out_even() {
         let n = Dim::symbol("N");
         assert_eq!(
@@ -406,6 +548,9 @@ mod tests {
             n.clone()
         );
         assert_eq!(n.floor_div(&Dim::from(2)).to_string(), "floor(N / 2)");
+        assert_eq!(Dim::from(7).floor_div(&Dim::from(-2)), Dim::from(-4));
+        let most = Dim::from(i64::MIN).floor_div(&Dim::from(-1));
+        assert_eq!(most, Dim::from(i64::MAX));
         let halved = n.floor_div(&Dim::from(2));
         assert_eq!(halved.substitute(&|_| Some(Dim::from(7))), Dim::from(3));
     }

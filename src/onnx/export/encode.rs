@@ -4,7 +4,6 @@ use super::graph::graph;
 use super::model::entry;
 use super::rope::Rope;
 use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Tensor, TensorData, Value, ValueId};
-use crate::onnx::import::OPEN;
 use crate::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_type as kind, type_proto,
@@ -214,11 +213,7 @@ fn type_proto(ty: &TensorType) -> TypeProto {
 }
 
 fn dimension(dim: &Dim) -> Dimension {
-    let is_open = || {
-        dim.symbols()
-            .iter()
-            .any(|symbol| symbol.name().starts_with(OPEN))
-    };
+    let is_open = || dim.symbols().iter().any(|symbol| symbol.is_open());
     let value = match dim.known() {
         Some(size) => Some(DimensionValue::DimValue(size)),
         None if is_open() => None,

@@ -11,6 +11,7 @@ use super::{tensor, types};
 use crate::diag::{Reported, nearest};
 use crate::graph::{Graph, OpName, Origin, Tensor, Value, ValueId, ValueKind};
 use crate::onnx::errors;
+use crate::onnx::external::without_unknown_keys;
 use crate::onnx::import::model::pair;
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::ty::TensorType;
@@ -229,7 +230,10 @@ impl Building<'_> {
             graph: &self.graph,
             parent: self.scope,
         };
+        let dropped = cx.external.dropped();
         let attributes = attributes(cx, &node, protos, &scope);
+        // What has been left out of a tensor must not come back with the node's own bytes.
+        let origin = origin.filter(|_| cx.external.dropped() == dropped);
         let operands: Vec<Option<ValueId>> = node
             .input
             .iter()
@@ -395,16 +399,17 @@ fn initializers(cx: &mut Cx<'_>, sections: &Sections) -> Result<Initializers, Re
             continue;
         }
         let metadata = proto.metadata_props.drain(..).map(pair).collect();
-        let tensor = match tensor::tensor(proto) {
-            Ok(tensor) => tensor,
-            Err(why) => {
-                cx.error(errors::tensor(&format!("initializer `{name}`"), &why));
-                continue;
-            }
+        let dropped = cx.external.dropped();
+        let Ok(tensor) = tensor::tensor(cx, &format!("initializer `{name}`"), proto) else {
+            continue;
+        };
+        let origin = match cx.external.dropped() {
+            more if more > dropped => without_unknown_keys(bytes),
+            _ => bytes.clone(),
         };
         let initializer = Initializer {
             tensor,
-            origin: Origin(bytes.clone()),
+            origin: Origin(origin),
             metadata,
         };
         if found.insert(name.clone(), initializer).is_some() {

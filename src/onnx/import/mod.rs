@@ -10,11 +10,11 @@ mod sections;
 mod tensor;
 mod types;
 
-pub(super) use model::{model, normalized, pair};
+pub(super) use model::{Read, model, normalized, pair};
 pub(super) use sections::field;
-pub(super) use types::OPEN;
 
 use super::errors;
+use super::external::Seen;
 use super::wire::Malformed;
 use crate::diag::{Diagnostic, Reported, Sink};
 
@@ -39,6 +39,7 @@ pub(super) struct Cx<'a> {
     uses_default_domain: bool,
     /// Initializers that are inputs, too.
     defaults: Vec<String>,
+    external: Seen,
 }
 
 impl<'a> Cx<'a> {
@@ -53,6 +54,7 @@ impl<'a> Cx<'a> {
             items: 0,
             uses_default_domain: false,
             defaults: Vec::new(),
+            external: Seen::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Cx, graph};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Origin};
 use crate::onnx::errors::{self, NEWEST_IR, NEWEST_OPSET};
+use crate::onnx::external::Seen;
 use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto};
 use crate::onnx::sniff;
 use crate::onnx::wire::{Malformed, Payload, Record, Records};
@@ -30,12 +31,15 @@ struct Sections {
     header: Vec<(u32, Bytes)>,
 }
 
+/// A model as far as its own file tells.
+pub(in crate::onnx) struct Read {
+    pub model: Model,
+    /// What it says about files beside it.
+    pub external: Seen,
+}
+
 /// Imports a model from the bytes of its file.
-pub(in crate::onnx) fn model(
-    file: &str,
-    bytes: &Bytes,
-    sink: &mut Sink,
-) -> Result<Model, Reported> {
+pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Result<Read, Reported> {
     if let Some(found) = sniff::lookalike(bytes) {
         return Err(sink.emit(errors::lookalike(file, &found)));
     }
@@ -61,16 +65,20 @@ pub(in crate::onnx) fn model(
         let warning = errors::defaults(count, example);
         cx.sink.warn(warning);
     }
+    cx.external.warn(cx.sink);
     if let Some(reported) = cx.failure {
         return Err(reported);
     }
-    Ok(Model {
-        name: file.to_owned(),
-        graph: body.graph,
-        ir_version: cx.ir_version,
-        opsets,
-        metadata,
-        header: Some(header(sections.header)),
+    Ok(Read {
+        model: Model {
+            name: file.to_owned(),
+            graph: body.graph,
+            ir_version: cx.ir_version,
+            opsets,
+            metadata,
+            header: Some(header(sections.header)),
+        },
+        external: cx.external,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::Cx;
 use super::graph::{Body, Scope, graph};
 use super::tensor::tensor;
+use crate::diag::Reported;
 use crate::graph::{Attribute, AttributeValue};
 use crate::onnx::errors;
 use crate::onnx::proto::{AttributeProto, NodeProto, attribute_type as kind};
@@ -39,9 +40,10 @@ pub(super) fn attributes(
             continue;
         }
         let mut captured = Vec::new();
-        match value(cx, proto, scope, &mut captured) {
+        match value(cx, node, proto, scope, &mut captured) {
             Ok(value) => found.list.push(Attribute { name, value }),
-            Err(why) => {
+            Err(Fault::Reported) => {}
+            Err(Fault::Said(why)) => {
                 let why = format!("has an attribute `{name}` that {why}");
                 cx.error(errors::node(cx.file, node, &why));
             }
@@ -51,20 +53,46 @@ pub(super) fn attributes(
     found
 }
 
-/// `Err` says what is wrong with the attribute, as the rest of a sentence.
+/// Why an attribute cannot be read.
+enum Fault {
+    /// What is wrong with it, as the rest of a sentence.
+    Said(String),
+    Reported,
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Fault::Said(why)
+    }
+}
+
+impl From<Reported> for Fault {
+    fn from(_: Reported) -> Self {
+        Fault::Reported
+    }
+}
+
 fn value(
     cx: &mut Cx<'_>,
+    node: &NodeProto,
     proto: AttributeProto,
     scope: &Scope<'_>,
     captured: &mut Vec<Arc<str>>,
-) -> Result<AttributeValue, String> {
+) -> Result<AttributeValue, Fault> {
     if let Some(reference) = proto.ref_attr_name.as_ref().filter(|name| !name.is_empty()) {
-        return Err(format!(
+        return Err(Fault::Said(format!(
             "refers to attribute `{reference}` of a function, outside of any function"
-        ));
+        )));
     }
     let kind = stated_or_only_kind(&proto)?;
-    let missing = || "has no value of its type".to_owned();
+    let missing = || Fault::Said("has no value of its type".to_owned());
+    let name = proto.name.as_deref().unwrap_or_default();
+    let what = || {
+        format!(
+            "the tensor in attribute `{name}` of {}",
+            errors::describe(node)
+        )
+    };
     let subgraph = |cx: &mut Cx<'_>, bytes: &Bytes, captured: &mut Vec<Arc<str>>| {
         let Body {
             graph,
@@ -77,7 +105,7 @@ fn value(
         kind::FLOAT => AttributeValue::Float(proto.f.unwrap_or_default()),
         kind::INT => AttributeValue::Int(proto.i.unwrap_or_default()),
         kind::STRING => AttributeValue::String(proto.s.unwrap_or_default().to_vec()),
-        kind::TENSOR => AttributeValue::Tensor(tensor(proto.t.ok_or_else(missing)?)?),
+        kind::TENSOR => AttributeValue::Tensor(tensor(cx, &what(), proto.t.ok_or_else(missing)?)?),
         kind::GRAPH => {
             let bytes = proto.g.ok_or_else(missing)?;
             AttributeValue::Graph(Box::new(subgraph(cx, &bytes, captured)))
@@ -91,7 +119,7 @@ fn value(
             proto
                 .tensors
                 .into_iter()
-                .map(tensor)
+                .map(|proto| tensor(cx, &what(), proto))
                 .collect::<Result<_, _>>()?,
         ),
         kind::GRAPHS => AttributeValue::Graphs(
@@ -104,7 +132,7 @@ fn value(
         kind::SPARSE_TENSOR | kind::SPARSE_TENSORS | kind::TYPE_PROTO | kind::TYPE_PROTOS => {
             AttributeValue::Opaque(Bytes::from(proto.encode_to_vec()))
         }
-        other => return Err(format!("has the unknown type {other}")),
+        other => return Err(Fault::Said(format!("has the unknown type {other}"))),
     })
 }
 

@@ -1,29 +1,58 @@
 //! Constant tensors: from any of ONNX's seven data fields to little-endian bytes.
 
-use crate::graph::{ExternalData, Tensor, TensorData};
+use super::Cx;
+use crate::diag::Reported;
+use crate::graph::{Tensor, TensorData};
 use crate::onnx::proto::{EXTERNAL, TensorProto};
+use crate::onnx::{errors, external};
 use crate::ty::DType;
 use bytes::Bytes;
 
-/// Converts a tensor. `Err` says what is wrong with it, as the rest of a sentence.
-pub(super) fn tensor(proto: TensorProto) -> Result<Tensor, String> {
-    let number = proto.data_type.unwrap_or_default();
-    let dtype = DType::from_number(number)
-        .ok_or_else(|| format!("has the unknown element type {number}"))?;
+/// Converts a tensor; `what` names it in a report.
+pub(super) fn tensor(cx: &mut Cx<'_>, what: &str, proto: TensorProto) -> Result<Tensor, Reported> {
+    let checked = checked(&proto).map_err(|why| cx.error(errors::tensor(what, &why)))?;
+    let data = match checked {
+        Checked::Inline(data) => data,
+        Checked::External { needed } => {
+            let region = external::region(&mut cx.external, what, &proto, needed);
+            TensorData::External(region.map_err(|diagnostic| cx.error(*diagnostic))?)
+        }
+    };
+    Ok(Tensor {
+        dtype: dtype(&proto).expect("it has been checked"),
+        dims: proto.dims,
+        data,
+    })
+}
+
+/// A tensor that does not contradict itself.
+enum Checked {
+    Inline(TensorData),
+    External { needed: u64 },
+}
+
+/// `Err` says what is wrong with the tensor, as the rest of a sentence.
+fn checked(proto: &TensorProto) -> Result<Checked, String> {
+    let dtype = dtype(proto)?;
     let elements = elements(&proto.dims)?;
     if proto.segment.is_some() {
         return Err("is a segment of a larger tensor, which ONNX does not use any more".to_owned());
     }
-    let data = if proto.data_location == Some(EXTERNAL) {
-        external(&proto, dtype, elements)?
-    } else {
-        inline(&proto, dtype, elements)?
-    };
-    Ok(Tensor {
-        dtype,
-        dims: proto.dims,
-        data,
-    })
+    if proto.data_location != Some(EXTERNAL) {
+        return inline(proto, dtype, elements).map(Checked::Inline);
+    }
+    if typed_count(proto) > 0 || proto.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()) {
+        return Err("holds its data twice, in the model and outside".to_owned());
+    }
+    match dtype.byte_len(elements) {
+        Some(needed) => Ok(Checked::External { needed }),
+        None => Err("holds strings outside of the model, where ONNX has none".to_owned()),
+    }
+}
+
+fn dtype(proto: &TensorProto) -> Result<DType, String> {
+    let number = proto.data_type.unwrap_or_default();
+    DType::from_number(number).ok_or_else(|| format!("has the unknown element type {number}"))
 }
 
 /// The number of elements. Refuses negative sizes and products that do not fit, even where
@@ -39,31 +68,6 @@ fn elements(dims: &[i64]) -> Result<u64, String> {
         .filter(|size| *size < 1 << 56)
         .ok_or_else(|| format!("has more elements than any machine holds: {dims:?}"))?;
     Ok(if dims.contains(&0) { 0 } else { size as u64 })
-}
-
-fn external(proto: &TensorProto, dtype: DType, elements: u64) -> Result<TensorData, String> {
-    let mut location = String::new();
-    let (mut offset, mut length) = (0, None);
-    for entry in &proto.external_data {
-        let value = entry.value.as_deref().unwrap_or_default();
-        match entry.key.as_deref().unwrap_or_default() {
-            "location" => location = value.to_owned(),
-            "offset" => offset = value.parse().map_err(|_| "has a wrong offset".to_owned())?,
-            "length" => {
-                length = Some(value.parse().map_err(|_| "has a wrong length".to_owned())?);
-            }
-            _ => {}
-        }
-    }
-    let needed = dtype.byte_len(elements).unwrap_or_default();
-    if length.is_some_and(|length: u64| length != needed) {
-        return Err("has another length than its type".to_owned());
-    }
-    Ok(TensorData::External(ExternalData {
-        location,
-        offset,
-        length: needed,
-    }))
 }
 
 fn inline(proto: &TensorProto, dtype: DType, elements: u64) -> Result<TensorData, String> {

@@ -32,12 +32,9 @@ fn dimension(value: &str, axis: usize, dim: &Dimension) -> Dim {
         Some(DimensionValue::DimParam(name)) if !name.is_empty() => {
             expression(name).unwrap_or_else(|| Dim::symbol(name))
         }
-        _ => Dim::symbol(&format!("{OPEN}{value}.{axis}")),
+        _ => Dim::open(value, axis),
     }
 }
-
-/// Starts the name of a dimension that the model does not name.
-pub(in crate::onnx) const OPEN: char = '?';
 
 /// Reads what exporters write for computed sizes, such as `past_sequence_length + 1` or `2*s0`:
 /// sums and products of names and numbers. Anything else is one opaque name, hyphens included:

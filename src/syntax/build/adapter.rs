@@ -28,7 +28,7 @@ impl Builder<'_> {
         }
     }
 
-    pub(in crate::syntax) fn adapter_item(&mut self, pair: Pair<'_, Rule>) -> AdapterItem {
+    pub(super) fn adapter_item(&mut self, pair: Pair<'_, Rule>) -> AdapterItem {
         match pair.as_rule() {
             Rule::adapt => AdapterItem::Adapt(self.adapt(pair)),
             Rule::train => AdapterItem::Train(self.train(pair)),

@@ -90,7 +90,11 @@ impl Builder<'_> {
                 ExprKind::Field(value, self.ident(&name))
             }
             _ => {
+                let place = self.span(&suffix);
                 let subscripts = Parts::of(suffix).rest();
+                if subscripts.is_empty() {
+                    self.report(errors::unexpected_text(place, "a value", "`]`"));
+                }
                 let subscripts = subscripts.into_iter().map(|s| self.subscript(s)).collect();
                 ExprKind::Index(value, subscripts)
             }

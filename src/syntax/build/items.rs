@@ -6,7 +6,7 @@ use crate::syntax::ast::{
     UseName, UseSource,
 };
 use crate::syntax::grammar::Rule;
-use pest::iterators::Pair;
+use pest::iterators::{Pair, Pairs};
 
 impl Builder<'_> {
     pub(in crate::syntax) fn file(&mut self, pair: Pair<'_, Rule>) -> File {
@@ -22,7 +22,7 @@ impl Builder<'_> {
         }
     }
 
-    pub(in crate::syntax) fn item(&mut self, pair: Pair<'_, Rule>) -> Item {
+    fn item(&mut self, pair: Pair<'_, Rule>) -> Item {
         match pair.as_rule() {
             Rule::use_item => Item::Use(self.use_item(pair)),
             Rule::method => Item::Method(self.method(pair)),
@@ -31,6 +31,46 @@ impl Builder<'_> {
                 debug_assert_eq!(rule, Rule::adapter);
                 Item::Adapter(self.adapter(pair))
             }
+        }
+    }
+
+    /// A part of a file that was parsed by itself, for its faults only.
+    pub(in crate::syntax) fn piece(&mut self, pairs: Pairs<'_, Rule>) {
+        for pair in pairs {
+            let rule = pair.as_rule();
+            if rule == Rule::file {
+                self.file(pair);
+                continue;
+            }
+            let parts = Parts::of(pair).rest();
+            if rule == Rule::lone_lines {
+                self.check_apart(&parts);
+                self.lone_lines(parts);
+                continue;
+            }
+            self.check_apart(&parts);
+            for part in parts {
+                self.part(part);
+            }
+        }
+    }
+
+    fn part(&mut self, pair: Pair<'_, Rule>) {
+        match pair.as_rule() {
+            Rule::method_head => {
+                self.method_head(pair);
+            }
+            Rule::for_head => {
+                self.for_head(pair);
+            }
+            Rule::adapt | Rule::train | Rule::expect => {
+                self.adapter_item(pair);
+            }
+            Rule::require | Rule::param | Rule::let_item | Rule::function | Rule::forward => {
+                self.method_item(pair);
+            }
+            // The heads of other items are but names.
+            _ => {}
         }
     }
 
@@ -58,7 +98,18 @@ impl Builder<'_> {
     fn method(&mut self, pair: Pair<'_, Rule>) -> Method {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
-        let mut head = Parts::of(parts.one(Rule::method_head));
+        let mut method = self.method_head(parts.one(Rule::method_head));
+        let items = parts.rest();
+        self.check_apart(&items);
+        method.body = items.into_iter().map(|i| self.method_item(i)).collect();
+        method.span = span;
+        method
+    }
+
+    /// A method without its body.
+    pub(super) fn method_head(&mut self, pair: Pair<'_, Rule>) -> Method {
+        let span = self.span(&pair);
+        let mut head = Parts::of(pair);
         let doc = self.docs(head.one(Rule::docs));
         let name = self.ident(&head.one(Rule::name));
         let hypers = head.maybe(Rule::hypers).map_or_else(Vec::new, |hypers| {
@@ -66,14 +117,12 @@ impl Builder<'_> {
             hypers.into_iter().map(|hyper| self.hyper(hyper)).collect()
         });
         let kinds = self.idents(head.rest().into_iter());
-        let items = parts.rest();
-        self.check_apart(&items);
         Method {
             doc,
             name,
             hypers,
             kinds,
-            body: items.into_iter().map(|i| self.method_item(i)).collect(),
+            body: Vec::new(),
             span,
         }
     }
@@ -102,7 +151,7 @@ impl Builder<'_> {
         }
     }
 
-    pub(in crate::syntax) fn method_item(&mut self, pair: Pair<'_, Rule>) -> MethodItem {
+    fn method_item(&mut self, pair: Pair<'_, Rule>) -> MethodItem {
         match pair.as_rule() {
             Rule::require => MethodItem::Require(self.require(pair)),
             Rule::param => MethodItem::Param(self.param(pair)),

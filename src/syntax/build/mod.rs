@@ -115,9 +115,10 @@ impl<'a> Builder<'a> {
             let (end, start) = (self.end(&two[0]), self.start(&two[1]));
             let between = &self.tokens.text[end..start];
             if !has_line_end(between) && !between.contains(';') {
-                let previous = self.span(&two[0]);
-                let next = Span::new(self.file, start, self.end(&two[1]));
-                self.report(errors::two_on_one_line(previous, next));
+                let (previous, next) = (self.span(&two[0]), self.span(&two[1]));
+                let text = |span: Span| &self.tokens.text[span.start as usize..span.end as usize];
+                let (before, after) = (text(previous), text(next));
+                self.report(errors::two_on_one_line(previous, next, before, after));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Builder, Parts};
 use crate::diag::Span;
-use crate::syntax::ast::{Block, Statement};
+use crate::syntax::ast::{Block, Expr, Ident, Statement};
 use crate::syntax::errors;
 use crate::syntax::grammar::Rule;
 use pest::iterators::Pair;
@@ -52,9 +52,7 @@ impl Builder<'_> {
     fn for_loop(&mut self, pair: Pair<'_, Rule>) -> Option<Statement> {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
-        let variable = self.ident(&parts.one(Rule::name));
-        let start = self.expr(parts.one(Rule::expr));
-        let end = self.expr(parts.one(Rule::expr));
+        let (variable, start, end) = self.for_head(parts.one(Rule::for_head));
         let lines = Parts::of(parts.one(Rule::block)).rest();
         self.check_apart(&lines);
         self.nested(1, span, |builder| Statement::For {
@@ -64,6 +62,23 @@ impl Builder<'_> {
             body: builder.statements(lines, "in a loop"),
             span,
         })
+    }
+
+    pub(super) fn for_head(&mut self, pair: Pair<'_, Rule>) -> (Ident, Expr, Expr) {
+        let mut head = Parts::of(pair);
+        (
+            self.ident(&head.one(Rule::name)),
+            self.expr(head.one(Rule::expr)),
+            self.expr(head.one(Rule::expr)),
+        )
+    }
+
+    /// Lines of a block of which some others are at fault.
+    pub(super) fn lone_lines(&mut self, mut lines: Vec<Pair<'_, Rule>>) {
+        if let Some(value) = lines.pop_if(|line| line.as_rule() == Rule::expr) {
+            self.expr(value);
+        }
+        self.statements(lines, "in the middle of a block");
     }
 }
 

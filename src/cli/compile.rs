@@ -1,0 +1,153 @@
+//! `peftc compile`: the main job.
+
+use super::frame::{Context, Outcome, Payload};
+use super::model_args::{ModelArgs, parse_setting};
+use super::verify;
+use crate::diag::Reported;
+use crate::driver::{
+    Adapter, Artifacts, CompileOptions, Depth, Destination, PlanOptions, Session, Spec, Summary,
+    compile,
+};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Adapt a model: write the adapted model, the adapter's weights and a manifest
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The spec
+    spec: PathBuf,
+    /// The ONNX model; it is not changed
+    model: PathBuf,
+    /// Write model.onnx, adapter.safetensors and manifest.json into this folder, not beside the
+    /// model; external data is copied there
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Which adapters of the spec; all without it, each to its own files
+    #[arg(long, value_name = "NAME")]
+    adapter: Vec<String>,
+    /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    /// Seed of random start values
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A trained adapter whose tensors replace the start values
+    #[arg(long, value_name = "SAFETENSORS")]
+    values: Option<PathBuf>,
+    /// Let the base's fingerprint cover every byte of the weights, not samples
+    #[arg(long)]
+    full_fingerprint: bool,
+    /// Run base and adapted model on these inputs with ONNX Runtime and show how far their outputs
+    /// are apart at the start
+    #[arg(long, value_name = "SAFETENSORS")]
+    verify: Option<PathBuf>,
+    #[command(flatten)]
+    recovery: ModelArgs,
+}
+
+pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
+    let mut session = Session {
+        sources: &mut cx.sources,
+        sink: &mut cx.sink,
+    };
+    let spec = session.spec(&args.spec)?;
+    let adapters = session.adapters(&spec, &args.adapter)?;
+    let several = adapters.len() > 1;
+    let mut human = String::new();
+    let mut written = Vec::new();
+    for adapter in adapters {
+        let destination = match &args.output {
+            None => Destination::Beside,
+            Some(folder) if several => Destination::Folder(folder.join(&adapter.name.node)),
+            Some(folder) => Destination::Folder(folder.clone()),
+        };
+        let (text, json) = compile_one(args, &spec, adapter, destination, &mut session)?;
+        human.push_str(&text);
+        written.push(json);
+    }
+    if let Some(inputs) = &args.verify {
+        for entry in &mut written {
+            let adapted = PathBuf::from(entry["model"].as_str().unwrap_or_default());
+            let differences = verify::differences(&args.model, &adapted, inputs, cx)?;
+            let name = entry["adapter"].as_str().unwrap_or_default().to_owned();
+            for (output, difference) in &differences {
+                let _ = writeln!(
+                    human,
+                    "  verified   {name}: `{output}` differs from the base by at most {difference:e} at the start"
+                );
+            }
+            entry["verified"] = differences.into_iter().map(|(output, difference)| json!({"output": output, "largest_difference": difference})).collect();
+        }
+    }
+    Ok(Payload::new(human, json!({ "compiled": written })))
+}
+
+fn compile_one(
+    args: &Args,
+    spec: &Spec,
+    adapter: &Adapter,
+    destination: Destination,
+    session: &mut Session<'_>,
+) -> Result<(String, Value), Reported> {
+    let loaded = session.model(&args.model, &args.recovery.options())?;
+    let options = PlanOptions {
+        settings: args.settings.clone(),
+    };
+    let planned = session.plan(spec, adapter, &loaded, &options)?;
+    session.sink.failed()?;
+    let summary = Summary::new(&planned, &loaded);
+    let mut text = summary.to_text(&loaded.model);
+    let options = CompileOptions {
+        destination,
+        seed: args.seed,
+        depth: if args.full_fingerprint {
+            Depth::Full
+        } else {
+            Depth::Sampled
+        },
+        settings: args.settings.clone(),
+        values: args.values.clone(),
+    };
+    let artifacts = compile(session, spec, loaded, &planned, &options)?;
+    describe(&artifacts, &mut text);
+    let json = json!({
+        "adapter": artifacts.manifest.adapter,
+        "model": artifacts.model.display().to_string(),
+        "weights": artifacts.weights.display().to_string(),
+        "manifest": artifacts.manifest_path.display().to_string(),
+        "copied": artifacts.copied.iter().map(|(path, size)| json!({"file": path.display().to_string(), "bytes": size})).collect::<Vec<_>>(),
+        "plan": summary.to_json(),
+    });
+    Ok((text, json))
+}
+
+fn describe(artifacts: &Artifacts, text: &mut String) {
+    let _ = writeln!(text);
+    for path in [
+        &artifacts.model,
+        &artifacts.weights,
+        &artifacts.manifest_path,
+    ] {
+        let size = std::fs::metadata(path).map_or(0, |m| m.len());
+        let _ = writeln!(text, "  wrote      {} ({size} bytes)", path.display());
+    }
+    for data in &artifacts.manifest.files.data {
+        match artifacts
+            .copied
+            .iter()
+            .find(|(path, _)| path.ends_with(data))
+        {
+            Some((path, size)) => {
+                let _ = writeln!(
+                    text,
+                    "  copied     {} ({size} bytes): runtimes want external data beside the model",
+                    path.display()
+                );
+            }
+            None => {
+                let _ = writeln!(text, "  refers to  {data}, which is not copied");
+            }
+        }
+    }
+}

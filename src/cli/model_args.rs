@@ -1,0 +1,39 @@
+//! Arguments that every subcommand with a model has.
+
+use crate::driver::ModelOptions;
+use std::path::PathBuf;
+
+/// How names of modules are found.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct ModelArgs {
+    /// Names for sites that the model does not name (`peft.names.json`)
+    #[arg(long, value_name = "JSON")]
+    pub names: Option<PathBuf>,
+    /// The original weights, to recover names by their values
+    #[arg(long, value_name = "SAFETENSORS")]
+    pub weights: Option<PathBuf>,
+    /// Name what is left by its role in the structure, such as q, k, v and down
+    #[arg(long)]
+    pub roles: bool,
+}
+
+impl ModelArgs {
+    pub fn options(&self) -> ModelOptions {
+        ModelOptions {
+            names: self.names.clone(),
+            weights: self.weights.clone(),
+            roles: self.roles,
+            without_data: false,
+        }
+    }
+}
+
+/// Reads `name=value`.
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("settings are written name=value, such as rank=16".to_owned()),
+    }
+}

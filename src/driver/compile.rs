@@ -1,0 +1,290 @@
+//! Writes the artifacts of a planned adapter.
+
+use super::errors;
+use super::fingerprint::{Depth, fingerprint};
+use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry};
+use super::session::{Loaded, Planned, Session, Spec};
+use crate::adapt::{self, Adapted, Plan};
+use crate::diag::{Reported, Sink};
+use crate::files;
+use crate::graph::{Graph, Model, Tensor, TensorData};
+use crate::onnx;
+use crate::ty::DType;
+use crate::weights::{NamedTensor, read_tensors, write_tensors};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where artifacts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Beside the model, as `<model>.<adapter>.onnx` and so on; external data is shared.
+    Beside,
+    /// Into a folder, as `model.onnx`, `adapter.safetensors` and `manifest.json`; external data is
+    /// copied, unless it is the model's own folder.
+    Folder(PathBuf),
+}
+
+/// How to compile.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    pub destination: Destination,
+    /// Seed of random start values.
+    pub seed: u64,
+    /// How much of the weights the fingerprint covers.
+    pub depth: Depth,
+    pub settings: adapt::Settings,
+    /// A trained adapter whose tensors replace the start values.
+    pub values: Option<PathBuf>,
+}
+
+/// What has been written.
+#[derive(Debug)]
+pub struct Artifacts {
+    pub model: PathBuf,
+    pub weights: PathBuf,
+    pub manifest_path: PathBuf,
+    pub manifest: Manifest,
+    /// Copied external data with sizes in bytes.
+    pub copied: Vec<(PathBuf, u64)>,
+}
+
+/// Applies a plan to its model and writes everything. The loaded model is used up: it is changed in
+/// place.
+pub fn compile(
+    session: &mut Session<'_>,
+    spec: &Spec,
+    mut loaded: Loaded,
+    planned: &Planned,
+    options: &CompileOptions,
+) -> Result<Artifacts, Reported> {
+    let sink = &mut *session.sink;
+    let base = fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?;
+    let counts = manifest::counts(planned, &loaded);
+    let sites = manifest::sites(planned, &loaded);
+    let Loaded {
+        model,
+        modules,
+        weights,
+        path,
+    } = &mut loaded;
+    let reader = |tensor: &Tensor, sink: &mut Sink| {
+        weights
+            .bytes(tensor)
+            .map_err(|diagnostic| sink.emit(*diagnostic))
+    };
+    let values = match &options.values {
+        Some(path) => trained_values(&planned.plan, path, sink)?,
+        None => BTreeMap::new(),
+    };
+    let adapted = adapt::apply(
+        &planned.plan,
+        model,
+        modules,
+        options.seed,
+        &reader,
+        &values,
+        sink,
+    )?;
+    let names = Names::new(path, &planned.plan.adapter, &options.destination);
+    let data = external_files(&model.graph);
+    let copied = match &options.destination {
+        Destination::Beside => Vec::new(),
+        Destination::Folder(folder) => {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| sink.emit(files::cannot_write(folder, &error)))?;
+            copy_data(&data, path, folder, sink)?
+        }
+    };
+    let text = session.sources.text(spec.file).clone();
+    let manifest = Manifest {
+        schema_version: manifest::SCHEMA_VERSION,
+        compiler: format!("peftc {}", env!("CARGO_PKG_VERSION")),
+        adapter: planned.plan.adapter.clone(),
+        spec: SpecEntry {
+            name: file_name(&spec.path),
+            digest: format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex()),
+        },
+        base: BaseEntry {
+            name: model.name.clone(),
+            fingerprint: base,
+            ir_version: model.ir_version,
+            opsets: model.opsets.clone(),
+        },
+        files: Files {
+            model: file_name(&names.model),
+            weights: file_name(&names.weights),
+            data: data.into_iter().collect(),
+        },
+        seed: options.seed,
+        settings: options
+            .settings
+            .iter()
+            .map(|(name, value)| Setting {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect(),
+        sites,
+        parameters: manifest::parameters(&adapted),
+        counts,
+        expectations: manifest::expectations(planned),
+    };
+    write_all(model, &adapted, &manifest, &names, sink)?;
+    Ok(Artifacts {
+        model: names.model,
+        weights: names.weights,
+        manifest_path: names.manifest,
+        manifest,
+        copied,
+    })
+}
+
+/// The tensors of an adapter file: exactly those of the plan, in f32.
+fn trained_values(
+    plan: &Plan,
+    path: &Path,
+    sink: &mut Sink,
+) -> Result<BTreeMap<String, Tensor>, Reported> {
+    let mut values = BTreeMap::new();
+    for tensor in read_tensors(path, sink)? {
+        let Some(parameter) = plan.parameters.iter().find(|p| p.name == tensor.name) else {
+            let known = plan.parameters.iter().map(|p| p.name.as_str());
+            sink.emit(errors::unknown_tensor(path, &tensor.name, known));
+            continue;
+        };
+        if tensor.dims != parameter.dims || tensor.dtype != DType::F32 {
+            sink.emit(errors::tensor_does_not_fit(
+                path,
+                &tensor.name,
+                tensor.dtype,
+                &tensor.dims,
+                &parameter.dims,
+            ));
+            continue;
+        }
+        values.insert(
+            tensor.name,
+            Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data),
+        );
+    }
+    for parameter in &plan.parameters {
+        if !values.contains_key(&parameter.name) {
+            sink.emit(errors::missing_tensor(path, &parameter.name));
+        }
+    }
+    sink.failed()?;
+    Ok(values)
+}
+
+struct Names {
+    model: PathBuf,
+    weights: PathBuf,
+    manifest: PathBuf,
+}
+
+impl Names {
+    fn new(model: &Path, adapter: &str, destination: &Destination) -> Self {
+        match destination {
+            Destination::Folder(folder) => Names {
+                model: folder.join("model.onnx"),
+                weights: folder.join("adapter.safetensors"),
+                manifest: folder.join("manifest.json"),
+            },
+            Destination::Beside => {
+                let folder = model.parent().unwrap_or(Path::new(""));
+                let stem = model
+                    .file_stem()
+                    .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+                let name = |suffix: &str| folder.join(format!("{stem}.{adapter}.{suffix}"));
+                Names {
+                    model: name("onnx"),
+                    weights: name("safetensors"),
+                    manifest: name("manifest.json"),
+                }
+            }
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The manifest comes last: where it is, the others are complete.
+fn write_all(
+    model: &Model,
+    adapted: &Adapted,
+    manifest: &Manifest,
+    names: &Names,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let tensors: Vec<NamedTensor> = adapted
+        .tensors
+        .iter()
+        .map(|t| NamedTensor {
+            name: t.name.clone(),
+            dtype: t.tensor.dtype,
+            dims: t.tensor.dims.clone(),
+            data: t.tensor.raw().expect("new tensors are inline").clone(),
+        })
+        .collect();
+    onnx::save(model, &names.model, sink)?;
+    let identity = format!("{} on {}", manifest.adapter, manifest.base.fingerprint);
+    write_tensors(&names.weights, &tensors, ("peftc", identity), sink)?;
+    let mut json = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
+    json.push('\n');
+    files::write(&names.manifest, sink, |out| out.write_all(json.as_bytes()))
+}
+
+/// Locations of external data, relative to the model's folder.
+fn external_files(graph: &Graph) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for id in graph.value_ids() {
+        if let Some(Tensor {
+            data: TensorData::External(external),
+            ..
+        }) = graph.value(id).tensor()
+        {
+            found.insert(external.location.clone());
+        }
+    }
+    for id in graph.node_ids() {
+        for attribute in &graph.node(id).attributes {
+            for body in attribute.value.graphs() {
+                found.extend(external_files(body));
+            }
+        }
+    }
+    found
+}
+
+/// Copies external data into another folder: runtimes refuse data outside the model's folder,
+/// symbolic links and hard links. The system copies without passing the bytes through this process
+/// where it can.
+fn copy_data(
+    data: &BTreeSet<String>,
+    model: &Path,
+    folder: &Path,
+    sink: &mut Sink,
+) -> Result<Vec<(PathBuf, u64)>, Reported> {
+    let from = model
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let same = from
+        .canonicalize()
+        .ok()
+        .zip(folder.canonicalize().ok())
+        .is_some_and(|(a, b)| a == b);
+    if same {
+        return Ok(Vec::new());
+    }
+    let mut copied = Vec::new();
+    for location in data {
+        let (source, target) = (from.join(location), folder.join(location));
+        let size = files::copy(&source, &target, sink)?;
+        copied.push((target, size));
+    }
+    Ok(copied)
+}

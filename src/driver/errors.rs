@@ -1,0 +1,83 @@
+//! Diagnostics of this room.
+
+use crate::diag::{Code, Diagnostic, Span, nearest};
+use crate::ty::DType;
+use std::path::Path;
+
+pub(super) fn no_such_adapter(name: &str, known: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::new(Code::E0452, format!("the spec has no adapter `{name}`"));
+    diagnostic.help(known_adapters(known))
+}
+
+pub(super) fn no_adapter(file: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0452, format!("`{file}` declares no adapter")).help(known_adapters(&[]))
+}
+
+fn known_adapters(known: &[&str]) -> String {
+    if known.is_empty() {
+        return "declare one: `adapter name { adapt … with … }`".to_owned();
+    }
+    let list: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
+    format!("it declares {}", list.join(", "))
+}
+
+pub(super) fn import_not_found(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0001, format!("`{path}` cannot be read: {why}"))
+        .label(span, "imported here")
+        .help("paths of imports are relative to the importing file")
+}
+
+pub(super) fn nothing_to_do(adapter: &str, span: Span) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0458,
+        format!("adapter `{adapter}` adapts and trains nothing"),
+    )
+    .label(span, "no `adapt` and no `train` in here")
+    .help("add `adapt \"pattern\" with method(…)`")
+}
+
+pub(super) fn unknown_tensor<'a>(
+    path: &Path,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let near = nearest(name, known, 3);
+    let list: Vec<String> = near.iter().map(|n| format!("`{n}`")).collect();
+    let diagnostic = Diagnostic::new(
+        Code::E0902,
+        format!(
+            "`{}` has a tensor `{name}` that the adapter does not have",
+            path.display()
+        ),
+    );
+    if list.is_empty() {
+        diagnostic.help("give the weights that belong to this spec and model")
+    } else {
+        diagnostic.help(format!("the nearest are {}", list.join(", ")))
+    }
+}
+
+pub(super) fn missing_tensor(path: &Path, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0903,
+        format!("`{}` lacks the tensor `{name}`", path.display()),
+    )
+    .help("give the weights that belong to this spec and model")
+}
+
+pub(super) fn tensor_does_not_fit(
+    path: &Path,
+    name: &str,
+    dtype: DType,
+    found: &[i64],
+    wanted: &[i64],
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0904,
+        format!(
+            "`{name}` of `{}` is {dtype}{found:?}, the adapter has f32{wanted:?}",
+            path.display()
+        ),
+    )
+    .help("give weights of the same rank and target modules, or change the spec")
+}

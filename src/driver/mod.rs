@@ -1,0 +1,25 @@
+//! One call a phase: from paths to specs, models, plans and artifacts.
+//!
+//! In: what the command line asks for, already parsed. Out: the values of the phases, artifacts on
+//! disk, and diagnostics in the session's sink. What holds: a phase that fails has written nothing;
+//! artifacts appear complete or not at all, the manifest last. Not here: printing, arguments, and
+//! any decision that belongs to a phase.
+
+mod compile;
+mod errors;
+mod fingerprint;
+mod inspect;
+mod manifest;
+mod session;
+mod summary;
+
+pub use compile::{Artifacts, CompileOptions, Destination, compile};
+pub use fingerprint::{Depth, fingerprint};
+pub use inspect::{modules_json, modules_text};
+pub use manifest::Manifest;
+pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
+pub use summary::Summary;
+
+// What callers of the driver name beside its own types.
+pub use crate::adapt::Options as PlanOptions;
+pub use crate::hir::Adapter;

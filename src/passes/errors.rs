@@ -1,0 +1,68 @@
+//! The diagnostics of this room.
+
+use crate::diag::{Code, Diagnostic, Excerpt};
+use crate::graph::{Graph, NodeId};
+use crate::ops::Mismatch;
+use crate::ty::TensorType;
+
+pub(super) fn element_types_contradict(
+    model: &str,
+    graph: &Graph,
+    node: NodeId,
+    value: &str,
+    stated: &TensorType,
+    inferred: &TensorType,
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0511,
+        format!(
+            "`{value}` is stated to be {}, its node computes {}",
+            stated.dtype, inferred.dtype
+        ),
+    )
+    .excerpt(excerpt(model, graph, node, "computed here"))
+    .help("export the model again, or remove the wrong entry from its `value_info` or its outputs")
+}
+
+pub(super) fn shapes_contradict(
+    model: &str,
+    graph: &Graph,
+    node: NodeId,
+    value: &str,
+    stated: &TensorType,
+    inferred: &TensorType,
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0512,
+        format!("`{value}` is stated to be {stated}, its node computes {inferred}"),
+    )
+    .excerpt(excerpt(model, graph, node, "computed here"))
+    .help("the computed shape is used; the statement is left from an earlier form of the model")
+}
+
+pub(super) fn operands_do_not_fit(
+    model: &str,
+    graph: &Graph,
+    node: NodeId,
+    mismatch: &Mismatch,
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0513,
+        format!(
+            "operands of `{}` do not fit: {mismatch}",
+            graph.display_name(node)
+        ),
+    )
+    .excerpt(excerpt(model, graph, node, "cannot run as it stands"))
+    .help("check the shapes that the model states for its inputs")
+}
+
+/// The node in text form, marked as a whole.
+fn excerpt(model: &str, graph: &Graph, node: NodeId, text: &str) -> Excerpt {
+    let line = graph.node_text(node);
+    Excerpt {
+        title: model.to_owned(),
+        labels: vec![(0..line.len(), text.to_owned())],
+        text: line,
+    }
+}

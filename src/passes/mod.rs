@@ -1,0 +1,7 @@
+//! Passes over a whole model. Each says what it requires and what it ensures; none of them reads
+//! weights, and all of them are pure functions of the model.
+
+mod errors;
+mod infer;
+
+pub use infer::{Values, infer, infer_values};
