@@ -6,7 +6,9 @@
 // In a test, `unwrap` is an assertion.
 #![allow(clippy::unwrap_used)]
 
+mod adapters;
 mod cli;
 mod layers;
 mod models;
 mod runtime;
+mod tolerances;
