@@ -174,3 +174,19 @@ impl Code {
             .find(|code| code.name().eq_ignore_ascii_case(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page_under_its_title() {
+        for code in Code::ALL {
+            let page = code.page();
+            let title = format!("# {}: {}", code.name(), code.title());
+            assert!(page.starts_with(&title), "{}: {page}", code.name());
+            let words = page.split_whitespace().count();
+            assert!(words >= 25, "{} says too little: {page}", code.name());
+        }
+    }
+}
