@@ -237,7 +237,8 @@ struct CachedInstance {
     method: MethodId,
     values: BTreeMap<String, HyperValue>,
     facts: SiteFacts,
-    instance: Arc<Instance>,
+    /// A failure is reported once for all sites of these sizes.
+    instance: Result<Arc<Instance>, Reported>,
 }
 
 struct Planner<'a> {
@@ -628,7 +629,7 @@ impl Planner<'_> {
             .iter()
             .find(|c| c.method == call.method && c.values == values && c.facts == facts);
         if let Some(cached) = cached {
-            return Ok(cached.instance.clone());
+            return cached.instance.clone();
         }
         let context = Context {
             span: call.span,
@@ -637,21 +638,22 @@ impl Planner<'_> {
                 site.path, facts.input, facts.output
             ),
         };
-        let instance = Arc::new(instantiate(
+        let instance = instantiate(
             self.program,
             method,
             &values,
             &facts,
             Some(&context),
             self.sink,
-        )?);
+        )
+        .map(Arc::new);
         self.instances.push(CachedInstance {
             method: call.method,
             values,
             facts,
             instance: instance.clone(),
         });
-        Ok(instance)
+        instance
     }
 
     /// What can only be known at the site.
