@@ -9,20 +9,12 @@ pub(super) struct ModelArgs {
     /// Names for sites that the model does not name (`peft.names.json`)
     #[arg(long, value_name = "JSON")]
     pub names: Option<PathBuf>,
-    /// The original weights, to recover names by their values
-    #[arg(long, value_name = "SAFETENSORS")]
-    pub weights: Option<PathBuf>,
-    /// Name what is left by its role in the structure, such as q, k, v and down
-    #[arg(long)]
-    pub roles: bool,
 }
 
 impl ModelArgs {
     pub fn options(&self) -> ModelOptions {
         ModelOptions {
             names: self.names.clone(),
-            weights: self.weights.clone(),
-            roles: self.roles,
             without_data: false,
         }
     }

@@ -33,10 +33,6 @@ pub struct Spec {
 pub struct ModelOptions {
     /// A name map (`peft.names.json`).
     pub names: Option<PathBuf>,
-    /// Original weights, to recover names by their values.
-    pub weights: Option<PathBuf>,
-    /// Name what is left by its role in the structure.
-    pub roles: bool,
     /// Check a spec against a graph whose external data is not there.
     pub without_data: bool,
 }
@@ -82,7 +78,7 @@ impl Session<'_> {
         };
         let mut model = imported.model;
         passes::infer(&mut model, self.sink)?;
-        let modules = self.recover(&model, &imported.weights, options)?;
+        let modules = self.recover(&model, options)?;
         Ok(Loaded {
             path: path.to_owned(),
             model,
@@ -91,12 +87,7 @@ impl Session<'_> {
         })
     }
 
-    fn recover(
-        &mut self,
-        model: &Model,
-        _weights: &onnx::ExternalFiles,
-        options: &ModelOptions,
-    ) -> Result<Modules, Reported> {
+    fn recover(&mut self, model: &Model, options: &ModelOptions) -> Result<Modules, Reported> {
         let names = match &options.names {
             Some(path) => {
                 let text = files::read_text(path, SPEC_LIMIT, self.sink)?;
