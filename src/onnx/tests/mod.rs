@@ -1,6 +1,7 @@
 //! Tests of the room through its two functions: bytes to the IR and back.
 
 mod build;
+mod external;
 mod faults;
 mod round_trip;
 
