@@ -29,6 +29,8 @@
 //! * A method is evaluated with its hyper-parameters into a [`Formula`](hir::Formula), a typed graph of
 //!   terms without control flow. Lowering, identity at start and merging are walks over it, so that
 //!   none of them knows any method.
+//! * A convolution is a linear layer over patches, an embedding one over one-hot rows (`adapt/rows.rs`):
+//!   a method is written once for all three, and its parameters are matrices for all three.
 //! * When a value's uses move to a replacement, its name moves too, so graph outputs and the captures of
 //!   subgraphs need no rewriting and a diff shows insertions only.
 //! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,

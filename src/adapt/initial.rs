@@ -176,6 +176,13 @@ fn base_weight(
                 data: values,
             });
         }
+        SiteKind::Conv => {
+            let rows = site.out_features as usize;
+            return Ok(Dense {
+                dims: vec![rows, values.len() / rows.max(1)],
+                data: values,
+            });
+        }
         _ if torch_layout => Dense {
             dims: vec![rows.len(), input],
             data: values[rows.start * input..rows.end * input].to_vec(),

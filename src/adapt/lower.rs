@@ -53,20 +53,31 @@ impl<'a> Lowering<'a> {
     pub fn run(mut self) -> Operand {
         let reached = self.formula.reachable();
         for (id, term) in self.formula.terms() {
-            if reached[id.0 as usize] {
+            // A transpose waits for a user that needs it: a convolution reads its operand.
+            if reached[id.0 as usize] && !matches!(term.kind, TermKind::Transpose(_)) {
                 let operand = self.term(term);
                 self.done[id.0 as usize] = Some(operand);
             }
         }
-        self.value(self.formula.result())
+        self.finished(self.formula.result())
     }
 
-    fn value(&self, id: TermId) -> Operand {
-        self.done[id.0 as usize].expect("operands are lowered before their users")
+    pub(super) fn value(&mut self, id: TermId) -> Operand {
+        if let Some(done) = self.done[id.0 as usize] {
+            return done;
+        }
+        let term = self.formula.term(id);
+        assert!(
+            matches!(term.kind, TermKind::Transpose(_)),
+            "operands are lowered before their users"
+        );
+        let operand = self.term(term);
+        self.done[id.0 as usize] = Some(operand);
+        operand
     }
 
     /// Dims of a term as numbers: at a site all sizes are known.
-    fn dims(&self, id: TermId) -> Vec<i64> {
+    pub(super) fn dims(&self, id: TermId) -> Vec<i64> {
         let ty = &self.formula.term(id).ty;
         ty.dims
             .iter()
@@ -81,6 +92,9 @@ impl<'a> Lowering<'a> {
     fn term(&mut self, term: &Term) -> Operand {
         match &term.kind {
             TermKind::Input => self.bindings.input,
+            TermKind::Output if self.site.kind == SiteKind::Conv => {
+                self.features_last(self.bindings.output)
+            }
             TermKind::Output => self.bindings.output,
             TermKind::Weight => self.weight(),
             TermKind::Bias => self.bias(),
@@ -92,6 +106,10 @@ impl<'a> Lowering<'a> {
             TermKind::Binary(function, a, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
                 self.emitter.node(binary_op(*function), &[a, b], Vec::new())
+            }
+            TermKind::MatMul(a, b) if self.is_unbuilt(*a) => {
+                let input = self.value(*a);
+                self.product_with_input(input, *b)
             }
             TermKind::MatMul(a, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
@@ -165,7 +183,8 @@ impl<'a> Lowering<'a> {
         let operand = Operand::Existing(self.site.weight.operand);
         let weight = match self.site.weight.layout {
             Layout::InOut => self.transpose(operand),
-            Layout::OutIn | Layout::Conv => operand,
+            Layout::OutIn => operand,
+            Layout::Conv => self.as_matrix(operand),
         };
         match self.bindings.slice {
             Some((start, end)) => self.emitter.slice(weight, 0, start, end),
@@ -193,7 +212,7 @@ impl<'a> Lowering<'a> {
             .mask
             .expect("the plan has checked that there is a mask");
         let input = self.bindings.input;
-        let tokens = self.emitter.size(input, -2);
+        let tokens = self.emitter.size(input, self.input_token_axis());
         let start = self.emitter.node("Neg", &[tokens], Vec::new());
         let (end, axis) = (self.emitter.ints(&[i64::MAX]), self.emitter.ints(&[1]));
         let own = self
@@ -206,7 +225,7 @@ impl<'a> Lowering<'a> {
     /// `[tokens, 1]`: 1, 2, 3, ….
     fn positions(&mut self) -> Operand {
         let input = self.bindings.input;
-        let tokens = self.emitter.size(input, -2);
+        let tokens = self.emitter.size(input, self.input_token_axis());
         let ones = Attribute::tensor(
             "value",
             crate::graph::Tensor::from_raw(
@@ -221,7 +240,7 @@ impl<'a> Lowering<'a> {
         self.emitter.unsqueeze(counted, -1)
     }
 
-    fn transpose(&mut self, value: Operand) -> Operand {
+    pub(super) fn transpose(&mut self, value: Operand) -> Operand {
         self.emitter
             .node("Transpose", &[value], vec![Attribute::ints("perm", [1, 0])])
     }
@@ -306,14 +325,7 @@ impl<'a> Lowering<'a> {
         let mut target: Vec<i64> = Vec::new();
         if term.ty.lead != Lead::None {
             // 0 keeps the size of the axis: the leading axes stay as they are.
-            let rank = self
-                .graph
-                .value(self.site.input)
-                .ty
-                .as_ref()
-                .and_then(|ty| ty.shape.as_ref())
-                .map_or(3, |s| s.rank());
-            target.resize(rank - 1, 0);
+            target.resize(self.lead_axes(), 0);
         }
         target.extend(wanted);
         let target = self.emitter.ints(&target);
@@ -362,7 +374,11 @@ impl<'a> Lowering<'a> {
                 let weight = weight.unwrap_or(Operand::Existing(self.site.weight.operand));
                 self.emitter.node("Gather", &[weight, input], Vec::new())
             }
-            SiteKind::Conv => unreachable!("the plan refuses convolutions"),
+            SiteKind::Conv => {
+                let weight = weight.map(|matrix| self.as_kernel(matrix, self.site.out_features));
+                let result = self.clone_node(input, weight, bias);
+                self.features_last(result)
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod lower;
 mod numeric;
 mod pattern;
 mod plan;
+mod rows;
 mod select;
 
 pub use apply::{Adapted, NewTensor, apply};

@@ -2,6 +2,7 @@
 
 use super::errors;
 use super::pattern::Compiled;
+use super::rows;
 use super::select::{self, Selected, Selection};
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
@@ -290,7 +291,7 @@ impl Planner<'_> {
                 let size = slice
                     .as_ref()
                     .map_or(site.out_features, |s| s.end - s.start);
-                let facts = facts_of(site, size, largest_input, largest_output);
+                let facts = self.facts(site, size, largest_input, largest_output);
                 match self.method(
                     call,
                     adapt,
@@ -355,7 +356,7 @@ impl Planner<'_> {
             };
             let adapt = adapt(method);
             let call = &adapt.calls[0];
-            let facts = facts_of(site, site.out_features, site.in_features, site.out_features);
+            let facts = self.own_facts(site);
             match self.method(
                 call,
                 &adapt,
@@ -447,12 +448,8 @@ impl Planner<'_> {
         let mut kept = Vec::new();
         for selected in selection.sites.drain(..) {
             let site = &self.modules.sites[selected.site];
-            if site_condition(
-                self.program,
-                condition,
-                &facts_of(site, site.out_features, site.in_features, site.out_features),
-                self.sink,
-            )? {
+            let facts = self.own_facts(site);
+            if site_condition(self.program, condition, &facts, self.sink)? {
                 kept.push(selected);
             }
         }
@@ -518,7 +515,8 @@ impl Planner<'_> {
 
     fn largest(&self, selection: &Selection<'_>) -> (i64, i64) {
         let sites = || selection.sites.iter().map(|s| &self.modules.sites[s.site]);
-        let input = sites().map(|s| s.in_features).max().unwrap_or(1);
+        let input = sites().map(|s| rows::columns(self.model, s)).max();
+        let input = input.unwrap_or(1);
         (input, sites().map(|s| s.out_features).max().unwrap_or(1))
     }
 
@@ -534,13 +532,15 @@ impl Planner<'_> {
         let Some(bounds) = &pattern.slice else {
             return Ok(None);
         };
+        if site.kind == SiteKind::Conv {
+            let why = "channels of a convolution cannot be sliced";
+            return Err(self
+                .sink
+                .emit(errors::bad_slice(pattern.span, &site.path, why)));
+        }
+        let facts = self.own_facts(site);
         let mut bound = |expr: &Option<ast::Expr>, default: i64| match expr {
-            Some(expr) => site_size(
-                self.program,
-                expr,
-                &facts_of(site, site.out_features, site.in_features, site.out_features),
-                self.sink,
-            ),
+            Some(expr) => site_size(self.program, expr, &facts, self.sink),
             None => Ok(default),
         };
         let start = bound(&bounds.start, 0)?;
@@ -656,6 +656,29 @@ impl Planner<'_> {
         instance
     }
 
+    /// The facts of a site without other sites of its statement.
+    fn own_facts(&self, site: &Site) -> SiteFacts {
+        let input = rows::columns(self.model, site);
+        self.facts(site, site.out_features, input, site.out_features)
+    }
+
+    fn facts(
+        &self,
+        site: &Site,
+        output: i64,
+        largest_input: i64,
+        largest_output: i64,
+    ) -> SiteFacts {
+        SiteFacts {
+            kind: site.kind.name().to_owned(),
+            input: Dim::from(rows::columns(self.model, site)),
+            output: Dim::from(output),
+            has_bias: site.bias.is_some(),
+            largest_input: Dim::from(largest_input),
+            largest_output: Dim::from(largest_output),
+        }
+    }
+
     /// What can only be known at the site.
     fn check_site(
         &mut self,
@@ -671,8 +694,9 @@ impl Planner<'_> {
             .ty
             .as_ref()
             .and_then(|ty| ty.shape.as_ref())
-            .map(|s| s.rank());
-        if reach != Tokens::Own && rank.is_some_and(|rank| rank < 3) {
+            .map(|s| s.rank() + usize::from(site.kind == SiteKind::Embedding));
+        let no_tokens = site.kind == SiteKind::Conv || rank.is_some_and(|rank| rank < 3);
+        if reach != Tokens::Own && no_tokens {
             let why = format!(
                 "`{}` looks across tokens, and the module's input has none",
                 method.name.node
@@ -707,8 +731,8 @@ impl Planner<'_> {
                 .sink
                 .emit(errors::cannot_adapt(call.span, &site.path, &why)));
         }
-        if site.kind == SiteKind::Conv {
-            let why = "methods on convolutions are not supported yet";
+        let groups = graph.node(site.node).int("group").unwrap_or(1);
+        if let Some(why) = rows::refusal(&instance.forward, site, groups) {
             return Err(self
                 .sink
                 .emit(errors::cannot_adapt(call.span, &site.path, why)));
@@ -740,17 +764,6 @@ impl Planner<'_> {
                 &site.shared_with,
             ));
         }
-    }
-}
-
-fn facts_of(site: &Site, output: i64, largest_input: i64, largest_output: i64) -> SiteFacts {
-    SiteFacts {
-        kind: site.kind.name().to_owned(),
-        input: Dim::from(site.in_features),
-        output: Dim::from(output),
-        has_bias: site.bias.is_some(),
-        largest_input: Dim::from(largest_input),
-        largest_output: Dim::from(largest_output),
     }
 }
 

@@ -96,6 +96,7 @@ impl Summary {
             adapter_flops_per_token: plan
                 .sites
                 .iter()
+                .filter(|s| loaded.modules.sites[s.site].kind == SiteKind::Linear)
                 .flat_map(|s| &s.methods)
                 .map(|m| flops(&m.instance.forward))
                 .sum(),
@@ -282,7 +283,8 @@ fn base_flops(loaded: &Loaded) -> u64 {
         .sum()
 }
 
-/// Operations of the matrix products that are computed for every token.
+/// Operations of the matrix products that a linear site computes for every token. Convolutions have
+/// positions instead, whose number the plan does not know; embeddings look rows up.
 fn flops(formula: &Formula) -> u64 {
     let reached = formula.reachable();
     formula

@@ -15,8 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a method may ask about its site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFacts {
-    /// `linear` or `norm`.
+    /// `linear`, `conv`, `embedding` or `norm`.
     pub kind: String,
+    /// Columns of the weight: channels of a group times the size of the kernel for a convolution,
+    /// rows of the table for an embedding.
     pub input: Dim,
     pub output: Dim,
     pub has_bias: bool,
@@ -45,10 +47,10 @@ impl SiteFacts {
 }
 
 impl SiteFacts {
-    /// The type of the module's input; the ids that an embedding reads have no features.
+    /// The type of the module's input: of an embedding a one-hot row for every id, of a convolution
+    /// a patch for every position.
     pub(super) fn input_type(&self) -> TermType {
-        let features = (self.kind != "embedding").then(|| self.input.clone());
-        TermType::of(Lead::Full, features)
+        TermType::of(Lead::Full, [self.input.clone()])
     }
 
     /// The type of the module's weight, in torch's layout.

@@ -10,5 +10,6 @@ mod adapters;
 mod cli;
 mod layers;
 mod models;
+mod recorded;
 mod runtime;
 mod tolerances;
