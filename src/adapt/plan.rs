@@ -69,6 +69,8 @@ pub struct PlannedSite {
 #[derive(Clone, Debug)]
 pub struct PlannedMethod {
     pub name: String,
+    /// Every hyper-parameter as it is at this site, overrides and settings included.
+    pub values: BTreeMap<String, HyperValue>,
     pub instance: Arc<Instance>,
     /// Index into [`Plan::parameters`] for every parameter of the instance.
     pub parameters: Vec<usize>,
@@ -81,6 +83,10 @@ pub struct PlannedMethod {
 pub struct PlannedParameter {
     /// `<module path>.<parameter>`.
     pub name: String,
+    /// The module that it belongs to; `None` for one that several modules share.
+    pub module: Option<String>,
+    /// Its name in the method.
+    pub parameter: String,
     pub dims: Vec<i64>,
     /// Trained, or frozen and saved with the adapter.
     pub trainable: bool,
@@ -570,7 +576,7 @@ impl Planner<'_> {
     ) -> Result<PlannedMethod, Reported> {
         let method = self.program.method(call.method).clone();
         let site = &self.modules.sites[site_index];
-        let instance = self.instance(call, &method, values, facts, site)?;
+        let instance = self.instance(call, &method, values.clone(), facts, site)?;
         self.check_site(call, &method, &instance, site)?;
         let mut parameters = Vec::new();
         for param in &instance.params {
@@ -595,6 +601,8 @@ impl Planner<'_> {
                         .collect();
                     self.plan.parameters.push(PlannedParameter {
                         name: name.clone(),
+                        module: (!param.shared).then(|| site.path.clone()),
+                        parameter: param.name.clone(),
                         dims,
                         trainable: param.trainable,
                         init: param.init.clone(),
@@ -610,6 +618,7 @@ impl Planner<'_> {
         }
         Ok(PlannedMethod {
             name: method.name.node.clone(),
+            values,
             instance,
             parameters,
             span: call.span,

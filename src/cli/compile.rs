@@ -72,10 +72,21 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             let differences = verify::differences(&args.model, &adapted, inputs, cx)?;
             let name = entry["adapter"].as_str().unwrap_or_default().to_owned();
             for (output, difference) in &differences {
-                let _ = writeln!(
-                    human,
-                    "  verified   {name}: `{output}` differs from the base by at most {difference:e} at the start"
-                );
+                let start = if args.values.is_some() {
+                    ""
+                } else {
+                    " at the start"
+                };
+                let _ = match difference {
+                    0.0 => writeln!(
+                        human,
+                        "  verified   {name}: `{output}` equals the base's{start}"
+                    ),
+                    _ => writeln!(
+                        human,
+                        "  verified   {name}: `{output}` differs from the base's by at most {difference:.1e}{start}"
+                    ),
+                };
             }
             entry["verified"] = differences.into_iter().map(|(output, difference)| json!({"output": output, "largest_difference": difference})).collect();
         }

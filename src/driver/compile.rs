@@ -108,7 +108,7 @@ pub fn compile(
             name: model.name.clone(),
             fingerprint: base,
             ir_version: model.ir_version,
-            opsets: model.opsets.clone(),
+            opsets: manifest::opsets(model),
         },
         files: Files {
             model: file_name(&names.model),
@@ -125,7 +125,7 @@ pub fn compile(
             })
             .collect(),
         sites,
-        parameters: manifest::parameters(&adapted),
+        parameters: manifest::parameters(planned, &adapted),
         counts,
         expectations: manifest::expectations(planned),
     };

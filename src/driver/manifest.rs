@@ -1,8 +1,12 @@
-//! The manifest: what an artifact was made from, and what is in it.
+//! The manifest: what an artifact was made from, and what is in it. Its keys are described in the
+//! project's `README.md`; a test holds the two together.
 
 use super::session::{Loaded, Planned};
-use crate::adapt::Adapted;
+use crate::adapt::{Adapted, PlannedMethod};
+use crate::graph::Model;
+use crate::hir::HyperValue;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
@@ -43,8 +47,14 @@ pub struct BaseEntry {
     /// See [`fingerprint`](super::fingerprint()).
     pub fingerprint: String,
     pub ir_version: i64,
-    /// Domain and version; "" is the default domain.
-    pub opsets: Vec<(String, i64)>,
+    pub opsets: Vec<OpsetEntry>,
+}
+
+/// An operator set that the base imports; "" is ONNX's own domain.
+#[derive(Debug, Serialize)]
+pub struct OpsetEntry {
+    pub domain: String,
+    pub version: i64,
 }
 
 /// Names relative to the manifest's folder.
@@ -72,15 +82,26 @@ pub struct SiteEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slice: Option<Range<i64>>,
     /// In the order of application.
-    pub methods: Vec<String>,
+    pub methods: Vec<MethodEntry>,
     /// Names of [`ParameterEntry`]s.
     pub parameters: Vec<String>,
+}
+
+/// A method as it is at one site: overrides and settings included.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct MethodEntry {
+    pub name: String,
+    pub hyper_parameters: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
 pub struct ParameterEntry {
     /// Name in the weights file.
     pub name: String,
+    /// Path of the module that it belongs to; `null` for one that several modules share.
+    pub module: Option<String>,
+    /// Its name in the method.
+    pub parameter: String,
     /// Name of the initializer in the model.
     pub initializer: String,
     pub dtype: &'static str,
@@ -122,7 +143,7 @@ pub(super) fn sites(planned: &Planned, loaded: &Loaded) -> Vec<SiteEntry> {
             in_features: site.in_features,
             out_features: site.out_features,
             slice: planned.slice.clone(),
-            methods: planned.methods.iter().map(|m| m.name.clone()).collect(),
+            methods: planned.methods.iter().map(method).collect(),
             parameters: parameters
                 .map(|index| plan.parameters[*index].name.clone())
                 .collect(),
@@ -140,12 +161,43 @@ pub(super) fn sites(planned: &Planned, loaded: &Loaded) -> Vec<SiteEntry> {
     entries
 }
 
-pub(super) fn parameters(adapted: &Adapted) -> Vec<ParameterEntry> {
-    adapted
-        .tensors
+pub(super) fn opsets(model: &Model) -> Vec<OpsetEntry> {
+    model
+        .opsets
         .iter()
-        .map(|tensor| ParameterEntry {
+        .map(|(domain, version)| OpsetEntry {
+            domain: domain.clone(),
+            version: *version,
+        })
+        .collect()
+}
+
+fn method(planned: &PlannedMethod) -> MethodEntry {
+    let hyper_parameters = planned.values.iter().map(|(name, value)| {
+        let value = match value {
+            HyperValue::Int(value) => (*value).into(),
+            HyperValue::Float(value) => (*value).into(),
+            HyperValue::Bool(value) => (*value).into(),
+            HyperValue::String(value) => value.as_str().into(),
+        };
+        (name.clone(), value)
+    });
+    MethodEntry {
+        name: planned.name.clone(),
+        hyper_parameters: hyper_parameters.collect(),
+    }
+}
+
+pub(super) fn parameters(planned: &Planned, adapted: &Adapted) -> Vec<ParameterEntry> {
+    planned
+        .plan
+        .parameters
+        .iter()
+        .zip(&adapted.tensors)
+        .map(|(parameter, tensor)| ParameterEntry {
             name: tensor.name.clone(),
+            module: parameter.module.clone(),
+            parameter: parameter.parameter.clone(),
             initializer: tensor.initializer.clone(),
             dtype: tensor.tensor.dtype.name(),
             shape: tensor.tensor.dims.clone(),

@@ -292,3 +292,56 @@ fn an_interrupt_ends_with_130_and_leaves_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(entries(), 0);
 }
+
+/// The keys of a manifest and of the objects in it; what hyper-parameters are called is the spec's.
+fn keys(value: &Value, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, inner) in object {
+                found.insert(key.clone());
+                if key != "hyper_parameters" {
+                    keys(inner, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_readme_describes_every_key_of_the_manifest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("s.peft");
+    let text = "use std::{lora, vera}\nadapter a {\n  adapt \"q_proj\"[0..8] with lora(rank = 2)\n  adapt \"v_proj\" with vera(rank = 4)\n  expect sites == 4\n}\n";
+    std::fs::write(&spec, text).unwrap();
+    let (status, _, stderr) = run(peftc()
+        .args(["compile", spec.to_str().unwrap(), "--set", "lora.alpha=4"])
+        .arg(root.join("fixtures/models/llama.dynamo_external.onnx"))
+        .arg("-o")
+        .arg(folder.path()));
+    assert_eq!(status, 0, "{stderr}");
+    let manifest = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    keys(&manifest, &mut found);
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let table: String = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| key of the manifest"))
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let described: std::collections::BTreeSet<String> = table
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|words| !words.starts_with('-') && *words != "null")
+        .flat_map(|words| {
+            words
+                .split('.')
+                .map(|w| w.trim_end_matches("[]").to_owned())
+        })
+        .collect();
+    assert_eq!(found, described);
+}
