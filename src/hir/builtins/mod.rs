@@ -1,0 +1,227 @@
+//! The functions of the language: one table, and a file for every kind of function.
+
+mod elementwise;
+mod operands;
+mod site;
+mod tensors;
+mod tokens;
+mod user;
+
+use super::errors;
+use super::eval::Eval;
+use super::scalar::Value;
+use crate::diag::{Reported, Span};
+use crate::syntax::ast::{Argument, Expr, Ident};
+use std::collections::BTreeMap;
+
+type Result<T> = std::result::Result<T, Reported>;
+
+/// A function that the language knows.
+struct Builtin {
+    name: &'static str,
+    /// How it is called, shown when a call does not fit. Arguments behind `*` go by name.
+    signature: &'static str,
+    positional: usize,
+    named: &'static [&'static str],
+    evaluate: fn(&mut Eval<'_>, &Builtin, &Call<'_>) -> Result<Value>,
+}
+
+/// A checked call: as many positional arguments as declared, and only known names.
+struct Call<'a> {
+    positional: Vec<&'a Expr>,
+    named: BTreeMap<&'static str, &'a Expr>,
+    span: Span,
+}
+
+static BUILTINS: &[Builtin] = &[
+    unary("exp"),
+    unary("log"),
+    unary("sqrt"),
+    unary("abs"),
+    unary("sin"),
+    unary("cos"),
+    unary("erf"),
+    unary("relu"),
+    unary("sigmoid"),
+    unary("tanh"),
+    unary("gelu"),
+    unary("silu"),
+    unary("softplus"),
+    Builtin {
+        name: "min",
+        signature: "min(a, b)",
+        positional: 2,
+        named: &[],
+        evaluate: elementwise::extremum,
+    },
+    Builtin {
+        name: "max",
+        signature: "max(a, b)",
+        positional: 2,
+        named: &[],
+        evaluate: elementwise::extremum,
+    },
+    reduction(
+        "sum",
+        "sum(x, over = tokens | features | 0 | 1 | -1, mask = …, keep = false)",
+    ),
+    reduction(
+        "mean",
+        "mean(x, over = tokens | features | 0 | 1 | -1, mask = …, keep = false)",
+    ),
+    reduction(
+        "norm",
+        "norm(x, over = features | 0 | 1 | -1, keep = false)",
+    ),
+    Builtin {
+        name: "running_mean",
+        signature: "running_mean(x, over = tokens, mask = …)",
+        positional: 1,
+        named: &["over", "mask"],
+        evaluate: tokens::running_mean,
+    },
+    Builtin {
+        name: "last",
+        signature: "last(x, over = tokens, mask = …)",
+        positional: 1,
+        named: &["over", "mask"],
+        evaluate: tokens::last,
+    },
+    Builtin {
+        name: "cumsum",
+        signature: "cumsum(x, over = tokens)",
+        positional: 1,
+        named: &["over"],
+        evaluate: tokens::cumsum,
+    },
+    Builtin {
+        name: "softmax",
+        signature: "softmax(x)",
+        positional: 1,
+        named: &[],
+        evaluate: tensors::softmax,
+    },
+    Builtin {
+        name: "reshape",
+        signature: "reshape(x, [a, b])",
+        positional: 2,
+        named: &[],
+        evaluate: tensors::reshape,
+    },
+    Builtin {
+        name: "concat",
+        signature: "concat([a, b], axis = 0)",
+        positional: 1,
+        named: &["axis"],
+        evaluate: tensors::concat,
+    },
+    Builtin {
+        name: "stop_gradient",
+        signature: "stop_gradient(x)",
+        positional: 1,
+        named: &[],
+        evaluate: tensors::stop_gradient,
+    },
+    Builtin {
+        name: "dropout",
+        signature: "dropout(x, p = 0.1)",
+        positional: 1,
+        named: &["p"],
+        evaluate: tensors::dropout,
+    },
+    Builtin {
+        name: "base",
+        signature: "base(x, weight = …, bias = …)",
+        positional: 1,
+        named: &["weight", "bias"],
+        evaluate: site::base,
+    },
+    Builtin {
+        name: "largest",
+        signature: "largest(in) or largest(out)",
+        positional: 1,
+        named: &[],
+        evaluate: site::largest,
+    },
+];
+
+const fn unary(name: &'static str) -> Builtin {
+    Builtin {
+        name,
+        signature: "f(x)",
+        positional: 1,
+        named: &[],
+        evaluate: elementwise::elementwise,
+    }
+}
+
+const fn reduction(name: &'static str, signature: &'static str) -> Builtin {
+    Builtin {
+        name,
+        signature,
+        positional: 1,
+        named: &["over", "mask", "keep"],
+        evaluate: tokens::reduce,
+    }
+}
+
+/// Names of all functions, for suggestions and the reference.
+pub(in crate::hir) fn names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.iter().map(|builtin| builtin.name)
+}
+
+/// Evaluates a call of a builtin, a function of the method or its file, or another method.
+pub(in crate::hir) fn call(
+    cx: &mut Eval<'_>,
+    callee: &Ident,
+    arguments: &[Argument],
+    span: Span,
+) -> Result<Value> {
+    if let Some(function) = user::find_function(cx, &callee.node) {
+        return user::call_function(cx, &function, arguments, span);
+    }
+    if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.name == callee.node) {
+        let Some(call) = fit(builtin, arguments, span) else {
+            let signature = if builtin.signature == "f(x)" {
+                format!("{}(x)", builtin.name)
+            } else {
+                builtin.signature.to_owned()
+            };
+            return Err(cx.fail(errors::wrong_arguments(span, builtin.name, &signature)));
+        };
+        return (builtin.evaluate)(cx, builtin, &call);
+    }
+    if let Some(id) = cx.method.visible.get(&callee.node).copied() {
+        return user::call_method(cx, id, callee, arguments, span);
+    }
+    let known: Vec<String> = names()
+        .map(str::to_owned)
+        .chain(cx.method.visible.keys().cloned())
+        .chain(cx.method.functions.keys().cloned())
+        .collect();
+    Err(cx.fail(errors::unknown_name(
+        callee.span,
+        &callee.node,
+        known.iter().map(String::as_str),
+    )))
+}
+
+fn fit<'a>(builtin: &Builtin, arguments: &'a [Argument], span: Span) -> Option<Call<'a>> {
+    let mut call = Call {
+        positional: Vec::new(),
+        named: BTreeMap::new(),
+        span,
+    };
+    for argument in arguments {
+        match &argument.name {
+            None => call.positional.push(&argument.value),
+            Some(name) => {
+                let known = builtin.named.iter().find(|known| **known == name.node)?;
+                if call.named.insert(known, &argument.value).is_some() {
+                    return None;
+                }
+            }
+        }
+    }
+    (call.positional.len() == builtin.positional).then_some(call)
+}

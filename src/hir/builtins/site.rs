@@ -1,0 +1,80 @@
+//! Functions of the site: the base module, and sizes over all sites.
+
+use super::{Builtin, Call, Result};
+use crate::hir::errors;
+use crate::hir::eval::Eval;
+use crate::hir::formula::{Lead, TermId, TermKind, TermType};
+use crate::hir::scalar::Value;
+use crate::syntax::ast::Expr;
+
+pub(super) fn base(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let input = cx.operand(call, 0)?;
+    let wanted = cx.facts.input_type();
+    let ty = cx.ty(input);
+    if ty != wanted {
+        let span = call.positional[0].span;
+        return Err(cx.fail(errors::wrong_type(
+            span,
+            &format!("the module's input {wanted}"),
+            &format!("{ty}"),
+        )));
+    }
+    let weight_type = cx.facts.weight_type();
+    let weight = replacement(cx, call, "weight", &weight_type)?;
+    let bias_type = TermType::of(Lead::None, [cx.facts.output.clone()]);
+    let bias = replacement(cx, call, "bias", &bias_type)?;
+    let result = TermType::of(Lead::Full, [cx.facts.output.clone()]);
+    Ok(Value::Term(cx.term(
+        TermKind::Base {
+            input,
+            weight,
+            bias,
+        },
+        result,
+        call.span,
+    )?))
+}
+
+fn replacement(
+    cx: &mut Eval<'_>,
+    call: &Call<'_>,
+    name: &'static str,
+    wanted: &TermType,
+) -> Result<Option<TermId>> {
+    let Some(expr) = call.named.get(name) else {
+        return Ok(None);
+    };
+    let value = cx.expr(expr)?;
+    let id = cx.as_term(value, expr.span)?;
+    let ty = cx.ty(id);
+    if ty != *wanted {
+        return Err(cx.fail(errors::wrong_type(
+            expr.span,
+            &format!("a {name} {wanted}"),
+            &format!("{ty}"),
+        )));
+    }
+    Ok(Some(id))
+}
+
+/// The largest size over all sites of the `adapt` statement.
+pub(super) fn largest(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let value = cx.expr(call.positional[0])?;
+    match value {
+        Value::Int(dim) if dim == cx.facts.input && is_name(call.positional[0], "in") => {
+            Ok(Value::Int(cx.facts.largest_input.clone()))
+        }
+        Value::Int(dim) if dim == cx.facts.output && is_name(call.positional[0], "out") => {
+            Ok(Value::Int(cx.facts.largest_output.clone()))
+        }
+        _ => Err(cx.fail(errors::wrong_arguments(
+            call.span,
+            "largest",
+            builtin.signature,
+        ))),
+    }
+}
+
+fn is_name(expr: &Expr, name: &str) -> bool {
+    matches!(&expr.kind, crate::syntax::ast::ExprKind::Name(found) if found == name)
+}

@@ -1,0 +1,120 @@
+//! Reductions, and functions that look along the tokens.
+
+use super::{Builtin, Call, Result};
+use crate::diag::Span;
+use crate::hir::errors;
+use crate::hir::eval::Eval;
+use crate::hir::formula::{Axis, Binary, Lead, Reduce, TermId, TermKind, TermType};
+use crate::hir::scalar::Value;
+use crate::ty::Dim;
+
+pub(super) fn reduce(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let id = cx.operand(call, 0)?;
+    let ty = cx.ty(id);
+    let Some(over) = call.named.get("over") else {
+        return Err(cx.fail(errors::wrong_arguments(
+            call.span,
+            builtin.name,
+            builtin.signature,
+        )));
+    };
+    let axis = cx.axis(over, &ty)?;
+    let keep = match call.named.get("keep") {
+        Some(expr) => cx.condition(expr)?.unwrap_or(false),
+        None => false,
+    };
+    let function = match builtin.name {
+        "sum" => Reduce::Sum,
+        "mean" => Reduce::Mean,
+        "norm" => Reduce::Norm,
+        other => unreachable!("`{other}` is in the table of reductions without an operation"),
+    };
+    let Some(mask) = cx.mask(call)? else {
+        return Ok(Value::Term(cx.reduce(function, id, axis, keep, call.span)?));
+    };
+    if axis != Axis::Tokens || function == Reduce::Norm {
+        return Err(cx.fail(errors::wrong_arguments(
+            call.span,
+            builtin.name,
+            "mean(x, over = tokens, mask = mask)",
+        )));
+    }
+    let masked = cx.elementwise(Binary::Multiply, id, mask, call.span)?;
+    let total = cx.reduce(Reduce::Sum, masked, axis, keep, call.span)?;
+    if function == Reduce::Sum {
+        return Ok(Value::Term(total));
+    }
+    let count = cx.reduce(Reduce::Sum, mask, axis, keep, call.span)?;
+    let mean = divide_by_count(cx, total, count, call.span)?;
+    Ok(Value::Term(mean))
+}
+
+/// A row without any counted token divides by 1, not by 0.
+fn divide_by_count(cx: &mut Eval<'_>, total: TermId, count: TermId, span: Span) -> Result<TermId> {
+    let one = cx.number_term(1.0, span)?;
+    let count = cx.elementwise(Binary::Max, count, one, span)?;
+    cx.elementwise(Binary::Divide, total, count, span)
+}
+
+pub(super) fn running_mean(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let id = cx.over_tokens(call)?;
+    let ty = cx.ty(id);
+    let mask = cx.mask(call)?;
+    let (values, count) = match mask {
+        Some(mask) => {
+            let masked = cx.elementwise(Binary::Multiply, id, mask, call.span)?;
+            let ty = cx.ty(mask);
+            (
+                masked,
+                cx.term(TermKind::CumulativeSum(mask), ty, call.span)?,
+            )
+        }
+        None => {
+            let positions = TermType::of(Lead::Full, [Dim::from(1)]);
+            (id, cx.term(TermKind::Positions, positions, call.span)?)
+        }
+    };
+    let total = cx.term(TermKind::CumulativeSum(values), ty, call.span)?;
+    let mean = match mask {
+        Some(_) => divide_by_count(cx, total, count, call.span)?,
+        None => cx.elementwise(Binary::Divide, total, count, call.span)?,
+    };
+    Ok(Value::Term(mean))
+}
+
+/// With a mask: the last token that counts, wherever the padding stands.
+pub(super) fn last(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let id = cx.over_tokens(call)?;
+    let Some(mask) = cx.mask(call)? else {
+        let mut ty = cx.ty(id);
+        ty.lead = Lead::Pooled;
+        return Ok(Value::Term(cx.term(
+            TermKind::LastToken(id),
+            ty,
+            call.span,
+        )?));
+    };
+    let ty = cx.ty(mask);
+    let seen = cx.term(TermKind::CumulativeSum(mask), ty.clone(), call.span)?;
+    let total = cx.reduce(Reduce::Sum, mask, Axis::Tokens, false, call.span)?;
+    let complete = cx.term(TermKind::Equal(seen, total), ty, call.span)?;
+    let chosen = cx.elementwise(Binary::Multiply, complete, mask, call.span)?;
+    let picked = cx.elementwise(Binary::Multiply, id, chosen, call.span)?;
+    Ok(Value::Term(cx.reduce(
+        Reduce::Sum,
+        picked,
+        Axis::Tokens,
+        false,
+        call.span,
+    )?))
+}
+
+pub(super) fn cumsum(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let id = cx.over_tokens(call)?;
+    let ty = cx.ty(id);
+    Ok(Value::Term(cx.term(
+        TermKind::CumulativeSum(id),
+        ty,
+        call.span,
+    )?))
+}

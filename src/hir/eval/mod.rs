@@ -1,0 +1,353 @@
+//! Evaluates the expressions of a method: control flow and numbers away, terms out.
+
+mod numbers;
+mod tensors;
+
+use super::builtins;
+use super::errors;
+use super::formula::{Binary, Formula, Lead, TermId, TermKind, TermType, Unary};
+use super::instance::{ParamInstance, SiteFacts};
+use super::program::{HyperValue, Method, Program};
+use super::scalar::{NamedAxis, Value};
+use crate::diag::{Diagnostic, Reported, Sink, Span};
+use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind, Statement, UnaryOp};
+use crate::ty::Dim;
+use std::collections::BTreeMap;
+
+/// Calls of functions and methods nest at most this deep.
+pub(in crate::hir) const CALL_DEPTH: usize = 64;
+/// A formula has at most this many terms.
+const TERM_LIMIT: usize = 10_000;
+
+/// Where an instance was asked for: added to every error of its evaluation.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub span: Span,
+    pub text: String,
+}
+
+/// One walk over the body of a method.
+pub(in crate::hir) struct Eval<'a> {
+    pub program: &'a Program,
+    pub method: &'a Method,
+    pub facts: &'a SiteFacts,
+    pub sink: &'a mut Sink,
+    pub context: Option<&'a Context>,
+    pub formula: Formula,
+    pub params: Vec<ParamInstance>,
+    pub scopes: Vec<BTreeMap<String, Value>>,
+    /// Names that exist in the method but not here, with the reason.
+    pub absent: BTreeMap<String, String>,
+    /// In front of the names of parameters: the path of methods called inside `forward`.
+    pub prefix: String,
+    pub depth: usize,
+}
+
+type Result<T> = std::result::Result<T, Reported>;
+
+impl Eval<'_> {
+    /// Reports an error together with the place that asked for this instance.
+    pub fn fail(&mut self, diagnostic: Diagnostic) -> Reported {
+        let diagnostic = match self.context {
+            Some(context) => diagnostic.label(context.span, context.text.clone()),
+            None => diagnostic,
+        };
+        self.sink.emit(diagnostic)
+    }
+
+    pub fn bind(&mut self, name: &str, value: Value) {
+        self.scopes
+            .last_mut()
+            .expect("an evaluation has a scope")
+            .insert(name.to_owned(), value);
+    }
+
+    /// Binds where the name already lives, else in the innermost scope.
+    fn rebind(&mut self, name: &str, value: Value) {
+        for scope in self.scopes.iter_mut().rev() {
+            if let Some(slot) = scope.get_mut(name) {
+                *slot = value;
+                return;
+            }
+        }
+        self.bind(name, value);
+    }
+
+    pub fn term(&mut self, kind: TermKind, ty: TermType, span: Span) -> Result<TermId> {
+        if self.formula.terms.len() >= TERM_LIMIT {
+            let count = self.formula.terms.len() as i64;
+            return Err(self.fail(errors::loop_too_long(span, count)));
+        }
+        Ok(self.formula.push(kind, ty, span))
+    }
+
+    pub fn ty(&self, id: TermId) -> TermType {
+        self.formula.term(id).ty.clone()
+    }
+
+    pub fn span_of(&self, id: TermId) -> Span {
+        self.formula.term(id).span
+    }
+
+    // --- blocks ----------------------------------------------------------------------------
+
+    /// The value of a block in a scope of its own.
+    pub fn block(&mut self, block: &ast::Block) -> Result<Value> {
+        self.scopes.push(BTreeMap::new());
+        let value = self.block_here(block);
+        self.scopes.pop();
+        value
+    }
+
+    fn block_here(&mut self, block: &ast::Block) -> Result<Value> {
+        self.statements(&block.statements)?;
+        match &block.value {
+            Some(value) => self.expr(value),
+            None => Err(self.fail(errors::wrong_type(
+                block.span,
+                "a value at the end of the block",
+                "nothing",
+            ))),
+        }
+    }
+
+    fn statements(&mut self, statements: &[Statement]) -> Result<()> {
+        for statement in statements {
+            match statement {
+                Statement::Bind { name, value, .. } => {
+                    let value = self.expr(value)?;
+                    self.rebind(&name.node, value);
+                }
+                Statement::For {
+                    variable,
+                    start,
+                    end,
+                    body,
+                    span,
+                } => {
+                    let start = self.known_int(start)?;
+                    let end = self.known_int(end)?;
+                    if end.saturating_sub(start) > TERM_LIMIT as i64 {
+                        return Err(
+                            self.fail(errors::loop_too_long(*span, end.saturating_sub(start)))
+                        );
+                    }
+                    for step in start..end {
+                        self.scopes.push(BTreeMap::new());
+                        self.bind(&variable.node, Value::Int(Dim::from(step)));
+                        let done = self.statements(body);
+                        self.scopes.pop();
+                        done?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // --- expressions -------------------------------------------------------------------------
+
+    pub fn expr(&mut self, expr: &Expr) -> Result<Value> {
+        match &expr.kind {
+            ExprKind::Int(value) => Ok(Value::Int(Dim::from(*value))),
+            ExprKind::Float(value) => Ok(Value::Float(Some(*value))),
+            ExprKind::Percent(value) => Ok(Value::Float(Some(*value / 100.0))),
+            ExprKind::Bool(value) => Ok(Value::Bool(Some(*value))),
+            ExprKind::Str(value) => Ok(Value::String(value.clone())),
+            ExprKind::Name(name) => self.name(name, expr.span),
+            ExprKind::Unary(op, operand) => self.unary(*op, operand, expr.span),
+            ExprKind::Binary(op, left, right) => self.binary(op.node, left, right, expr.span),
+            ExprKind::Call { callee, arguments } => {
+                builtins::call(self, callee, arguments, expr.span)
+            }
+            ExprKind::Index(base, subscripts) => self.index(base, subscripts, expr.span),
+            ExprKind::Field(base, field) => self.field(base, field, expr.span),
+            ExprKind::List(items) => {
+                let items: Result<Vec<Value>> = items.iter().map(|item| self.expr(item)).collect();
+                Ok(Value::List(items?))
+            }
+            ExprKind::If {
+                condition,
+                then,
+                otherwise,
+            } => match self.condition(condition)? {
+                Some(true) => self.block(then),
+                Some(false) => self.block(otherwise),
+                // Not decided without a model: both branches must be sound.
+                None => {
+                    let value = self.block(then)?;
+                    self.block(otherwise)?;
+                    Ok(value)
+                }
+            },
+        }
+    }
+
+    fn name(&mut self, name: &str, span: Span) -> Result<Value> {
+        if let Some(value) = self.scopes.iter().rev().find_map(|scope| scope.get(name)) {
+            return Ok(value.clone());
+        }
+        if let Some(why) = self.absent.get(name).cloned() {
+            return Err(self.fail(errors::not_available(span, name, &why)));
+        }
+        match name {
+            "tokens" => return Ok(Value::Axis(NamedAxis::Tokens)),
+            "features" => return Ok(Value::Axis(NamedAxis::Features)),
+            "weight" | "bias" | "mask" => return self.site_tensor(name, span),
+            _ => {}
+        }
+        let known: Vec<String> = self.scopes.iter().flat_map(|s| s.keys().cloned()).collect();
+        Err(self.fail(errors::unknown_name(
+            span,
+            name,
+            known.iter().map(String::as_str),
+        )))
+    }
+
+    fn site_tensor(&mut self, name: &str, span: Span) -> Result<Value> {
+        let facts = self.facts;
+        let (kind, ty) = match name {
+            "weight" => (TermKind::Weight, facts.weight_type()),
+            "bias" if facts.has_bias => (
+                TermKind::Bias,
+                TermType::of(Lead::None, [facts.output.clone()]),
+            ),
+            "bias" => {
+                return Err(self.fail(
+                    errors::not_available(span, "bias", "the module has none")
+                        .help("ask `has_bias` first: `if has_bias { … } else { … }`"),
+                ));
+            }
+            _ => (TermKind::Mask, TermType::of(Lead::Full, [Dim::from(1)])),
+        };
+        Ok(Value::Term(self.term(kind, ty, span)?))
+    }
+
+    /// A truth value that decides what is compiled; `None` where it depends on unknown sizes.
+    pub fn condition(&mut self, expr: &Expr) -> Result<Option<bool>> {
+        match self.expr(expr)? {
+            Value::Bool(value) => Ok(value),
+            Value::Term(_) => {
+                Err(self.fail(errors::not_known_when_compiling(expr.span, "a condition")))
+            }
+            other => Err(self.fail(errors::wrong_type(
+                expr.span,
+                "a truth value",
+                other.describe(),
+            ))),
+        }
+    }
+
+    fn known_int(&mut self, expr: &Expr) -> Result<i64> {
+        let dim = self.size(expr)?;
+        match dim.known() {
+            Some(value) => Ok(value),
+            // Without a model the loop body is checked once.
+            None => Ok(0),
+        }
+    }
+
+    /// An integer for a shape, a bound or a slice.
+    pub fn size(&mut self, expr: &Expr) -> Result<Dim> {
+        let value = self.expr(expr)?;
+        self.as_size(&value, expr.span)
+    }
+
+    pub fn as_size(&mut self, value: &Value, span: Span) -> Result<Dim> {
+        match value {
+            Value::Int(dim) => Ok(dim.clone()),
+            Value::Float(Some(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                Ok(Dim::from(*number as i64))
+            }
+            Value::Float(Some(number)) => {
+                Err(self.fail(errors::not_a_size(span, &format!("{number} is no integer"))))
+            }
+            Value::Float(None) => {
+                Err(self.fail(errors::not_a_size(span, "a number of unknown value")))
+            }
+            Value::Term(_) => Err(self.fail(errors::not_known_when_compiling(span, "a size"))),
+            other => Err(self.fail(errors::wrong_type(span, "a size", other.describe()))),
+        }
+    }
+
+    /// The value as a term; numbers become constants.
+    pub fn as_term(&mut self, value: Value, span: Span) -> Result<TermId> {
+        match value {
+            Value::Term(id) => Ok(id),
+            ref number @ (Value::Int(_) | Value::Float(_)) => {
+                // An unknown number only occurs without a model, where no value is computed.
+                let number = number.number().flatten().unwrap_or(f64::NAN);
+                self.term(TermKind::Number(number), TermType::scalar(), span)
+            }
+            other => Err(self.fail(errors::wrong_type(
+                span,
+                "a tensor or a number",
+                other.describe(),
+            ))),
+        }
+    }
+
+    fn unary(&mut self, op: UnaryOp, operand: &Expr, span: Span) -> Result<Value> {
+        let value = self.expr(operand)?;
+        match (op, value) {
+            (UnaryOp::Not, Value::Bool(value)) => Ok(Value::Bool(value.map(|v| !v))),
+            (UnaryOp::Not, other) => Err(self.fail(errors::wrong_type(
+                operand.span,
+                "a truth value",
+                other.describe(),
+            ))),
+            (UnaryOp::Negate, Value::Int(dim)) => Ok(Value::Int(dim * Dim::from(-1))),
+            (UnaryOp::Negate, Value::Float(value)) => Ok(Value::Float(value.map(|v| -v))),
+            (UnaryOp::Negate, value) => {
+                let id = self.as_term(value, operand.span)?;
+                let ty = self.ty(id);
+                Ok(Value::Term(self.term(
+                    TermKind::Unary(Unary::Negate, id),
+                    ty,
+                    span,
+                )?))
+            }
+        }
+    }
+
+    fn binary(&mut self, op: BinaryOp, left: &Expr, right: &Expr, span: Span) -> Result<Value> {
+        if matches!(op, BinaryOp::And | BinaryOp::Or) {
+            return self.logical(op, left, right);
+        }
+        let a = self.expr(left)?;
+        let b = self.expr(right)?;
+        if !matches!(a, Value::Term(_)) && !matches!(b, Value::Term(_)) {
+            return self.number_binary(op, (a, left.span), (b, right.span));
+        }
+        let a = self.as_term(a, left.span)?;
+        let b = self.as_term(b, right.span)?;
+        let function = match op {
+            BinaryOp::Add => Binary::Add,
+            BinaryOp::Subtract => Binary::Subtract,
+            BinaryOp::Multiply => Binary::Multiply,
+            BinaryOp::Divide => Binary::Divide,
+            BinaryOp::Power => Binary::Power,
+            BinaryOp::MatMul => return Ok(Value::Term(self.matmul(a, b, span)?)),
+            _ => return Err(self.fail(errors::not_known_when_compiling(span, "a comparison"))),
+        };
+        Ok(Value::Term(self.elementwise(function, a, b, span)?))
+    }
+}
+
+/// The scope of hyper-parameters.
+pub(in crate::hir) fn hyper_scope(
+    values: &BTreeMap<String, HyperValue>,
+) -> BTreeMap<String, Value> {
+    values
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                HyperValue::Int(value) => Value::Int(Dim::from(*value)),
+                HyperValue::Float(value) => Value::Float(Some(*value)),
+                HyperValue::Bool(value) => Value::Bool(Some(*value)),
+                HyperValue::String(value) => Value::String(value.clone()),
+            };
+            (name.clone(), value)
+        })
+        .collect()
+}
