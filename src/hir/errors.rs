@@ -132,6 +132,16 @@ pub(super) fn wrong_type(span: Span, wanted: &str, found: &str) -> Diagnostic {
         .label(span, format!("this is {found}"))
 }
 
+pub(super) fn too_many_subscripts(span: Span, count: usize, ty: &TermType) -> Diagnostic {
+    let axes = ty.dims.len();
+    Diagnostic::new(
+        Code::E0301,
+        format!("{count} subscripts for a value with {axes} axes of known size"),
+    )
+    .label(span, format!("the value is {ty}"))
+    .help("the leading axes `…` and `tokens` are not subscripted; leave them out")
+}
+
 pub(super) fn wrong_hyper_type(span: Span, hyper: &HyperSpec, found: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E0301,
@@ -190,6 +200,14 @@ pub(super) fn wrong_result(span: Span, found: &TermType, wanted: &TermType) -> D
 pub(super) fn not_a_size(span: Span, why: &str) -> Diagnostic {
     Diagnostic::new(Code::E0304, format!("not a size: {why}"))
         .label(span, "sizes are integers of at least 1")
+        .help("say what it needs: `require rank % 2 == 0`, `require rank >= 1`")
+}
+
+/// A slice or a position that its axis or list does not have.
+pub(super) fn outside(span: Span, wanted: &str, of: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0304, format!("{wanted} lies outside {of}"))
+        .label(span, "outside")
+        .help("positions count from 0, and the end of a slice is not included")
 }
 
 pub(super) fn requirement_fails(span: Span, message: &str) -> Diagnostic {

@@ -236,7 +236,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         shared: param.shared.is_some(),
         dims,
         init,
-        span: param.span,
+        span: param.name.span,
     };
     if let Some(first) = eval.params.iter().find(|p| p.name == instance.name) {
         let first = first.span;

@@ -220,6 +220,7 @@ impl Resolver<'_, '_> {
                 self.sink.emit(errors::unknown_kind(kind.span, &kind.node));
             }
         }
+        self.check_body_names(method);
         Method {
             name: method.name.clone(),
             doc: method.doc.clone(),
@@ -228,6 +229,24 @@ impl Resolver<'_, '_> {
             body: Arc::new(method.clone()),
             functions: functions.clone(),
             visible: names.clone(),
+        }
+    }
+
+    /// Functions and `forward` are found by name, so each is there once. Parameters may share a name
+    /// if their conditions exclude each other, which only an instance shows.
+    fn check_body_names(&mut self, method: &ast::Method) {
+        let mut places: BTreeMap<&str, Span> = BTreeMap::new();
+        for item in &method.body {
+            let (what, name, span) = match item {
+                ast::MethodItem::Function(function) => {
+                    ("function", function.name.node.as_str(), function.name.span)
+                }
+                ast::MethodItem::Forward(forward) => ("the rule", "forward", forward.span),
+                _ => continue,
+            };
+            if let Some(first) = places.insert(name, span) {
+                self.sink.emit(errors::duplicate(span, first, what, name));
+            }
         }
     }
 

@@ -113,11 +113,7 @@ impl Eval<'_> {
         let rank = self.ty(id).dims.len();
         if subscripts.len() > rank {
             let ty = self.ty(id);
-            return Err(self.fail(errors::wrong_type(
-                span,
-                &format!("at most {rank} subscripts"),
-                &format!("{} for {ty}", subscripts.len()),
-            )));
+            return Err(self.fail(errors::too_many_subscripts(span, subscripts.len(), &ty)));
         }
         let mut axis = 0;
         for subscript in subscripts {
@@ -158,9 +154,10 @@ impl Eval<'_> {
             .and_then(|at| items.get(usize::try_from(at).ok()?));
         match item {
             Some(item) => Ok(item.clone()),
-            None => Err(self.fail(errors::not_a_size(
+            None => Err(self.fail(errors::outside(
                 span,
-                &format!("position {position} of a list of {}", items.len()),
+                &format!("position {position}"),
+                &format!("a list of {}", items.len()),
             ))),
         }
     }
@@ -206,9 +203,10 @@ impl Eval<'_> {
             || start.known().is_some_and(|s| s < 0)
             || outside
         {
-            return Err(self.fail(errors::not_a_size(
+            return Err(self.fail(errors::outside(
                 span,
-                &format!("{start}..{end} of an axis of {full}"),
+                &format!("{start}..{end}"),
+                &format!("an axis of {full}"),
             )));
         }
         ty.dims[axis] = size;
