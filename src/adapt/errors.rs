@@ -132,16 +132,16 @@ pub(super) fn wrong_kind(
     method: &str,
     kinds: &[String],
 ) -> Diagnostic {
-    let more = if count > 1 {
-        format!(" and {} more", count - 1)
-    } else {
-        String::new()
+    let more = match count {
+        0 | 1 => String::new(),
+        2 => ", as is 1 more module".to_owned(),
+        _ => format!(", as are {} more modules", count - 1),
     };
     Diagnostic::new(
         Code::E0404,
         format!(
-            "`{method}` adapts {}, but `{}`{more} is {}",
-            kinds.join(" and "),
+            "`{method}` adapts {}, but `{}` is {}{more}",
+            enumerated(kinds),
             site.path,
             article(site.kind.name())
         ),
@@ -153,6 +153,24 @@ pub(super) fn wrong_kind(
     ))
 }
 
+/// How a message goes on that names the first of `count` modules.
+fn and_more(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => " and 1 more module".to_owned(),
+        _ => format!(" and {} more modules", count - 1),
+    }
+}
+
+/// `a, b and c`.
+fn enumerated(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 fn article(kind: &str) -> String {
     if kind == "embedding" {
         format!("an {kind}")
@@ -162,26 +180,31 @@ fn article(kind: &str) -> String {
 }
 
 pub(super) fn adapted_twice(second: Span, first: Span, path: &str, count: usize) -> Diagnostic {
-    let more = if count > 1 {
-        format!(" and {} more modules are", count - 1)
-    } else {
-        " is".to_owned()
-    };
+    let more = and_more(count);
+    let verb = if count > 1 { "are" } else { "is" };
     Diagnostic::new(
         Code::E0405,
-        format!("`{path}`{more} adapted by two statements"),
+        format!("`{path}`{more} {verb} adapted by two statements"),
     )
     .label(second, "adapted again here")
     .label(first, "first adapted here")
     .help("say the order in one statement, `with first + second`, or exclude it from one of them")
 }
 
-pub(super) fn cannot_adapt(span: Span, path: &str, why: &str) -> Diagnostic {
-    Diagnostic::new(Code::E0408, format!("`{path}` cannot be adapted: {why}"))
-        .label(span, "asked for here")
-        .help(format!(
-            "leave it out with `except \"{path}\"`, or use another method"
-        ))
+pub(super) fn cannot_adapt(span: Span, path: &str, count: usize, why: &str) -> Diagnostic {
+    let more = and_more(count);
+    let pattern = match count {
+        0 | 1 => path.to_owned(),
+        _ => number_free(path),
+    };
+    Diagnostic::new(
+        Code::E0408,
+        format!("`{path}`{more} cannot be adapted: {why}"),
+    )
+    .label(span, "asked for here")
+    .help(format!(
+        "leave it out with `except \"{pattern}\"`, or use another method"
+    ))
 }
 
 pub(super) fn expectation_fails(span: Span, claim: &str, fact: &str) -> Diagnostic {
@@ -198,9 +221,13 @@ pub(super) fn condition_leaves_nothing(span: Span, matched: usize) -> Diagnostic
 }
 
 pub(super) fn no_mask(span: Span, site: &str) -> Diagnostic {
-    Diagnostic::new(Code::E0454, format!("the model has no attention mask for `{site}`"))
-        .label(span, "`mask` is read here")
-        .help("the model needs an input `attention_mask` of shape [batch, tokens]; choose a method that does not use `mask`")
+    Diagnostic::new(
+        Code::E0454,
+        format!("the model has no attention mask for `{site}`"),
+    )
+    .label(span, "reads `mask`")
+    .note("the mask is the graph input `attention_mask` of shape [batch, tokens]")
+    .help("choose a method that does without, or export the model with its mask")
 }
 
 pub(super) fn bad_slice(span: Span, path: &str, why: &str) -> Diagnostic {
@@ -241,6 +268,7 @@ pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic
         format!("the base weight of `{path}` cannot be used: {why}"),
     )
     .label(span, "the start value is computed from it")
+    .help("check the model's weights, or use a method that does not read them")
 }
 
 pub(super) fn reads_padding(span: Span, method: &str) -> Diagnostic {

@@ -9,7 +9,8 @@ use super::apply::graph_at;
 use super::errors;
 use super::numeric::{self, Dense};
 use super::plan::PlannedParameter;
-use crate::diag::{Reported, Sink};
+use super::refusal::excerpt;
+use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Tensor, ValueId, ValueKind, decode_floats};
 use crate::hir::{Init, Random};
 use crate::modules::{Layout, Modules, Scope, Site, SiteKind};
@@ -39,9 +40,8 @@ pub fn initial_tensor(
         ),
         Init::Computed(formula) => {
             let site = &modules.sites[parameter.site];
-            let fail = |why: &str, sink: &mut Sink| {
-                sink.emit(errors::unreadable_weight(parameter.span, &site.path, why))
-            };
+            let fail =
+                |why: &str, sink: &mut Sink| sink.emit(unusable(site, parameter, model, why));
             let reads = |kind| formula.uses(|k| *k == kind);
             let weight = match reads(crate::hir::TermKind::Weight) {
                 true => Some(base_weight(site, parameter, model, weights, sink)?),
@@ -244,20 +244,20 @@ fn floats(
     sink: &mut Sink,
 ) -> Result<Vec<f64>, Reported> {
     let Some(tensor) = constant(model, &site.scope, value) else {
-        return Err(sink.emit(errors::unreadable_weight(
-            parameter.span,
-            &site.path,
-            "it is not a constant",
-        )));
+        return Err(sink.emit(unusable(site, parameter, model, "it is not a constant")));
     };
     let bytes = weights(tensor, sink)?;
     match decode_floats(tensor.dtype, &bytes) {
         Some(values) => Ok(values),
         None => {
             let why = format!("its type is {}", tensor.dtype);
-            Err(sink.emit(errors::unreadable_weight(parameter.span, &site.path, &why)))
+            Err(sink.emit(unusable(site, parameter, model, &why)))
         }
     }
+}
+
+fn unusable(site: &Site, parameter: &PlannedParameter, model: &Model, why: &str) -> Diagnostic {
+    errors::unreadable_weight(parameter.span, &site.path, why).excerpt(excerpt(model, site))
 }
 
 /// The constant behind a value; a captured one is looked up in the graphs around it.

@@ -19,6 +19,7 @@ mod lower;
 mod numeric;
 mod pattern;
 mod plan;
+mod refusal;
 mod rows;
 mod select;
 

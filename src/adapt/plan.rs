@@ -2,6 +2,7 @@
 
 use super::errors;
 use super::pattern::Compiled;
+use super::refusal::{Cause, Failure, Failures, Refusal};
 use super::rows;
 use super::select::{self, Selected, Selection};
 use crate::diag::{Reported, Sink, Span};
@@ -276,13 +277,13 @@ impl Planner<'_> {
         let overrides = self.overrides(adapt, &selection)?;
         let (largest_input, largest_output) = self.largest(&selection);
         let statement = self.plan.statements.len();
-        let mut failed = None;
+        let mut failures = Failures::default();
         for selected in &selection.sites {
             let site = &self.modules.sites[selected.site];
             let slice = match self.slice(selected, site) {
                 Ok(slice) => slice,
                 Err(reported) => {
-                    failed = Some(reported);
+                    failures.push(reported);
                     continue;
                 }
             };
@@ -308,7 +309,7 @@ impl Planner<'_> {
                     statement,
                 ) {
                     Ok(method) => methods.push(method),
-                    Err(reported) => failed = Some(reported),
+                    Err(failure) => failures.push(failure),
                 }
             }
             self.plan.sites.push(PlannedSite {
@@ -324,7 +325,7 @@ impl Planner<'_> {
             .map(|call| self.call_text(call))
             .collect();
         self.statement(&adapt.targets, names, &selection, adapt.span);
-        failed.map_or(Ok(()), Err)
+        failures.report(self.model, self.modules, self.sink)
     }
 
     /// `train` is an `adapt` with the library's method for the kind of each module.
@@ -349,15 +350,16 @@ impl Planner<'_> {
             overrides: Vec::new(),
             span: train.span,
         };
-        let mut failed = None;
+        let mut failures = Failures::default();
         for selected in &selection.sites {
             let site = &self.modules.sites[selected.site];
             let Some(method) = self.program.train.get(site.kind.name()).copied() else {
                 let why = format!("{} modules cannot be trained in full yet", site.kind.name());
-                failed = Some(
-                    self.sink
-                        .emit(errors::cannot_adapt(train.span, &site.path, &why)),
-                );
+                failures.push(Refusal {
+                    site: selected.site,
+                    span: train.span,
+                    cause: Cause::Other(why),
+                });
                 continue;
             };
             let adapt = adapt(method);
@@ -378,7 +380,7 @@ impl Planner<'_> {
                     slice: None,
                     methods: vec![method],
                 }),
-                Err(reported) => failed = Some(reported),
+                Err(failure) => failures.push(failure),
             }
         }
         self.statement(
@@ -387,7 +389,7 @@ impl Planner<'_> {
             &selection,
             train.span,
         );
-        failed.map_or(Ok(()), Err)
+        failures.report(self.model, self.modules, self.sink)
     }
 
     fn statement(
@@ -573,11 +575,15 @@ impl Planner<'_> {
         site_index: usize,
         slice: Option<Range<i64>>,
         statement: usize,
-    ) -> Result<PlannedMethod, Reported> {
+    ) -> Result<PlannedMethod, Failure> {
         let method = self.program.method(call.method).clone();
         let site = &self.modules.sites[site_index];
         let instance = self.instance(call, &method, values.clone(), facts, site)?;
-        self.check_site(call, &method, &instance, site)?;
+        if let Some(cause) = self.refusal(&method, &instance, site) {
+            let (site, span) = (site_index, call.span);
+            return Err(Refusal { site, span, cause }.into());
+        }
+        self.warn_site(call, &method, token_reach(&instance.forward), site);
         let mut parameters = Vec::new();
         for param in &instance.params {
             let owner = match (&slice, param.shared) {
@@ -689,65 +695,42 @@ impl Planner<'_> {
     }
 
     /// What can only be known at the site.
-    fn check_site(
-        &mut self,
-        call: &Call,
-        method: &Method,
-        instance: &Instance,
-        site: &Site,
-    ) -> Result<(), Reported> {
-        let reach = token_reach(&instance.forward);
+    fn refusal(&self, method: &Method, instance: &Instance, site: &Site) -> Option<Cause> {
+        let name = &method.name.node;
         let graph = super::apply::graph_at(self.model, &site.scope);
-        let rank = graph
-            .value(site.input)
-            .ty
-            .as_ref()
-            .and_then(|ty| ty.shape.as_ref())
-            .map(|s| s.rank() + usize::from(site.kind == SiteKind::Embedding));
-        let no_tokens = site.kind == SiteKind::Conv || rank.is_some_and(|rank| rank < 3);
-        if reach != Tokens::Own && no_tokens {
-            let why = format!(
-                "`{}` looks across tokens, and the module's input has none",
-                method.name.node
-            );
-            return Err(self
-                .sink
-                .emit(errors::cannot_adapt(call.span, &site.path, &why)));
+        let uses = |wanted| instance.forward.uses(|kind| *kind == wanted);
+        if token_reach(&instance.forward) != Tokens::Own {
+            let shape = graph
+                .value(site.input)
+                .ty
+                .as_ref()
+                .and_then(|ty| ty.shape.as_ref());
+            let rank = shape.map(|s| s.rank() + usize::from(site.kind == SiteKind::Embedding));
+            if site.kind == SiteKind::Conv || rank.is_some_and(|rank| rank < 3) {
+                return Some(Cause::Other(format!(
+                    "`{name}` looks across tokens, and the module's input has none"
+                )));
+            }
+            if rank.is_none() {
+                return Some(Cause::Other(format!(
+                    "`{name}` looks across tokens, and it is not known how many axes the \
+                     module's input has"
+                )));
+            }
         }
-        if reach != Tokens::Own && rank.is_none() {
-            let why =
-                "the number of axes of its input is not known, and the method looks across tokens";
-            return Err(self
-                .sink
-                .emit(errors::cannot_adapt(call.span, &site.path, why)));
+        if uses(TermKind::Mask) && super::apply::mask_input(self.model).is_none() {
+            return Some(Cause::NoMask);
         }
-        if instance.forward.uses(|kind| *kind == TermKind::Mask)
-            && super::apply::mask_input(self.model).is_none()
-        {
-            return Err(self.sink.emit(errors::no_mask(call.span, &site.path)));
-        }
-        let reads_weight = instance.forward.uses(|kind| *kind == TermKind::Weight)
-            || instance
-                .params
-                .iter()
-                .any(|p| matches!(p.init, Init::Computed(_)));
+        let mut inits = instance.params.iter().map(|p| &p.init);
+        let reads_weight =
+            uses(TermKind::Weight) || inits.any(|init| matches!(init, Init::Computed(_)));
         if reads_weight && site.weight.quantization.is_some() {
-            let why = format!(
-                "`{}` reads the base weight, which is quantized",
-                method.name.node
-            );
-            return Err(self
-                .sink
-                .emit(errors::cannot_adapt(call.span, &site.path, &why)));
+            return Some(Cause::Other(format!(
+                "`{name}` reads the base weight, which is quantized"
+            )));
         }
         let groups = graph.node(site.node).int("group").unwrap_or(1);
-        if let Some(why) = rows::refusal(&instance.forward, site, groups) {
-            return Err(self
-                .sink
-                .emit(errors::cannot_adapt(call.span, &site.path, why)));
-        }
-        self.warn_site(call, method, reach, site);
-        Ok(())
+        rows::refusal(&instance.forward, site, groups).map(|why| Cause::Other(why.to_owned()))
     }
 
     fn warn_site(&mut self, call: &Call, method: &Method, reach: Tokens, site: &Site) {

@@ -30,4 +30,5 @@ pub use ir::{Graph, Node, NodeId, OpName, Origin, Value, ValueId, ValueKind};
 pub use model::Model;
 pub use patch::{Applied, NewNode, Operand, Patch};
 pub use tensor::{ExternalData, Tensor, TensorData, decode_floats};
+pub use text::NodeText;
 pub use verify::Fault;

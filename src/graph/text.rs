@@ -3,10 +3,19 @@
 
 use super::ir::{Graph, NodeId};
 use std::fmt::Write;
+use std::ops::Range;
+
+/// A node in text form, with the byte ranges that a message may mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeText {
+    pub text: String,
+    pub results: Range<usize>,
+    pub operator: Range<usize>,
+}
 
 impl Graph {
     /// One node as `%out: f32[B, 64] = MatMul(%x, %w) {axis = 1} // name`.
-    pub fn node_text(&self, id: NodeId) -> String {
+    pub fn node_text(&self, id: NodeId) -> NodeText {
         let node = self.node(id);
         let mut line = String::new();
         for (index, result) in self.results(id).into_iter().enumerate() {
@@ -33,7 +42,14 @@ impl Graph {
                 })
             })
             .collect();
-        let _ = write!(line, " = {}({})", node.op, operands.join(", "));
-        line
+        let results = 0..line.len();
+        let _ = write!(line, " = {}", node.op);
+        let operator = results.end + " = ".len()..line.len();
+        let _ = write!(line, "({})", operands.join(", "));
+        NodeText {
+            text: line,
+            results,
+            operator,
+        }
     }
 }

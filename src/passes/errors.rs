@@ -1,9 +1,10 @@
 //! The diagnostics of this room.
 
 use crate::diag::{Code, Diagnostic, Excerpt};
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, NodeText};
 use crate::ops::Mismatch;
 use crate::ty::TensorType;
+use std::ops::Range;
 
 pub(super) fn element_types_contradict(
     model: &str,
@@ -20,7 +21,13 @@ pub(super) fn element_types_contradict(
             stated.dtype, inferred.dtype
         ),
     )
-    .excerpt(excerpt(model, graph, node, "computed here"))
+    .excerpt(excerpt(
+        model,
+        graph,
+        node,
+        |node| node.results.clone(),
+        "computed here",
+    ))
     .help("export the model again, or remove the wrong entry from its `value_info` or its outputs")
 }
 
@@ -36,7 +43,13 @@ pub(super) fn shapes_contradict(
         Code::W0512,
         format!("`{value}` is stated to be {stated}, its node computes {inferred}"),
     )
-    .excerpt(excerpt(model, graph, node, "computed here"))
+    .excerpt(excerpt(
+        model,
+        graph,
+        node,
+        |node| node.results.clone(),
+        "computed here",
+    ))
     .help("the computed shape is used; the statement is left from an earlier form of the model")
 }
 
@@ -53,16 +66,28 @@ pub(super) fn operands_do_not_fit(
             graph.display_name(node)
         ),
     )
-    .excerpt(excerpt(model, graph, node, "cannot run as it stands"))
+    .excerpt(excerpt(
+        model,
+        graph,
+        node,
+        |node| node.operator.clone(),
+        "cannot run as it stands",
+    ))
     .help("check the shapes that the model states for its inputs")
 }
 
-/// The node in text form, marked as a whole.
-fn excerpt(model: &str, graph: &Graph, node: NodeId, text: &str) -> Excerpt {
-    let line = graph.node_text(node);
+/// The node in text form, with a mark on a part of it.
+fn excerpt(
+    model: &str,
+    graph: &Graph,
+    node: NodeId,
+    part: impl Fn(&NodeText) -> Range<usize>,
+    text: &str,
+) -> Excerpt {
+    let node = graph.node_text(node);
     Excerpt {
         title: model.to_owned(),
-        labels: vec![(0..line.len(), text.to_owned())],
-        text: line,
+        labels: vec![(part(&node), text.to_owned())],
+        text: node.text,
     }
 }
