@@ -51,6 +51,31 @@ pub(super) fn matches_nothing(span: Span, text: &str, paths: &[&str]) -> Diagnos
     near_misses(diagnostic, text, paths)
 }
 
+pub(super) fn only_the_head(span: Span, text: &str, head: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0401,
+        format!("`{text}` matches no module beside the output head"),
+    )
+    .label(span, format!("leaves out the head `{head}`"))
+    .help(format!(
+        "name the head to adapt it: `adapt \"{head}\" with …`"
+    ))
+}
+
+pub(super) fn unnamed_sites(span: Span, kind: &str, node: &str, count: usize) -> Diagnostic {
+    let layers = match count {
+        1 => format!("a {kind} layer"),
+        _ => format!("{count} {kind} layers"),
+    };
+    Diagnostic::new(
+        Code::E0413,
+        format!("`all {kind}` includes {layers} without a module path"),
+    )
+    .label(span, format!("the first one is the node `{node}`"))
+    .help("give the layers their paths with a name map (`--names`), or name what to adapt by patterns")
+    .note("`peftc inspect MODEL` lists the layers without a path")
+}
+
 /// The longest beginning of the pattern that some module has, and what follows there instead.
 fn where_it_stops(text: &str, paths: &[&str]) -> Option<String> {
     let segments: Vec<&str> = text.split('.').collect();

@@ -75,28 +75,48 @@ fn match_target(
 ) -> Result<Vec<usize>, Reported> {
     match target {
         Target::Pattern(pattern) => match_pattern(pattern, modules, sink),
-        Target::All { kind, span } => {
-            let of_kind: Vec<usize> = indices(modules, |site| site.kind.name() == kind.node);
-            let (mut head, rest): (Vec<usize>, Vec<usize>) = of_kind
-                .into_iter()
-                .partition(|index| is_head(model, &modules.sites[*index]));
-            if rest.is_empty() {
-                let paths = paths(modules);
-                return Err(sink.emit(errors::matches_nothing(
-                    *span,
-                    &target_text(target),
-                    &paths,
-                )));
-            }
-            heads.append(&mut head);
-            Ok(rest)
-        }
+        Target::All { kind, span } => match_all(&kind.node, *span, model, modules, heads, sink),
         Target::Role { role, span } => {
             let _ = role;
             let paths = paths(modules);
             Err(sink.emit(errors::matches_nothing(*span, &target_text(target), &paths)))
         }
     }
+}
+
+/// Every site of a kind but the output head. A site without a name would be left out silently, so
+/// it is an error.
+fn match_all(
+    kind: &str,
+    span: Span,
+    model: &Model,
+    modules: &Modules,
+    heads: &mut Vec<usize>,
+    sink: &mut Sink,
+) -> Result<Vec<usize>, Reported> {
+    let unnamed = modules.unnamed.iter().filter(|s| s.kind.name() == kind);
+    let unnamed: Vec<&Site> = unnamed.filter(|site| !is_head(model, site)).collect();
+    if let Some(first) = unnamed.first() {
+        let graph = super::apply::graph_at(model, &first.scope);
+        let node = graph.display_name(first.node);
+        return Err(sink.emit(errors::unnamed_sites(span, kind, &node, unnamed.len())));
+    }
+    let of_kind: Vec<usize> = indices(modules, |site| site.kind.name() == kind);
+    let (mut head, rest): (Vec<usize>, Vec<usize>) = of_kind
+        .into_iter()
+        .partition(|index| is_head(model, &modules.sites[*index]));
+    if rest.is_empty() {
+        let text = format!("all {kind}");
+        let head = head
+            .first()
+            .map(|index| modules.sites[*index].path.as_str());
+        return Err(sink.emit(match head {
+            Some(head) => errors::only_the_head(span, &text, head),
+            None => errors::matches_nothing(span, &text, &paths(modules)),
+        }));
+    }
+    heads.append(&mut head);
+    Ok(rest)
 }
 
 fn match_pattern(

@@ -111,6 +111,7 @@ codes! {
     E0410: "name map is not valid",
     E0411: "name map names no layer",
     E0412: "slice lies outside the layer",
+    E0413: "layers without a module path",
     // E05 graph
     E0501: "graph is not well formed",
     E0502: "value is defined more than once",
