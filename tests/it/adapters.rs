@@ -253,10 +253,6 @@ const NOT_FOUND_YET: &[(&str, &str)] = &[
         "an optimizer dropped every name: needs the original weights",
     ),
     (
-        "llama.genai_int4_qdq: ",
-        "names of DequantizeLinear chains outside attention",
-    ),
-    (
         "t5.dynamo: shared",
         "a tied embedding is listed under another of its paths",
     ),

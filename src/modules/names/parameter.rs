@@ -63,10 +63,15 @@ fn strip_tools(name: &str) -> &str {
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix))
         .unwrap_or(name);
+    if let Some(name) = name.strip_suffix("_DQ") {
+        return name;
+    }
     let Some(at) = name.rfind("_Q") else {
         return name;
     };
+    // A dequantized weight is called after its codes.
     let code = &name[at + 2..];
+    let code = code.strip_suffix("_output").unwrap_or(code);
     let is_code = code.starts_with(|c: char| c.is_ascii_digit())
         && code.chars().all(|c| c.is_ascii_digit() || c == 'G');
     if !is_code {
@@ -110,6 +115,14 @@ mod tests {
             ),
             (
                 "model.layers.0.q_proj.MatMul.weight_DQ_Q4",
+                "model.layers.0.q_proj",
+            ),
+            (
+                "model.layers.0.q_proj.MatMul.weight_DQ_scales",
+                "model.layers.0.q_proj",
+            ),
+            (
+                "model.layers.0.q_proj.MatMul.weight_DQ_Q4_output",
                 "model.layers.0.q_proj",
             ),
             ("encoder.fc.weight_merged_0", "encoder.fc"),
