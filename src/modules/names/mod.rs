@@ -15,7 +15,7 @@ pub(super) use alias::Dialect;
 
 use super::call::{Call, Here};
 use super::level::{At, Levels};
-use super::site::NameSource;
+use super::site::{NameSource, SiteKind};
 use crate::graph::Node;
 use parameter::Parameter;
 use rustc_hash::FxHashMap;
@@ -77,6 +77,7 @@ pub(super) fn from_exporter(
     let ladder = Ladder::new(levels, calls, dialect);
     let mut answers: Vec<Answer> = calls.iter().map(|call| ladder.answer(call)).collect();
     join_repeated_calls(calls, &mut answers);
+    join_calls_from_other_scopes(levels, calls, &mut answers);
     refuse_conflicts(calls, &mut answers);
     answers
 }
@@ -120,7 +121,7 @@ impl<'a, 'm> Ladder<'a, 'm> {
             });
         let rungs: Vec<(NameSource, String)> =
             scope.into_iter().chain(node).chain(modules).collect();
-        let Some((source, path)) = self.choose(&rungs, &parameters) else {
+        let Some((source, path)) = choose(call.kind, &rungs, &parameters) else {
             return Answer {
                 because: unnamed_reason(&parameters),
                 ..Answer::default()
@@ -139,30 +140,6 @@ impl<'a, 'm> Ladder<'a, 'm> {
             members: Vec::new(),
             because: String::new(),
         }
-    }
-
-    /// The first rung, sharpened by the weight's own name; `None` if the weight turns out to be a
-    /// parameter of a larger module.
-    fn choose(
-        &self,
-        rungs: &[(NameSource, String)],
-        parameters: &[(NameSource, Parameter)],
-    ) -> Option<(NameSource, String)> {
-        let first = rungs.first()?;
-        if !matches!(first.0, NameSource::NameScopes | NameSource::NodePath) {
-            return Some(first.clone());
-        }
-        for (source, parameter) in parameters {
-            match parameter {
-                Parameter::OfModule(path) if is_inside(path, &first.1) => {
-                    return Some((*source, path.clone()));
-                }
-                Parameter::OfModule(path) if *path == first.1 => return Some(first.clone()),
-                Parameter::Other(name) if is_inside(name, &first.1) => return None,
-                _ => {}
-            }
-        }
-        Some(first.clone())
     }
 
     fn scope_path(&self, call: &Call<'_>) -> Option<String> {
@@ -227,6 +204,37 @@ impl<'a, 'm> Ladder<'a, 'm> {
     }
 }
 
+/// The first rung, sharpened by the weight's own name; `None` if the weight turns out to be a
+/// parameter of a larger module.
+fn choose(
+    kind: SiteKind,
+    rungs: &[(NameSource, String)],
+    parameters: &[(NameSource, Parameter)],
+) -> Option<(NameSource, String)> {
+    let first = rungs.first()?;
+    if !matches!(first.0, NameSource::NameScopes | NameSource::NodePath) {
+        return Some(first.clone());
+    }
+    for (source, parameter) in parameters {
+        match parameter {
+            // Folding a batch normalization into a convolution leaves the normalization's scope on
+            // the node, and its name on the bias.
+            Parameter::OfModule(path)
+                if kind == SiteKind::Conv && *source == NameSource::WeightName =>
+            {
+                return Some((*source, path.clone()));
+            }
+            Parameter::OfModule(path) if is_inside(path, &first.1) => {
+                return Some((*source, path.clone()));
+            }
+            Parameter::OfModule(path) if *path == first.1 => return Some(first.clone()),
+            Parameter::Other(name) if is_inside(name, &first.1) => return None,
+            _ => {}
+        }
+    }
+    Some(first.clone())
+}
+
 impl Call<'_> {
     fn result(&self, levels: &Levels<'_>) -> Option<At> {
         let here = Here::new(levels, self.level, self.node);
@@ -269,6 +277,25 @@ fn join_repeated_calls(calls: &[Call<'_>], answers: &mut [Answer]) {
             if let Some(original) = original_path(&answers[*index].path, &paths) {
                 answers[*index].path = original.to_owned();
             }
+        }
+    }
+}
+
+/// TorchScript writes a module that other modules call, such as T5's `shared`, behind the scope of
+/// the caller: `encoder.shared`. The name of its weight says where it belongs.
+fn join_calls_from_other_scopes(levels: &Levels<'_>, calls: &[Call<'_>], answers: &mut [Answer]) {
+    for (call, answer) in calls.iter().zip(answers) {
+        if answer.source != Some(NameSource::NodePath) {
+            continue;
+        }
+        let root = call.weight.root;
+        let named = parameter::named(levels.graph(root.level).value(root.value));
+        if let Some(Parameter::OfModule(owner)) = named
+            && answer.path.ends_with(&format!(".{owner}"))
+        {
+            let seen = std::mem::replace(&mut answer.path, owner);
+            answer.disagreements.push((NameSource::NodePath, seen));
+            answer.source = Some(NameSource::WeightName);
         }
     }
 }
