@@ -282,9 +282,9 @@ pub(super) fn unknown_setting<'a>(
 pub(super) fn wrong_setting(name: &str, value: &str, wanted: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E0456,
-        format!("`--set {name}={value}`: the value is not of type {wanted}"),
+        format!("`--set {name}={value}`: `{value}` is not of type {wanted}"),
     )
-    .help(format!("give a value of type {wanted}"))
+    .help(format!("write `--set {name}=…` with a value of this type"))
 }
 
 pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic {

@@ -10,7 +10,12 @@ pub(super) fn usage(text: &str) -> Diagnostic {
     let message = paragraphs.next().unwrap_or_default().replace('\n', " ");
     let diagnostic = Diagnostic::new(Code::E0010, message);
     paragraphs.fold(diagnostic, |diagnostic, paragraph| {
-        diagnostic.help(paragraph.strip_prefix("tip: ").unwrap_or(paragraph))
+        // What clap says in full sentences.
+        let paragraph = match paragraph {
+            "For more information, try '--help'." => "`--help` says more",
+            other => other.strip_prefix("tip: ").unwrap_or(other),
+        };
+        diagnostic.help(paragraph)
     })
 }
 

@@ -139,10 +139,13 @@ fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Pay
 
 /// Diagnostics go to stderr for people, whatever the format of stdout is.
 fn show_diagnostics(cx: &Context) {
+    let mut first = true;
     for diagnostic in cx.sink.diagnostics() {
         let hidden = cx.terminal.is_quiet() && diagnostic.severity() == Severity::Warning;
         if !hidden && !guard::was_shown(diagnostic) {
-            print_stderr(&render::render(diagnostic, &cx.sources, cx.terminal.style));
+            let drawn = render::render(diagnostic, &cx.sources, cx.terminal.style);
+            let apart = if std::mem::take(&mut first) { "" } else { "\n" };
+            print_stderr(&format!("{apart}{drawn}"));
         }
     }
 }

@@ -113,7 +113,6 @@ codes! {
     E0412: "slice lies outside the layer",
     E0413: "layers without a module path",
     // E05 graph
-    E0501: "graph is not well formed",
     E0502: "value is defined more than once",
     E0503: "value is not defined",
     E0504: "nodes form a cycle",

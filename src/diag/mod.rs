@@ -101,6 +101,14 @@ impl Diagnostic {
     }
 }
 
+/// `1 tensor`, `2 tensors`.
+pub fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
 /// The candidates nearest to `wanted`, best first, for "did you mean" helps; at most `limit`.
 pub fn nearest<'a>(
     wanted: &str,

@@ -145,8 +145,10 @@ fn trained_values(
     path: &Path,
     sink: &mut Sink,
 ) -> Result<BTreeMap<String, Tensor>, Reported> {
+    let tensors = read_tensors(path, sink)?;
+    let given: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
     let mut values = BTreeMap::new();
-    for tensor in read_tensors(path, sink)? {
+    for tensor in tensors {
         let Some(parameter) = plan.parameters.iter().find(|p| p.name == tensor.name) else {
             let known = plan.parameters.iter().map(|p| p.name.as_str());
             sink.emit(errors::unknown_tensor(path, &tensor.name, known));
@@ -168,7 +170,7 @@ fn trained_values(
         );
     }
     for parameter in &plan.parameters {
-        if !values.contains_key(&parameter.name) {
+        if !given.contains(&parameter.name) {
             sink.emit(errors::missing_tensor(path, &parameter.name));
         }
     }

@@ -10,7 +10,7 @@ use crate::modules::{self, Modules};
 use crate::onnx;
 use crate::passes;
 use crate::syntax::ast::StringLit;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Specs are texts that people write: larger ones are refused.
 const SPEC_LIMIT: u64 = 4 << 20;
@@ -56,10 +56,10 @@ impl Session<'_> {
     pub fn spec(&mut self, path: &Path) -> Result<Spec, Reported> {
         let text = files::read_text(path, SPEC_LIMIT, self.sink)?;
         let file = self.sources.add(path.to_string_lossy(), text);
-        let mut folders = vec![(file, folder_of(path))];
+        let mut read = vec![SpecFile::new(file, path)];
         let mut load =
             |sources: &mut SourceMap, from: FileId, wanted: &StringLit, sink: &mut Sink| {
-                load_import(sources, from, wanted, sink, &mut folders)
+                load_import(sources, from, wanted, sink, &mut read)
             };
         let program = hir::resolve(self.sources, file, &mut load, self.sink)?;
         Ok(Spec {
@@ -172,9 +172,23 @@ impl Session<'_> {
     }
 }
 
-/// The folder that relative imports of a file start from.
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().map_or_else(PathBuf::new, Path::to_owned)
+/// A file that has been read for a spec.
+struct SpecFile {
+    file: FileId,
+    /// Where relative imports of the file start from.
+    folder: PathBuf,
+    /// By which it is known again when another path leads to it.
+    real: Option<PathBuf>,
+}
+
+impl SpecFile {
+    fn new(file: FileId, path: &Path) -> SpecFile {
+        SpecFile {
+            file,
+            folder: path.parent().map_or_else(PathBuf::new, Path::to_owned),
+            real: path.canonicalize().ok(),
+        }
+    }
 }
 
 fn load_import(
@@ -182,19 +196,17 @@ fn load_import(
     from: FileId,
     wanted: &StringLit,
     sink: &mut Sink,
-    folders: &mut Vec<(FileId, PathBuf)>,
+    read: &mut Vec<SpecFile>,
 ) -> Result<FileId, Reported> {
-    let folder = folders
-        .iter()
-        .find(|(file, _)| *file == from)
-        .map(|(_, folder)| folder.clone())
-        .unwrap_or_default();
-    let path = folder.join(&wanted.node);
-    // The same file imported twice is one file: found by its name in the source map.
-    let name = path.to_string_lossy().into_owned();
-    if let Some((file, _)) = folders.iter().find(|(file, _)| sources.name(*file) == name) {
-        return Ok(*file);
-    }
+    let importing = read.iter().find(|known| known.file == from);
+    let folder = importing.map(|known| known.folder.clone());
+    // `./` says nothing that messages would have to repeat.
+    let path: PathBuf = folder
+        .unwrap_or_default()
+        .join(&wanted.node)
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect();
     let fail = |why: &str, sink: &mut Sink| {
         sink.emit(errors::import_not_found(wanted.span, &wanted.node, why))
     };
@@ -203,10 +215,19 @@ fn load_import(
             return Err(fail("it is larger than a spec may be", sink));
         }
         Ok(_) => {}
-        Err(error) => return Err(fail(&error.to_string(), sink)),
+        Err(error) => return Err(fail(&files::reason(&error), sink)),
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| fail(&error.to_string(), sink))?;
-    let file = sources.add(name, text);
-    folders.push((file, folder_of(&path)));
+    // A file that is imported twice is one file.
+    let real = path.canonicalize().ok();
+    let known = read
+        .iter()
+        .find(|known| real.is_some() && known.real == real);
+    if let Some(known) = known {
+        return Ok(known.file);
+    }
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| fail(&files::reason(&error), sink))?;
+    let file = sources.add(path.to_string_lossy(), text);
+    read.push(SpecFile::new(file, &path));
     Ok(file)
 }

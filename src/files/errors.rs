@@ -13,17 +13,30 @@ pub fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {
     match error.kind() {
         io::ErrorKind::NotFound => diagnostic.help("check the path"),
         io::ErrorKind::PermissionDenied => diagnostic.help("check the file's permissions"),
+        io::ErrorKind::IsADirectory => diagnostic.help("name the file itself, not its folder"),
         _ => diagnostic,
     }
 }
 
 /// A file could not be written; what was there before is still there.
 pub fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
+    let diagnostic = Diagnostic::new(
         Code::E0002,
         format!("cannot write `{}`: {}", path.display(), reason(error)),
-    )
-    .note("a file that was there before has not been changed")
+    );
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => Some("make its folder first"),
+        io::ErrorKind::PermissionDenied => Some("check the permissions of its folder"),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Some("name a folder: there is a file of this name")
+        }
+        io::ErrorKind::IsADirectory => Some("name a file: there is a folder of this name"),
+        io::ErrorKind::StorageFull => Some("make room on the disk"),
+        _ => None,
+    };
+    help.into_iter()
+        .fold(diagnostic, Diagnostic::help)
+        .note("a file that was there before has not been changed")
 }
 
 pub(super) fn too_large(path: &Path, cap: u64) -> Diagnostic {
@@ -46,7 +59,7 @@ pub(super) fn not_utf8(path: &Path, at: u64) -> Diagnostic {
 }
 
 /// The operating system's words without the error number, which says nothing to most people.
-fn reason(error: &io::Error) -> String {
+pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();

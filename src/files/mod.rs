@@ -12,7 +12,7 @@ mod map;
 mod unfinished;
 
 pub use atomic::{copy, replace, write};
-pub use errors::{cannot_read, cannot_write};
+pub use errors::{cannot_read, cannot_write, reason};
 pub use map::map;
 pub use unfinished::{Unfinished, discard_unfinished, unfinished};
 

@@ -101,10 +101,15 @@ pub(super) fn not_in_library<'a>(
         .help(did_you_mean(name, known).unwrap_or(list))
 }
 
-pub(super) fn import_cycle(span: Span, name: &str) -> Diagnostic {
-    Diagnostic::new(Code::E0207, format!("`{name}` imports itself"))
-        .label(span, "this import closes a circle")
-        .help("move what both files need into a third one")
+/// `circle` are the files from the first to itself.
+pub(super) fn import_cycle(span: Span, circle: &[&str]) -> Diagnostic {
+    let names: Vec<String> = circle.iter().map(|name| format!("`{name}`")).collect();
+    Diagnostic::new(
+        Code::E0207,
+        format!("files import each other in a circle: {}", names.join(" → ")),
+    )
+    .label(span, "this import closes the circle")
+    .help("move what these files need of each other into one that imports none of them")
 }
 
 pub(super) fn unknown_kind(span: Span, kind: &str) -> Diagnostic {

@@ -75,9 +75,11 @@ impl Resolver<'_, '_> {
             return Ok(names.clone());
         }
         if self.open.contains(&file) {
-            let name = self.sources.name(file).to_owned();
+            let start = self.open.iter().position(|open| *open == file);
+            let circle = self.open[start.unwrap_or(0)..].iter().chain([&file]);
+            let names: Vec<&str> = circle.map(|file| self.sources.name(*file)).collect();
             let span = from.expect("a circle has an import");
-            return Err(self.sink.emit(errors::import_cycle(span, &name)));
+            return Err(self.sink.emit(errors::import_cycle(span, &names)));
         }
         self.open.push(file);
         let tree = syntax::parse(self.sources, file, self.sink)?;

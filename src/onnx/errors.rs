@@ -3,6 +3,7 @@
 use super::proto::NodeProto;
 use super::sniff::Lookalike;
 use crate::diag::{Code, Diagnostic, Excerpt};
+use crate::graph::{Graph, NodeId};
 
 /// The newest ONNX that is read; the versions that ONNX Runtime 1.32 reads.
 pub(super) const NEWEST_IR: i64 = 14;
@@ -117,7 +118,12 @@ pub(super) fn defined_twice(
     )
     .help("every value of an ONNX graph has one definition: export the model again");
     nodes.iter().fold(diagnostic, |diagnostic, node| {
-        diagnostic.excerpt(excerpt(file, node, Some(name), "defined here"))
+        diagnostic.excerpt(excerpt(
+            file,
+            node,
+            Some(Mark::Output(name)),
+            "defined here",
+        ))
     })
 }
 
@@ -131,15 +137,26 @@ pub(super) fn not_defined(
         Code::E0503,
         format!("{} reads `{name}`, which nothing defines", describe(reader)),
     )
-    .excerpt(excerpt(file, reader, Some(name), "not defined"));
+    .excerpt(excerpt(
+        file,
+        reader,
+        Some(Mark::Input(name)),
+        "not defined",
+    ));
     with_candidates(diagnostic, candidates)
 }
 
-pub(super) fn output_not_defined(name: &str, candidates: &[&str]) -> Diagnostic {
+pub(super) fn output_not_defined(file: &str, name: &str, candidates: &[&str]) -> Diagnostic {
+    let text = format!("output %{name}");
     let diagnostic = Diagnostic::new(
         Code::E0503,
         format!("graph output `{name}` is computed by no node"),
-    );
+    )
+    .excerpt(Excerpt {
+        title: file.to_owned(),
+        labels: vec![("output ".len()..text.len(), "not defined".to_owned())],
+        text,
+    });
     with_candidates(diagnostic, candidates)
 }
 
@@ -153,8 +170,34 @@ fn with_candidates(diagnostic: Diagnostic, candidates: &[&str]) -> Diagnostic {
     diagnostic.note(format!("values with similar names: {}", names.join(", ")))
 }
 
-pub(super) fn cycle(nodes: &[String]) -> Diagnostic {
-    let names: Vec<String> = nodes.iter().map(|name| format!("`{name}`")).collect();
+/// `nodes` wait for each other in this order, the last one for the first.
+pub(super) fn cycle(file: &str, graph: &Graph, nodes: &[NodeId]) -> Diagnostic {
+    const SHOWN: usize = 8;
+    let shown = &nodes[..nodes.len().min(SHOWN)];
+    let mut names: Vec<String> = shown
+        .iter()
+        .chain(nodes.first())
+        .map(|id| format!("`{}`", graph.display_name(*id)))
+        .collect();
+    if nodes.len() > SHOWN {
+        names.insert(SHOWN, format!("{} more", nodes.len() - SHOWN));
+    }
+    let mut text = String::new();
+    let mut labels = Vec::new();
+    for (index, id) in shown.iter().enumerate() {
+        let line = graph.node_text(*id);
+        let waits = match index + 1 == nodes.len() {
+            true => "waits for the first line",
+            false => "waits for the next line",
+        };
+        let start = text.len();
+        labels.push((
+            start + line.operator.start..start + line.operator.end,
+            waits.to_owned(),
+        ));
+        text.push_str(&line.text);
+        text.push('\n');
+    }
     Diagnostic::new(
         Code::E0504,
         format!(
@@ -162,10 +205,15 @@ pub(super) fn cycle(nodes: &[String]) -> Diagnostic {
             names.join(" → ")
         ),
     )
+    .excerpt(Excerpt {
+        title: file.to_owned(),
+        text,
+        labels,
+    })
     .help("an ONNX graph has no cycles, loops are `Loop` nodes: export the model again")
 }
 
-pub(super) fn not_sorted(reader: &NodeProto, name: &str) -> Diagnostic {
+pub(super) fn not_sorted(file: &str, reader: &NodeProto, name: &str) -> Diagnostic {
     Diagnostic::new(
         Code::W0501,
         format!(
@@ -173,20 +221,27 @@ pub(super) fn not_sorted(reader: &NodeProto, name: &str) -> Diagnostic {
             describe(reader)
         ),
     )
+    .excerpt(excerpt(
+        file,
+        reader,
+        Some(Mark::Input(name)),
+        "computed by a later node",
+    ))
     .note("the nodes are sorted in what is written")
 }
 
 // --- warnings -----------------------------------------------------------------------------------
 
 pub(super) fn defaults(count: usize, example: &str) -> Diagnostic {
+    let who = match count {
+        1 => format!("initializer `{example}` is an input"),
+        _ => format!("{count} initializers, such as `{example}`, are inputs"),
+    };
     Diagnostic::new(
         Code::W0602,
-        format!(
-            "{count} initializers are inputs, too, and can be overridden by a caller, such as \
-             `{example}`"
-        ),
+        format!("{who}, too, and can be overridden by a caller"),
     )
-    .note("they are taken as frozen defaults, and stay inputs in what is written")
+    .note("what the file says is taken as a frozen default, and stays an input in what is written")
 }
 
 pub(super) fn input_twice(name: &str) -> Diagnostic {
@@ -209,22 +264,31 @@ pub(super) fn too_large(model: &str, bytes: u64) -> Diagnostic {
 /// What messages call a node.
 pub(super) fn describe(node: &NodeProto) -> String {
     let op = node.op_type.as_deref().unwrap_or_default();
-    let op = if op.is_empty() { "(no operator)" } else { op };
     match (
         node.name.as_deref().unwrap_or_default(),
         node.output.first(),
     ) {
+        ("", None) if op.is_empty() => "a node without a name".to_owned(),
+        ("", Some(output)) if op.is_empty() => format!("the node that computes `{output}`"),
+        (name, _) if op.is_empty() => format!("node `{name}`"),
         ("", None) => format!("a `{op}` node"),
         ("", Some(output)) => format!("the `{op}` node that computes `{output}`"),
         (name, _) => format!("node `{name}` ({op})"),
     }
 }
 
+/// What to mark in a node's line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark<'a> {
+    Output(&'a str),
+    Input(&'a str),
+}
+
 /// The node's line with a mark on a value's name, or on the whole line.
-fn excerpt(file: &str, node: &NodeProto, marked: Option<&str>, text: &str) -> Excerpt {
+fn excerpt(file: &str, node: &NodeProto, marked: Option<Mark<'_>>, text: &str) -> Excerpt {
     let mut line = String::new();
     let mut marks = Vec::new();
-    let list = |names: &[String], line: &mut String, marks: &mut Vec<_>| {
+    let mut list = |line: &mut String, names: &[String], outputs: bool| {
         for (index, name) in names.iter().enumerate() {
             if index > 0 {
                 line.push_str(", ");
@@ -232,16 +296,20 @@ fn excerpt(file: &str, node: &NodeProto, marked: Option<&str>, text: &str) -> Ex
             let start = line.len();
             line.push('%');
             line.push_str(name);
-            if marked == Some(name) {
+            let this = match outputs {
+                true => Mark::Output(name),
+                false => Mark::Input(name),
+            };
+            if marked == Some(this) {
                 marks.push((start..line.len(), text.to_owned()));
             }
         }
     };
-    list(&node.output, &mut line, &mut marks);
+    list(&mut line, &node.output, true);
     line.push_str(" = ");
     line.push_str(node.op_type.as_deref().unwrap_or_default());
     line.push('(');
-    list(&node.input, &mut line, &mut marks);
+    list(&mut line, &node.input, false);
     line.push(')');
     if marks.is_empty() {
         marks.push((0..line.len(), text.to_owned()));

@@ -26,7 +26,7 @@ pub(super) fn element_types_contradict(
         graph,
         node,
         |node| node.results.clone(),
-        "computed here",
+        &format!("computes {inferred}"),
     ))
     .help("export the model again, or remove the wrong entry from its `value_info` or its outputs")
 }
@@ -48,7 +48,7 @@ pub(super) fn shapes_contradict(
         graph,
         node,
         |node| node.results.clone(),
-        "computed here",
+        &format!("computes {inferred}"),
     ))
     .help("the computed shape is used; the statement is left from an earlier form of the model")
 }

@@ -20,11 +20,11 @@ pub(super) fn not_loaded(tried: &[Tried]) -> Diagnostic {
         [one] if named => Diagnostic::new(
             Code::E0802,
             format!(
-                "ONNX Runtime cannot be loaded from `{}`: {}",
+                "ONNX Runtime cannot be loaded from `{}`",
                 one.candidate.path.display(),
-                one.reason
             ),
-        ),
+        )
+        .note(format!("the loader says: {}", one.reason)),
         _ if files > 0 => Diagnostic::new(
             Code::E0802,
             format!("ONNX Runtime cannot be loaded: {files} found, none loads"),
@@ -34,6 +34,11 @@ pub(super) fn not_loaded(tried: &[Tried]) -> Diagnostic {
             format!("ONNX Runtime not found in {} places", tried.len()),
         ),
     };
+    if named {
+        return diagnostic
+            .help("name the library file itself, such as `libonnxruntime.so`")
+            .help("without `ORT_DYLIB_PATH` and `--path`, peftc searches for one");
+    }
     for Tried { candidate, reason } in tried {
         diagnostic = diagnostic.note(format!(
             "tried {} ({}): {reason}",
@@ -41,11 +46,7 @@ pub(super) fn not_loaded(tried: &[Tried]) -> Diagnostic {
             candidate.rung.place()
         ));
     }
-    if named {
-        diagnostic.help("point `ORT_DYLIB_PATH` at the library file, or unset it to search")
-    } else {
-        diagnostic.help(format!("run `{}`", install_command()))
-    }
+    diagnostic.help(format!("run `{}`", install_command()))
 }
 
 pub(super) fn offline() -> Diagnostic {
@@ -100,6 +101,7 @@ pub(super) fn model_refused(model: &str, words: &str) -> Diagnostic {
         Code::E0804,
         format!("ONNX Runtime refuses the model `{model}`"),
     )
+    .help("a newer ONNX Runtime knows more operators: `peftc runtime` says which one is used")
     .note(format!("ONNX Runtime says: {words}"))
 }
 
@@ -125,6 +127,7 @@ pub(super) fn missing_inputs(ports: &[&Port]) -> Diagnostic {
         Code::E0805,
         format!("nothing is given for the input {names}"),
     )
+    .help("add a tensor of this name to the file of inputs")
     .note(format!("the model asks for {asked}"))
 }
 
@@ -146,6 +149,7 @@ pub(super) fn input_differs(port: &Port, tensor: &HostTensor, reason: &str) -> D
 /// Running failed; `words` are ONNX Runtime's.
 pub(super) fn run_failed(words: &str) -> Diagnostic {
     Diagnostic::new(Code::E0806, "ONNX Runtime cannot run the model")
+        .help("check that the values of the inputs are ones that the model can work with")
         .note(format!("ONNX Runtime says: {words}"))
 }
 
@@ -171,10 +175,10 @@ pub(super) fn not_a_tensor(port: &Port) -> Diagnostic {
 pub(super) fn not_safetensors(path: &Path, reason: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E0901,
-        format!(
-            "`{}` is not a valid safetensors file: {reason}",
-            path.display()
-        ),
+        format!("`{}` is not a safetensors file: {reason}", path.display()),
+    )
+    .help(
+        "inputs and outputs are named tensors in a `.safetensors` file, as `--output` writes them",
     )
 }
 

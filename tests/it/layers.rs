@@ -61,7 +61,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("ort", &["runtime/"]),
     ("libloading", &["runtime/"]),
     ("zip", &["runtime/"]),
-    ("miette", &["diag/render.rs"]),
+    ("miette", &["diag/render/"]),
     ("clap", &["cli/"]),
     ("signal_hook", &["cli/"]),
 ];

@@ -17,7 +17,7 @@ pub fn check_ui(folder: &Path, path: &Path) -> Result<(), Failed> {
     let drawn = draw(sink.diagnostics(), &sources);
     check_marks(&case, sink.diagnostics(), &sources, file)
         .map_err(|complaint| format!("{complaint}\n{drawn}"))?;
-    check_drawing(path, &drawn)
+    compare_with_recorded(path, &drawn)
 }
 
 /// The path of a case as its diagnostics show it.
@@ -80,7 +80,8 @@ fn without(all: &[Mark], others: &[Mark]) -> Vec<Mark> {
     left
 }
 
-fn check_drawing(path: &Path, drawn: &str) -> Result<(), Failed> {
+/// Compares with the file `.stderr` beside a case, or writes it.
+pub fn compare_with_recorded(path: &Path, drawn: &str) -> Result<(), Failed> {
     let beside = path.with_extension("stderr");
     if std::env::var_os("PEFTC_UI").is_some_and(|value| value == "update") {
         if drawn.is_empty() {

@@ -1,6 +1,6 @@
 //! The diagnostics of external data.
 
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, counted};
 use std::path::Path;
 
 pub(super) fn location(tensor: &str, location: &str, why: &str) -> Diagnostic {
@@ -81,7 +81,10 @@ pub(super) fn unknown_key(key: &str, count: usize) -> Diagnostic {
     let key = key.escape_debug();
     Diagnostic::new(
         Code::W0603,
-        format!("external data of {count} tensors has the key `{key}`, which is not ONNX's"),
+        format!(
+            "external data of {} has the key `{key}`, which is not ONNX's",
+            counted(count, "tensor")
+        ),
     )
     .note("it is left out of what is written: ONNX Runtime refuses a model with such a key")
 }
@@ -90,7 +93,10 @@ pub(super) fn unknown_checksum(checksum: &str, count: usize) -> Diagnostic {
     let checksum = checksum.escape_debug();
     Diagnostic::new(
         Code::W0604,
-        format!("the checksum `{checksum}` of {count} tensors is no SHA-1 and is not verified"),
+        format!(
+            "the checksum `{checksum}` of {} is no SHA-1 and is not verified",
+            counted(count, "tensor")
+        ),
     )
     .note("ONNX defines it as the SHA-1 of the data file, 40 hexadecimal digits")
 }

@@ -50,11 +50,8 @@ pub(super) struct Folder {
 
 impl Folder {
     pub fn of(model: &Path) -> io::Result<Folder> {
-        let base = match model.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let mut allowed = vec![base.canonicalize()?];
+        let base = model.parent().map(Path::to_owned).unwrap_or_default();
+        let mut allowed = vec![Path::new(".").join(&base).canonicalize()?];
         if let Some(real) = model.canonicalize()?.parent() {
             allowed.push(real.to_owned());
         }

@@ -16,7 +16,7 @@ pub use files::ExternalFiles;
 
 pub(super) use entries::{region, without_unknown_keys};
 
-use crate::diag::Sink;
+use crate::diag::Diagnostic;
 use crate::graph::ExternalData;
 use std::collections::BTreeMap;
 
@@ -49,13 +49,12 @@ impl Seen {
         self.unknown_keys.values().sum()
     }
 
-    /// Says once what has been left out.
-    pub fn warn(&self, sink: &mut Sink) {
-        for (key, count) in &self.unknown_keys {
-            sink.warn(errors::unknown_key(key, *count));
-        }
-        for (checksum, count) in &self.unknown_checksums {
-            sink.warn(errors::unknown_checksum(checksum, *count));
-        }
+    /// What has been left out, each kind once.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        let keys = self.unknown_keys.iter();
+        let keys = keys.map(|(key, count)| errors::unknown_key(key, *count));
+        let checksums = self.unknown_checksums.iter();
+        let checksums = checksums.map(|(text, count)| errors::unknown_checksum(text, *count));
+        keys.chain(checksums).collect()
     }
 }

@@ -9,7 +9,7 @@ use super::sections::{Sections, sections};
 use super::{Cx, DEEPEST};
 use super::{tensor, types};
 use crate::diag::{Reported, nearest};
-use crate::graph::{Graph, OpName, Origin, Tensor, Value, ValueId, ValueKind};
+use crate::graph::{Graph, NodeId, OpName, Origin, Tensor, Value, ValueId, ValueKind};
 use crate::onnx::errors;
 use crate::onnx::external::without_unknown_keys;
 use crate::onnx::import::model::pair;
@@ -122,7 +122,7 @@ impl Building<'_> {
             }
             match seen.insert(name.clone(), bytes) {
                 Some(first) if first == bytes => {
-                    cx.sink.warn(errors::input_twice(&name));
+                    cx.warn(errors::input_twice(&name));
                     continue;
                 }
                 Some(_) => {
@@ -320,7 +320,7 @@ impl Building<'_> {
                 }
                 None => {
                     let near = self.similar(name);
-                    cx.error(errors::output_not_defined(name, &near));
+                    cx.error(errors::output_not_defined(cx.file, name, &near));
                 }
             }
         }
@@ -362,10 +362,10 @@ impl Building<'_> {
             return;
         };
         match self.graph.order() {
-            Ok(_) => cx.sink.warn(errors::not_sorted(reader, name)),
+            Ok(_) => cx.warn(errors::not_sorted(cx.file, reader, name)),
             Err(stuck) => {
-                let names = one_cycle(&self.graph, &stuck);
-                cx.error(errors::cycle(&names));
+                let nodes = one_cycle(&self.graph, &stuck);
+                cx.error(errors::cycle(cx.file, &self.graph, &nodes));
             }
         }
     }
@@ -426,19 +426,13 @@ fn initializers(cx: &mut Cx<'_>, sections: &Sections) -> Result<Initializers, Re
     }
 }
 
-/// The nodes of one cycle, in the order in which each waits for the next, closed.
-fn one_cycle(graph: &Graph, stuck: &[crate::graph::NodeId]) -> Vec<String> {
+/// The nodes of one cycle, in the order in which each waits for the next.
+fn one_cycle(graph: &Graph, stuck: &[NodeId]) -> Vec<NodeId> {
     let mut path = Vec::new();
     let mut at = stuck.first().copied();
     while let Some(id) = at {
         if let Some(start) = path.iter().position(|seen| *seen == id) {
-            let mut names: Vec<String> = path[start..]
-                .iter()
-                .take(8)
-                .map(|id| graph.display_name(*id))
-                .collect();
-            names.push(graph.display_name(id));
-            return names;
+            return path.split_off(start);
         }
         path.push(id);
         at = graph

@@ -63,11 +63,23 @@ impl<'a> Cx<'a> {
         match self.failure {
             Some(reported) if self.errors > MOST_ERRORS => reported,
             _ => {
-                let note = format!("in model `{}`", self.file);
-                let reported = self.sink.emit(diagnostic.note(note));
+                let reported = self.sink.emit(self.placed(diagnostic));
                 self.failure = Some(reported);
                 reported
             }
+        }
+    }
+
+    fn warn(&mut self, diagnostic: Diagnostic) {
+        self.sink.warn(self.placed(diagnostic));
+    }
+
+    /// Says which model is meant, unless it is drawn under its name.
+    fn placed(&self, diagnostic: Diagnostic) -> Diagnostic {
+        if diagnostic.excerpts.is_empty() {
+            diagnostic.note(format!("in model `{}`", self.file))
+        } else {
+            diagnostic
         }
     }
 

@@ -63,9 +63,11 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     }
     if let (Some(example), count) = (cx.defaults.first(), cx.defaults.len()) {
         let warning = errors::defaults(count, example);
-        cx.sink.warn(warning);
+        cx.warn(warning);
     }
-    cx.external.warn(cx.sink);
+    for warning in cx.external.warnings() {
+        cx.warn(warning);
+    }
     if let Some(reported) = cx.failure {
         return Err(reported);
     }

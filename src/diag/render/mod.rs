@@ -1,7 +1,10 @@
 //! Diagnostics for people, drawn by miette.
 
+mod shown;
+
 use super::{Diagnostic, Severity, SourceMap, Span};
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceSpan};
+use shown::{Source, visible};
 use std::fmt;
 
 /// How to draw: decided once by the caller from the terminal and `NO_COLOR`.
@@ -36,7 +39,19 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, style: Style) -> Str
     handler
         .render_report(&mut out, &Drawn::new(diagnostic, sources))
         .expect("writing to a string does not fail");
-    out
+    with_titled_notes(&out)
+}
+
+/// miette has one footer, titled `help:`; notes are lines of it and get their own title.
+fn with_titled_notes(drawn: &str) -> String {
+    const RESET: &str = "\u{1b}[0m";
+    drawn
+        .replace("  help: note: ", "  note: ")
+        .replace(
+            &format!("  help: {RESET}note: "),
+            &format!("  note: {RESET}"),
+        )
+        .replace("\n        note: ", "\n  note: ")
 }
 
 /// A diagnostic as miette wants it: one source, further files and excerpts as related reports.
@@ -46,7 +61,7 @@ struct Drawn {
     code: Option<&'static str>,
     severity: miette::Severity,
     help: Option<String>,
-    source: Option<NamedSource<String>>,
+    source: Option<Source>,
     labels: Vec<LabeledSpan>,
     related: Vec<Drawn>,
 }
@@ -70,14 +85,16 @@ impl Drawn {
         related.extend(diagnostic.excerpts.iter().map(Drawn::of_excerpt));
         let mut help: Vec<String> = diagnostic.help.clone();
         help.extend(diagnostic.notes.iter().map(|note| format!("note: {note}")));
+        let mut labels = labels_in(diagnostic, primary);
+        let source =
+            primary.map(|file| Source::new(sources.name(file), sources.text(file), &mut labels));
         Drawn {
-            message: diagnostic.message.clone(),
+            message: visible(&diagnostic.message),
             code: Some(diagnostic.code.name()),
             severity,
-            help: (!help.is_empty()).then(|| help.join("\n")),
-            source: primary
-                .map(|file| NamedSource::new(sources.name(file), sources.text(file).to_string())),
-            labels: labels_in(diagnostic, primary),
+            help: (!help.is_empty()).then(|| visible(&help.join("\n"))),
+            source,
+            labels,
             related,
         }
     }
@@ -89,32 +106,36 @@ impl Drawn {
     }
 
     fn of_file(diagnostic: &Diagnostic, span: Span, sources: &SourceMap) -> Self {
+        let mut labels = labels_in(diagnostic, Some(span.file));
+        let source = Source::new(
+            sources.name(span.file),
+            sources.text(span.file),
+            &mut labels,
+        );
         Drawn {
             message: format!("in {}", sources.name(span.file)),
             code: None,
             severity: miette::Severity::Advice,
             help: None,
-            source: Some(NamedSource::new(
-                sources.name(span.file),
-                sources.text(span.file).to_string(),
-            )),
-            labels: labels_in(diagnostic, Some(span.file)),
+            source: Some(source),
+            labels,
             related: Vec::new(),
         }
     }
 
     fn of_excerpt(excerpt: &super::Excerpt) -> Self {
+        let mark = |(range, text): &(std::ops::Range<usize>, String)| {
+            LabeledSpan::new_with_span(Some(visible(text)), range.clone())
+        };
+        let mut labels: Vec<LabeledSpan> = excerpt.labels.iter().map(mark).collect();
+        let source = Source::new(&excerpt.title, &excerpt.text, &mut labels);
         Drawn {
             message: format!("in {}", excerpt.title),
             code: None,
             severity: miette::Severity::Advice,
             help: None,
-            source: Some(NamedSource::new(&excerpt.title, excerpt.text.clone())),
-            labels: excerpt
-                .labels
-                .iter()
-                .map(|(range, text)| LabeledSpan::new_with_span(Some(text.clone()), range.clone()))
-                .collect(),
+            source: Some(source),
+            labels,
             related: Vec::new(),
         }
     }
@@ -128,7 +149,7 @@ fn labels_in(diagnostic: &Diagnostic, file: Option<super::FileId>) -> Vec<Labele
         .filter(|label| Some(label.span.file) == file)
         .map(|label| {
             let span = SourceSpan::from(label.span.start as usize..label.span.end as usize);
-            let text = (!label.text.is_empty()).then(|| label.text.clone());
+            let text = (!label.text.is_empty()).then(|| visible(&label.text));
             if std::mem::take(&mut primary) {
                 LabeledSpan::new_primary_with_span(text, span)
             } else {
