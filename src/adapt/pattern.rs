@@ -5,6 +5,7 @@
 //! `*` stands for any characters within one segment, `**` for any characters, `?` for one
 //! character, `{a,b}` for either, `{0..11}` for every number from 0 to 11.
 
+use crate::modules::Site;
 use regex::Regex;
 
 /// A compiled pattern: one alternative for every combination of its braces.
@@ -61,14 +62,20 @@ impl Compiled {
         })
     }
 
+    /// Whether it matches one of the site's paths.
+    pub fn names(&self, site: &Site) -> bool {
+        self.alternatives.iter().any(|a| a.names(site))
+    }
+
     pub fn matches(&self, path: &str) -> bool {
-        self.alternatives.iter().any(|a| a.matches(path))
+        self.alternatives.iter().any(|a| a.regex.is_match(path))
     }
 }
 
 impl Alternative {
-    pub fn matches(&self, path: &str) -> bool {
-        self.regex.is_match(path)
+    /// Whether it matches one of the site's paths.
+    pub fn names(&self, site: &Site) -> bool {
+        site.paths().any(|path| self.regex.is_match(path))
     }
 }
 

@@ -291,7 +291,7 @@ impl Planner<'_> {
             for call in &adapt.calls {
                 let more: Vec<&BTreeMap<String, HyperValue>> = overrides
                     .iter()
-                    .filter(|(pattern, _)| pattern.matches(&site.path))
+                    .filter(|(pattern, _)| pattern.names(site))
                     .map(|(_, arguments)| *arguments)
                     .collect();
                 let values = self.values(call, &more);
@@ -509,7 +509,7 @@ impl Planner<'_> {
             let applies = selection
                 .sites
                 .iter()
-                .any(|s| pattern.matches(&self.modules.sites[s.site].path));
+                .any(|s| pattern.names(&self.modules.sites[s.site]));
             if !applies {
                 return Err(self.sink.emit(errors::override_matches_nothing(
                     entry.pattern.span,

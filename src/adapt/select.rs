@@ -125,7 +125,7 @@ fn match_pattern(
     sink: &mut Sink,
 ) -> Result<Vec<usize>, Reported> {
     let compiled = compile(pattern, sink)?;
-    let matched = indices(modules, |site| compiled.matches(&site.path));
+    let matched = indices(modules, |site| compiled.names(site));
     let paths = paths(modules);
     if matched.is_empty() {
         return Err(sink.emit(errors::matches_nothing(
@@ -136,11 +136,7 @@ fn match_pattern(
     }
     let mut reported = None;
     for alternative in &compiled.alternatives {
-        if !modules
-            .sites
-            .iter()
-            .any(|site| alternative.matches(&site.path))
-        {
+        if !modules.sites.iter().any(|site| alternative.names(site)) {
             reported = Some(sink.emit(errors::branch_matches_nothing(
                 pattern.text.span,
                 &pattern.text.node,
@@ -157,7 +153,7 @@ fn excluded(target: &Target, modules: &Modules, sink: &mut Sink) -> Result<Vec<u
     match target {
         Target::Pattern(pattern) => {
             let compiled = compile(pattern, sink)?;
-            Ok(indices(modules, |site| compiled.matches(&site.path)))
+            Ok(indices(modules, |site| compiled.names(site)))
         }
         Target::All { kind, .. } => Ok(indices(modules, |site| site.kind.name() == kind.node)),
         Target::Role { .. } => Ok(Vec::new()),
@@ -175,11 +171,7 @@ fn indices(modules: &Modules, test: impl Fn(&Site) -> bool) -> Vec<usize> {
 }
 
 fn paths(modules: &Modules) -> Vec<&str> {
-    modules
-        .sites
-        .iter()
-        .map(|site| site.path.as_str())
-        .collect()
+    modules.sites.iter().flat_map(Site::paths).collect()
 }
 
 /// The target as the user wrote it, for messages and the report.

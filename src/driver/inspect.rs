@@ -1,21 +1,15 @@
 //! The modules of a model, for people and for programs.
 
 use super::session::Loaded;
-use crate::graph::Graph;
-use crate::modules::{Layout, Scope, Site};
+use crate::diag::{Reported, Sink};
+use crate::files;
+use crate::modules::{NameMap, Site};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
 
-fn graph_of<'a>(loaded: &'a Loaded, scope: &Scope) -> &'a Graph {
-    scope
-        .0
-        .iter()
-        .fold(&loaded.model.graph, |graph, (node, attribute, index)| {
-            &graph.node(*node).attributes[*attribute].value.graphs()[*index]
-        })
-}
-
-/// `{modules: […], unnamed: […]}`; an unnamed site has its node and its output value.
+/// `{modules: […], unnamed: […]}`; `layout` is that of `weight` as it is stored; an unnamed site has
+/// its node, its output value and the reason.
 pub fn modules_json(loaded: &Loaded) -> Value {
     let rows =
         |sites: &[Site]| -> Vec<Value> { sites.iter().map(|site| row(loaded, site)).collect() };
@@ -23,30 +17,37 @@ pub fn modules_json(loaded: &Loaded) -> Value {
 }
 
 fn row(loaded: &Loaded, site: &Site) -> Value {
-    let graph = graph_of(loaded, &site.scope);
-    let layout = match site.weight.layout {
-        Layout::OutIn => "out_in",
-        Layout::InOut => "in_out",
-        Layout::Conv => "out_in_kernel",
-    };
-    json!({
+    let graph = site.scope.graph(&loaded.model);
+    let holder = site.weight.scope.graph(&loaded.model);
+    let disagreements: Vec<Value> = site
+        .disagreements
+        .iter()
+        .map(|(source, path)| json!({ "source": source.name(), "path": path }))
+        .collect();
+    let mut row = json!({
         "path": site.path,
         "kind": site.kind.name(),
         "node": graph.display_name(site.node),
         "output": &*graph.value(site.output).name,
         "op_type": graph.node(site.node).op.to_string(),
-        "weight": &*graph.value(site.weight.value).name,
+        "weight": &*holder.value(site.weight.value).name,
         "in_features": site.in_features,
         "out_features": site.out_features,
-        "layout": layout,
+        "layout": site.weight.stored.name(),
         "bias": site.bias.map(|bias| graph.value(bias).name.to_string()),
         "slice": site.slice.as_ref().map(|slice| [slice.start, slice.end]),
         "quantization": site.weight.quantization.as_ref().map(|q| json!({
             "op_type": q.op_type, "bits": q.bits, "block_size": q.block_size,
         })),
+        "aliases": site.aliases,
         "shared_with": site.shared_with,
         "source": site.source.name(),
-    })
+        "disagreements": disagreements,
+    });
+    if site.path.is_empty() {
+        row["because"] = site.unnamed_because.clone().into();
+    }
+    row
 }
 
 /// A table of one line a module, in graph order, unnamed sites at the end.
@@ -58,6 +59,15 @@ pub fn modules_text(loaded: &Loaded) -> String {
         .max()
         .unwrap_or(0);
     let mut out = format!("{}: {} modules\n\n", loaded.model.name, sites.len());
+    if let Some(restored) = sites
+        .iter()
+        .find_map(|site| site.aliases.iter().find_map(|alias| prefix(site, alias)))
+    {
+        let _ = writeln!(
+            out,
+            "  the file leaves out the beginning `{restored}` of every path\n"
+        );
+    }
     for site in sites {
         let _ = writeln!(out, "  {:width$}  {}", site.path, facts(site));
     }
@@ -65,7 +75,7 @@ pub fn modules_text(loaded: &Loaded) -> String {
         let _ = writeln!(out, "\n  without a name (give them one with --names):");
     }
     for site in &loaded.modules.unnamed {
-        let graph = graph_of(loaded, &site.scope);
+        let graph = site.scope.graph(&loaded.model);
         let output = &graph.value(site.output).name;
         let _ = writeln!(
             out,
@@ -75,6 +85,12 @@ pub fn modules_text(loaded: &Loaded) -> String {
         );
     }
     out
+}
+
+/// What a site's path has in front of an alias of it, if that is the only difference.
+fn prefix<'s>(site: &'s Site, alias: &str) -> Option<&'s str> {
+    let prefix = site.path.strip_suffix(alias)?;
+    prefix.ends_with('.').then_some(prefix)
 }
 
 fn facts(site: &Site) -> String {
@@ -93,12 +109,30 @@ fn facts(site: &Site) -> String {
     if let Some(quantization) = &site.weight.quantization {
         let _ = write!(text, "  {} bit", quantization.bits);
     }
+    // A path without its beginning matches like the whole one.
+    let aliases = site
+        .aliases
+        .iter()
+        .filter(|alias| prefix(site, alias).is_none());
+    let aliases: Vec<&str> = aliases.map(String::as_str).collect();
+    if !aliases.is_empty() {
+        let _ = write!(text, "  also {}", aliases.join(", "));
+    }
     if !site.shared_with.is_empty() {
-        let _ = write!(
-            text,
-            "  shares its weight with {}",
-            site.shared_with.join(", ")
-        );
+        let others = site.shared_with.join(", ");
+        let _ = write!(text, "  shares its weight with {others}");
+    }
+    for (source, path) in &site.disagreements {
+        let _ = write!(text, "  {} says {path}", source.name());
     }
     text
+}
+
+/// Writes the map that names every site of the model again, and returns for how many outputs.
+pub fn write_names(loaded: &Loaded, path: &Path, sink: &mut Sink) -> Result<usize, Reported> {
+    let map = NameMap::of(&loaded.model, &loaded.modules);
+    files::write(path, sink, |out| {
+        std::io::Write::write_all(out, map.to_text().as_bytes())
+    })?;
+    Ok(map.len())
 }

@@ -15,7 +15,7 @@ mod summary;
 
 pub use compile::{Artifacts, CompileOptions, Destination, compile};
 pub use fingerprint::{Depth, fingerprint};
-pub use inspect::{modules_json, modules_text};
+pub use inspect::{modules_json, modules_text, write_names};
 pub use manifest::Manifest;
 pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
 pub use summary::Summary;

@@ -229,6 +229,8 @@ pub(super) enum Slot {
 pub struct Graph {
     pub name: String,
     pub doc: String,
+    /// `metadata_props`, in the order of the file; they are carried, too.
+    pub metadata: Vec<(String, String)>,
     pub(super) wires: StableDiGraph<Vertex, Slot>,
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,
@@ -357,6 +359,14 @@ impl Graph {
     }
 
     // --- reading ------------------------------------------------------------------------------
+
+    /// A metadata entry of the graph.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
 
     pub fn inputs(&self) -> &[ValueId] {
         &self.inputs

@@ -49,6 +49,7 @@ fn site(levels: &Levels<'_>, call: &Call<'_>, answer: &Answer, member: Member) -
         out_features: member.slice.as_ref().map_or(call.out_features, width),
         slice: member.slice,
         dtype: call.dtype(levels.graph(call.level)),
+        aliases: answer.aliases.clone(),
         shared_with: Vec::new(),
         obstacle: call.obstacle.clone(),
         disagreements: answer.disagreements.clone(),

@@ -77,7 +77,8 @@ impl NameMap {
         Ok(NameMap { entries, text })
     }
 
-    /// The map that names every named site of a model again.
+    /// The map that names every named site of a model again. An output that stands for several
+    /// whole modules, such as that of a fused embedding, is left out.
     pub fn of(model: &Model, modules: &Modules) -> NameMap {
         let mut entries: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for site in &modules.sites {
@@ -93,6 +94,7 @@ impl NameMap {
                 list.push(entry);
             }
         }
+        entries.retain(|_, list| list.len() == 1 || list.iter().all(|entry| entry.slice.is_some()));
         NameMap {
             entries,
             text: None,
@@ -119,6 +121,11 @@ impl NameMap {
         let mut text = serde_json::to_string_pretty(&file).expect("strings and numbers");
         text.push('\n');
         text
+    }
+
+    /// The number of outputs.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {

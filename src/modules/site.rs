@@ -57,6 +57,8 @@ pub struct Site {
     pub slice: Option<Range<i64>>,
     /// Element type of input and output.
     pub dtype: DType,
+    /// Other torch paths of the same module that no site of the model has.
+    pub aliases: Vec<String>,
     /// Paths of other sites that read the same weight.
     pub shared_with: Vec<String>,
     /// What keeps the site from being adapted as it stands, if anything does.
@@ -65,6 +67,15 @@ pub struct Site {
     pub disagreements: Vec<(NameSource, String)>,
     /// Why an unnamed site has no path; empty for a named one.
     pub unnamed_because: String,
+}
+
+impl Site {
+    /// Every torch path of the module: that of this call first.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.path)
+            .chain(&self.aliases)
+            .map(String::as_str)
+    }
 }
 
 /// What stands between an adapter and a site: the boundary of the module lies inside the node.
@@ -160,7 +171,7 @@ impl Layout {
         match self {
             Layout::OutIn => "out_in",
             Layout::InOut => "in_out",
-            Layout::Conv => "conv",
+            Layout::Conv => "out_in_kernel",
         }
     }
 
@@ -202,6 +213,8 @@ pub enum NameSource {
     BiasName,
     /// The values of a `.safetensors` file.
     WeightValues,
+    /// What another rung gave, and how the tool that wrote the model is known to change paths.
+    Alias,
     /// Structure alone, on request.
     Role,
     None,
@@ -218,6 +231,7 @@ impl NameSource {
             NameSource::WeightName => "weight_name",
             NameSource::BiasName => "bias_name",
             NameSource::WeightValues => "weight_values",
+            NameSource::Alias => "alias",
             NameSource::Role => "role",
             NameSource::None => "none",
         }

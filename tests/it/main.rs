@@ -8,6 +8,7 @@
 
 mod adapters;
 mod cli;
+mod inspect;
 mod layers;
 mod models;
 mod recorded;

@@ -7,6 +7,7 @@
 //! embedding. Values and structure are rungs of their own rooms.
 
 mod alias;
+mod convention;
 mod exporter;
 mod parameter;
 pub(super) mod sidecar;
@@ -27,6 +28,8 @@ pub(super) struct Answer {
     /// Empty if no rung gives a path.
     pub path: String,
     pub source: Option<NameSource>,
+    /// Other torch paths of the module.
+    pub aliases: Vec<String>,
     pub disagreements: Vec<(NameSource, String)>,
     /// Modules by their part of the output, where the name map or a fused projection has several.
     pub members: Vec<Member>,
@@ -77,8 +80,8 @@ pub(super) fn from_exporter(
     let ladder = Ladder::new(levels, calls, dialect);
     let mut answers: Vec<Answer> = calls.iter().map(|call| ladder.answer(call)).collect();
     join_repeated_calls(calls, &mut answers);
-    join_calls_from_other_scopes(levels, calls, &mut answers);
     refuse_conflicts(calls, &mut answers);
+    convention::complete(levels, calls, &mut answers);
     answers
 }
 
@@ -137,6 +140,7 @@ impl<'a, 'm> Ladder<'a, 'm> {
             source: Some(source),
             disagreements,
             confirmed,
+            aliases: Vec::new(),
             members: Vec::new(),
             because: String::new(),
         }
@@ -277,25 +281,6 @@ fn join_repeated_calls(calls: &[Call<'_>], answers: &mut [Answer]) {
             if let Some(original) = original_path(&answers[*index].path, &paths) {
                 answers[*index].path = original.to_owned();
             }
-        }
-    }
-}
-
-/// TorchScript writes a module that other modules call, such as T5's `shared`, behind the scope of
-/// the caller: `encoder.shared`. The name of its weight says where it belongs.
-fn join_calls_from_other_scopes(levels: &Levels<'_>, calls: &[Call<'_>], answers: &mut [Answer]) {
-    for (call, answer) in calls.iter().zip(answers) {
-        if answer.source != Some(NameSource::NodePath) {
-            continue;
-        }
-        let root = call.weight.root;
-        let named = parameter::named(levels.graph(root.level).value(root.value));
-        if let Some(Parameter::OfModule(owner)) = named
-            && answer.path.ends_with(&format!(".{owner}"))
-        {
-            let seen = std::mem::replace(&mut answer.path, owner);
-            answer.disagreements.push((NameSource::NodePath, seen));
-            answer.source = Some(NameSource::WeightName);
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn named(value: &Value) -> Option<Parameter> {
 }
 
 fn parameter(name: &str) -> Parameter {
-    const OPERATORS: &[&str] = &["MatMul", "Gather", "Gemm", "Conv", "Add", "LayerNorm"];
+    const OPERATORS: &[&str] = &["MatMul", "Gather", "Gemm", "Conv", "Add"];
     let module = name
         .strip_suffix(".weight")
         .or_else(|| name.strip_suffix(".bias"))
@@ -130,6 +130,10 @@ mod tests {
             ("encoder.fc.weight_Q4G32", "encoder.fc"),
             ("encoder.fc.Add.bias", "encoder.fc"),
             ("lm_head.weight", "lm_head"),
+            (
+                "bert.embeddings.LayerNorm.weight",
+                "bert.embeddings.LayerNorm",
+            ),
             ("m.q_proj.base_layer.weight", "m.q_proj"),
         ];
         for (name, path) in cases {

@@ -53,6 +53,11 @@ pub(in super::super) fn apply(
 
 fn take(answer: &mut Answer, entries: &[Entry]) {
     let exporter = answer.source.take();
+    let same = |entry: &Entry| entry.path == answer.path;
+    let aliases = entries
+        .iter()
+        .all(same)
+        .then(|| std::mem::take(&mut answer.aliases));
     let told: Vec<(NameSource, String)> = exporter
         .into_iter()
         .map(|source| (source, answer.path.clone()))
@@ -60,6 +65,7 @@ fn take(answer: &mut Answer, entries: &[Entry]) {
         .collect();
     *answer = Answer {
         source: Some(NameSource::Map),
+        aliases: aliases.unwrap_or_default(),
         disagreements: told,
         ..Answer::default()
     };

@@ -5,6 +5,11 @@ use crate::graph::{
 };
 use crate::ty::{DType, Dim, Shape, TensorType};
 
+fn named_axes(axes: &[&str]) -> TensorType {
+    let dims = axes.iter().map(|axis| Dim::symbol(axis));
+    TensorType::new(DType::F32, Shape::new(dims))
+}
+
 /// A graph in the making. Values are named; a name that is not known yet becomes a value.
 #[derive(Default)]
 pub struct Build {
@@ -20,6 +25,19 @@ impl Build {
     /// A float input; a negative size is unknown.
     pub fn input(self, name: &str, dims: &[i64]) -> Self {
         self.typed_input(name, DType::F32, dims)
+    }
+
+    /// A float input with named axes.
+    pub fn axes(mut self, name: &str, axes: &[&str]) -> Self {
+        let kind = ValueKind::Input { default: None };
+        self.add(Value::with_kind(name, Some(named_axes(axes)), kind));
+        self
+    }
+
+    /// Names the axes of a value that is not known yet.
+    pub fn typed(mut self, name: &str, axes: &[&str]) -> Self {
+        self.add(Value::computed(name, Some(named_axes(axes))));
+        self
     }
 
     pub fn ids(self, name: &str, dims: &[i64]) -> Self {

@@ -1,6 +1,7 @@
 //! Hand-built graphs, one for each spelling, and what is recovered from them.
 
 mod builder;
+mod convention;
 mod linear;
 mod naming;
 mod others;

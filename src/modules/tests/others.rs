@@ -13,7 +13,7 @@ fn convolutions_count_channels_of_all_groups() {
         .output("y");
     assert_eq!(
         sites(build),
-        ["conv conv [6, 8] conv x->y +conv.bias weight_name"]
+        ["conv conv [6, 8] out_in_kernel x->y +conv.bias weight_name"]
     );
 }
 

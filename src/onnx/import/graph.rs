@@ -12,7 +12,7 @@ use crate::diag::{Reported, nearest};
 use crate::graph::{Graph, NodeId, OpName, Origin, Tensor, Value, ValueId, ValueKind};
 use crate::onnx::errors;
 use crate::onnx::external::without_unknown_keys;
-use crate::onnx::import::model::pair;
+use crate::onnx::import::model::{metadata, pair};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::ty::TensorType;
 use bytes::Bytes;
@@ -82,6 +82,7 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     building.outputs(cx, &sections)?;
     building.value_infos(cx, &sections)?;
     building.check_order(cx);
+    building.graph.metadata = metadata("graph metadata", &sections.metadata, cx);
     building.graph.carried = sections.carried;
     Ok(Body {
         graph: building.graph,

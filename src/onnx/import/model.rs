@@ -50,7 +50,7 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     let mut cx = Cx::new(file, sink);
     cx.ir_version = ir_version(&sections, &mut cx)?;
     let opsets = opsets(&sections, &mut cx)?;
-    let metadata = metadata(&sections.metadata, &mut cx);
+    let metadata = metadata("model metadata", &sections.metadata, &mut cx);
     if !sections.functions.is_empty() {
         cx.error(errors::item(
             "the model",
@@ -180,10 +180,11 @@ pub(in crate::onnx) fn normalized(entry: &OperatorSetIdProto) -> (String, i64) {
     (domain.to_owned(), entry.version.unwrap_or_default())
 }
 
-fn metadata(entries: &[Bytes], cx: &mut Cx<'_>) -> Vec<(String, String)> {
+/// Metadata entries as pairs.
+pub(super) fn metadata(what: &str, entries: &[Bytes], cx: &mut Cx<'_>) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for bytes in entries {
-        if let Ok(entry) = cx.decode::<StringStringEntryProto>("model metadata", bytes) {
+        if let Ok(entry) = cx.decode::<StringStringEntryProto>(what, bytes) {
             pairs.push(pair(entry));
         }
     }

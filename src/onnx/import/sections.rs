@@ -16,6 +16,7 @@ pub(in crate::onnx) mod field {
     pub const INPUT: u32 = 11;
     pub const OUTPUT: u32 = 12;
     pub const VALUE_INFO: u32 = 13;
+    pub const METADATA: u32 = 16;
 }
 
 /// A graph's fields, each as a slice of the file.
@@ -28,6 +29,7 @@ pub(super) struct Sections {
     pub inputs: Vec<Bytes>,
     pub outputs: Vec<Bytes>,
     pub value_infos: Vec<Bytes>,
+    pub metadata: Vec<Bytes>,
     /// Every record but nodes and initializers, as it was, in the order of the field numbers.
     pub carried: Vec<Origin>,
 }
@@ -57,6 +59,7 @@ pub(super) fn sections(cx: &mut Cx<'_>, bytes: &Bytes) -> Result<Sections, Repor
                     field::INPUT => sections.inputs.push(payload),
                     field::OUTPUT => sections.outputs.push(payload),
                     field::VALUE_INFO => sections.value_infos.push(payload),
+                    field::METADATA => sections.metadata.push(payload),
                     _ => {}
                 }
             }
