@@ -6,7 +6,7 @@ use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry};
 use super::session::{Loaded, Planned, Session, Spec};
 use crate::adapt::{self, Adapted, Plan};
 use crate::diag::{Reported, Sink};
-use crate::files;
+use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
 use crate::ty::DType;
@@ -87,13 +87,11 @@ pub fn compile(
     )?;
     let names = Names::new(path, &planned.plan.adapter, &options.destination);
     let data = external_files(&model.graph);
+    names.check_base(path, &data, sink)?;
+    let staging = Staging::new(&names.folder, sink)?;
     let copied = match &options.destination {
         Destination::Beside => Vec::new(),
-        Destination::Folder(folder) => {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| sink.emit(files::cannot_write(folder, &error)))?;
-            copy_data(&data, path, folder, sink)?
-        }
+        Destination::Folder(folder) => copy_data(&data, path, folder, &staging, sink)?,
     };
     let text = session.sources.text(spec.file).clone();
     let manifest = Manifest {
@@ -111,8 +109,8 @@ pub fn compile(
             opsets: manifest::opsets(model),
         },
         files: Files {
-            model: file_name(&names.model),
-            weights: file_name(&names.weights),
+            model: names.model.clone(),
+            weights: names.weights.clone(),
             data: data.into_iter().collect(),
         },
         seed: options.seed,
@@ -129,13 +127,24 @@ pub fn compile(
         counts,
         expectations: manifest::expectations(planned),
     };
-    write_all(model, &adapted, &manifest, &names, sink)?;
+    write_all(model, &adapted, &manifest, &names, &staging, sink)?;
+    // The manifest comes last: where it is, the others are complete.
+    let mut order: Vec<String> = copied
+        .iter()
+        .map(|(location, _)| location.clone())
+        .collect();
+    order.extend([&names.model, &names.weights, &names.manifest].map(Clone::clone));
+    staging.publish(&order, sink)?;
+    let place = |name: &String| names.folder.join(name);
     Ok(Artifacts {
-        model: names.model,
-        weights: names.weights,
-        manifest_path: names.manifest,
+        model: place(&names.model),
+        weights: place(&names.weights),
+        manifest_path: place(&names.manifest),
         manifest,
-        copied,
+        copied: copied
+            .iter()
+            .map(|(name, size)| (place(name), *size))
+            .collect(),
     })
 }
 
@@ -178,27 +187,30 @@ fn trained_values(
     Ok(values)
 }
 
+/// The folder of the artifacts and their names in it.
 struct Names {
-    model: PathBuf,
-    weights: PathBuf,
-    manifest: PathBuf,
+    folder: PathBuf,
+    model: String,
+    weights: String,
+    manifest: String,
 }
 
 impl Names {
     fn new(model: &Path, adapter: &str, destination: &Destination) -> Self {
         match destination {
             Destination::Folder(folder) => Names {
-                model: folder.join("model.onnx"),
-                weights: folder.join("adapter.safetensors"),
-                manifest: folder.join("manifest.json"),
+                folder: folder.clone(),
+                model: "model.onnx".to_owned(),
+                weights: "adapter.safetensors".to_owned(),
+                manifest: "manifest.json".to_owned(),
             },
             Destination::Beside => {
-                let folder = model.parent().unwrap_or(Path::new(""));
                 let stem = model
                     .file_stem()
                     .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-                let name = |suffix: &str| folder.join(format!("{stem}.{adapter}.{suffix}"));
+                let name = |suffix: &str| format!("{stem}.{adapter}.{suffix}");
                 Names {
+                    folder: model.parent().unwrap_or(Path::new("")).to_owned(),
                     model: name("onnx"),
                     weights: name("safetensors"),
                     manifest: name("manifest.json"),
@@ -208,17 +220,41 @@ impl Names {
     }
 }
 
+impl Names {
+    /// An artifact never takes the place of the model that it was made from.
+    fn check_base(
+        &self,
+        model: &Path,
+        data: &BTreeSet<String>,
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        let beside = model.parent().unwrap_or(Path::new(""));
+        let data = data.iter().map(|location| beside.join(location));
+        let base: BTreeSet<PathBuf> = std::iter::once(model.to_owned())
+            .chain(data)
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
+        for name in [&self.model, &self.weights, &self.manifest] {
+            let target = self.folder.join(name);
+            if target.canonicalize().is_ok_and(|real| base.contains(&real)) {
+                return Err(sink.emit(errors::target_is_base(&target)));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// The manifest comes last: where it is, the others are complete.
 fn write_all(
     model: &Model,
     adapted: &Adapted,
     manifest: &Manifest,
     names: &Names,
+    staging: &Staging,
     sink: &mut Sink,
 ) -> Result<(), Reported> {
     let tensors: Vec<NamedTensor> = adapted
@@ -231,12 +267,18 @@ fn write_all(
             data: t.tensor.raw().expect("new tensors are inline").clone(),
         })
         .collect();
-    onnx::save(model, &names.model, sink)?;
+    onnx::save(model, &staging.path(&names.model), sink)?;
     let identity = format!("{} on {}", manifest.adapter, manifest.base.fingerprint);
-    write_tensors(&names.weights, &tensors, ("peftc", identity), sink)?;
+    write_tensors(
+        &staging.path(&names.weights),
+        &tensors,
+        ("peftc", identity),
+        sink,
+    )?;
     let mut json = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
     json.push('\n');
-    files::write(&names.manifest, sink, |out| out.write_all(json.as_bytes()))
+    let path = staging.path(&names.manifest);
+    files::write(&path, sink, |out| out.write_all(json.as_bytes()))
 }
 
 /// Locations of external data, relative to the model's folder.
@@ -268,8 +310,9 @@ fn copy_data(
     data: &BTreeSet<String>,
     model: &Path,
     folder: &Path,
+    staging: &Staging,
     sink: &mut Sink,
-) -> Result<Vec<(PathBuf, u64)>, Reported> {
+) -> Result<Vec<(String, u64)>, Reported> {
     let from = model
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -284,9 +327,8 @@ fn copy_data(
     }
     let mut copied = Vec::new();
     for location in data {
-        let (source, target) = (from.join(location), folder.join(location));
-        let size = files::copy(&source, &target, sink)?;
-        copied.push((target, size));
+        let size = files::copy(&from.join(location), &staging.path(location), sink)?;
+        copied.push((location.clone(), size));
     }
     Ok(copied)
 }

@@ -36,6 +36,17 @@ pub(super) fn nothing_to_do(adapter: &str, span: Span) -> Diagnostic {
     .help("add `adapt \"pattern\" with method(…)`")
 }
 
+pub(super) fn target_is_base(path: &Path) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0002,
+        format!(
+            "cannot write `{}`: it belongs to the base model",
+            path.display()
+        ),
+    )
+    .help("give another folder with `-o`, or none: then the names differ")
+}
+
 pub(super) fn unknown_tensor<'a>(
     path: &Path,
     name: &str,

@@ -70,7 +70,7 @@ pub fn copy(source: &Path, target: &Path, sink: &mut Sink) -> Result<u64, Report
 
 /// Makes the new name itself durable, where the system can.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match std::fs::File::open(folder)?.sync_all() {
         // Some network file systems cannot do this for folders; the content is safe already.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -79,7 +79,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -9,11 +9,13 @@
 mod atomic;
 mod errors;
 mod map;
+mod staging;
 mod unfinished;
 
 pub use atomic::{copy, replace, write};
 pub use errors::{cannot_read, cannot_write, reason};
 pub use map::map;
+pub use staging::Staging;
 pub use unfinished::{Unfinished, discard_unfinished, unfinished};
 
 use crate::diag::{Reported, Sink};

@@ -101,6 +101,7 @@ pub(super) fn model_refused(model: &str, words: &str) -> Diagnostic {
         Code::E0804,
         format!("ONNX Runtime refuses the model `{model}`"),
     )
+    .help("`peftc inspect` says what is wrong with a file that is damaged or no model")
     .help("a newer ONNX Runtime knows more operators: `peftc runtime` says which one is used")
     .note(format!("ONNX Runtime says: {words}"))
 }

@@ -171,7 +171,13 @@ fn open(
 ) -> Result<Session, Diagnostic> {
     // A file that cannot be read is no fault of the model.
     if let ModelSource::Path(path) = source {
-        std::fs::File::open(path).map_err(|error| files::cannot_read(path, &error))?;
+        let is_folder = || Err(std::io::ErrorKind::IsADirectory.into());
+        let opened = if path.is_dir() {
+            is_folder()
+        } else {
+            std::fs::File::open(path)
+        };
+        opened.map_err(|error| files::cannot_read(path, &error))?;
     }
     let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
     let mut builder = builder(library, options).map_err(|error| refused(&error))?;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+mod bad_input;
 mod cli;
 mod inspect;
 mod layers;

@@ -31,6 +31,43 @@ pub fn add_bias() -> Vec<u8> {
     })
 }
 
+/// `y = x w` with `x: f32[1, 2]`; the product is the module `fc`.
+pub fn linear() -> Vec<u8> {
+    model(linear_graph())
+}
+
+/// [`linear`] with a weight that claims to have 2⁴⁰ rows.
+pub fn huge_tensor() -> Vec<u8> {
+    let mut graph = linear_graph();
+    graph.initializer[0].dims[0] = 1 << 40;
+    model(graph)
+}
+
+fn linear_graph() -> GraphProto {
+    let weight = TensorProto {
+        name: "w".into(),
+        data_type: 1,
+        dims: vec![2, 3],
+        raw_data: 0.5f32.to_le_bytes().repeat(6),
+        ..Default::default()
+    };
+    let node = NodeProto {
+        name: "/fc/MatMul".into(),
+        op_type: "MatMul".into(),
+        input: vec!["x".into(), "w".into()],
+        output: vec!["y".into()],
+        ..Default::default()
+    };
+    GraphProto {
+        name: "linear".into(),
+        node: vec![node],
+        input: vec![float_value("x", &[Ok(1), Ok(2)])],
+        output: vec![float_value("y", &[Ok(1), Ok(3)])],
+        initializer: vec![weight],
+        ..Default::default()
+    }
+}
+
 /// A serialized model of opset 17 around a graph.
 pub fn model(graph: GraphProto) -> Vec<u8> {
     let opset = OperatorSetIdProto {
