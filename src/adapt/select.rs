@@ -3,7 +3,7 @@
 use super::errors;
 use super::pattern::Compiled;
 use crate::diag::{Reported, Sink, Span};
-use crate::graph::Model;
+use crate::graph::{Graph, Model, ValueId};
 use crate::modules::{Modules, Site, SiteKind};
 use crate::syntax::ast::{Pattern, Target};
 
@@ -207,27 +207,40 @@ const BEHIND_A_HEAD: &[&str] = &[
     "Sigmoid",
 ];
 
-/// Whether a linear site computes the model's first output: PEFT's `all-linear` leaves it out too.
+/// Whether a linear site computes the model's first output: PEFT's `all-linear` leaves it out too. A
+/// head may lie in the branches of an `If` that gives the output.
 pub(super) fn is_head(model: &Model, site: &Site) -> bool {
-    if site.kind != SiteKind::Linear || !site.scope.0.is_empty() {
-        return false;
+    site.kind == SiteKind::Linear && heads_output(model, site).is_some()
+}
+
+fn heads_output(model: &Model, site: &Site) -> Option<ValueId> {
+    let mut graph = &model.graph;
+    let mut value = *graph.outputs().first()?;
+    for (owner, attribute, index) in &site.scope.0 {
+        if !graph.node(*owner).op.is("If") {
+            return None;
+        }
+        let result = traced(graph, value, &|v| graph.producer(v) == Some(*owner))?;
+        let results = graph.results(*owner);
+        let slot = results.iter().position(|r| *r == Some(result))?;
+        graph = &graph.node(*owner).attributes[*attribute].value.graphs()[*index];
+        value = *graph.outputs().get(slot)?;
     }
-    let graph = &model.graph;
-    let Some(output) = graph.outputs().first() else {
-        return false;
-    };
-    let mut value = *output;
+    traced(graph, value, &|v| v == site.output)
+}
+
+/// The value that is looked for, on the way back through what may stand behind a head.
+fn traced(graph: &Graph, from: ValueId, wanted: &dyn Fn(ValueId) -> bool) -> Option<ValueId> {
+    let mut value = from;
     for _ in 0..16 {
-        if value == site.output {
-            return true;
+        if wanted(value) {
+            return Some(value);
         }
-        let Some(node) = graph.producer(value) else {
-            return false;
-        };
+        let node = graph.producer(value)?;
         if !BEHIND_A_HEAD.iter().any(|op| graph.node(node).op.is(op)) {
-            return false;
+            return None;
         }
-        let computed: Vec<_> = graph
+        let computed: Vec<ValueId> = graph
             .operands(node)
             .into_iter()
             .flatten()
@@ -237,16 +250,16 @@ pub(super) fn is_head(model: &Model, site: &Site) -> bool {
                     .is_some_and(|p| !graph.node(p).op.is("Constant"))
             })
             .collect();
-        match computed.as_slice() {
-            [one] => value = *one,
+        value = match computed.as_slice() {
+            [one] => *one,
             // Reshape targets computed from shapes stand behind the data operand.
             [first, ..]
                 if graph.operand(node, 0) == Some(*first) && !graph.node(node).op.is("Mul") =>
             {
-                value = *first
+                *first
             }
-            _ => return false,
-        }
+            _ => return None,
+        };
     }
-    false
+    None
 }

@@ -41,7 +41,7 @@ pub(super) fn shapes_contradict(
 ) -> Diagnostic {
     Diagnostic::new(
         Code::W0512,
-        format!("`{value}` is stated to be {stated}, its node computes {inferred}"),
+        format!("the output `{value}` is stated to be {stated}, its node computes {inferred}"),
     )
     .excerpt(excerpt(
         model,
@@ -50,7 +50,8 @@ pub(super) fn shapes_contradict(
         |node| node.results.clone(),
         &format!("computes {inferred}"),
     ))
-    .help("the computed shape is used; the statement is left from an earlier form of the model")
+    .note("the computed shape is used")
+    .help("export the model again: callers of the model read the statement")
 }
 
 pub(super) fn operands_do_not_fit(

@@ -8,7 +8,9 @@
 
 mod adapters;
 mod bad_input;
+mod checker;
 mod cli;
+mod inference;
 mod inspect;
 mod layers;
 mod models;

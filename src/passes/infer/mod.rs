@@ -8,7 +8,8 @@
 //! Where the model states a type itself: for graph inputs the statement is taken as it is. For
 //! computed values the inferred type wins, and the statement fills in what inference cannot tell:
 //! exporters and optimizers leave stale statements behind, and ONNX Runtime goes by its own
-//! inference, too. A shape that contradicts is a warning, as ONNX Runtime only warns; an element
+//! inference, too. A shape that contradicts is passed over inside the graph, where nobody reads the
+//! statement, and is a warning where it is an output of the model; an element
 //! type that contradicts is an error, because ONNX Runtime refuses the model.
 //!
 //! Not here: what an operator does (`ops`); changing the graph's nodes.

@@ -71,7 +71,7 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
         "input_twice" => graph.input.push(graph.input[0].clone()),
         "overridable" => graph.input.push(value("w", FLOAT, &[2, 3])),
         "types_contradict" => graph.output[0] = value("y", INT64, &[1, 3]),
-        "shapes_contradict" => graph.value_info[0] = value("h", FLOAT, &[1, 4]),
+        "shapes_contradict" => graph.output[0] = value("y", FLOAT, &[1, 4]),
         "operands_do_not_fit" => graph.input[0] = value("x", FLOAT, &[1, 5]),
         "deep" => {
             for _ in 0..40 {
