@@ -54,6 +54,22 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let spec = session.spec(&args.spec)?;
     let adapters = session.adapters(&spec, &args.adapter)?;
     let several = adapters.len() > 1;
+    if several || args.verify.is_some() {
+        // What is wrong with one adapter shows before anything is run or written for another.
+        let loaded = session.model(&args.model, &args.recovery.options())?;
+        for adapter in &adapters {
+            let _ = session.plan(&spec, adapter, &loaded, &plan_options(args));
+        }
+        session.sink.failed()?;
+    }
+    let base = match &args.verify {
+        Some(inputs) => Some(verify::Base::run(&args.model, inputs, cx)?),
+        None => None,
+    };
+    let mut session = Session {
+        sources: &mut cx.sources,
+        sink: &mut cx.sink,
+    };
     let mut human = String::new();
     let mut written = Vec::new();
     for adapter in adapters {
@@ -66,10 +82,10 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         human.push_str(&text);
         written.push(json);
     }
-    if let Some(inputs) = &args.verify {
+    if let Some(base) = &base {
         for entry in &mut written {
             let adapted = PathBuf::from(entry["model"].as_str().unwrap_or_default());
-            let differences = verify::differences(&args.model, &adapted, inputs, cx)?;
+            let differences = verify::differences(base, &adapted, cx)?;
             let name = entry["adapter"].as_str().unwrap_or_default().to_owned();
             for (output, difference) in &differences {
                 let start = if args.values.is_some() {
@@ -94,6 +110,12 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     Ok(Payload::new(human, json!({ "compiled": written })))
 }
 
+fn plan_options(args: &Args) -> PlanOptions {
+    PlanOptions {
+        settings: args.settings.clone(),
+    }
+}
+
 fn compile_one(
     args: &Args,
     spec: &Spec,
@@ -102,10 +124,7 @@ fn compile_one(
     session: &mut Session<'_>,
 ) -> Result<(String, Value), Reported> {
     let loaded = session.model(&args.model, &args.recovery.options())?;
-    let options = PlanOptions {
-        settings: args.settings.clone(),
-    };
-    let planned = session.plan(spec, adapter, &loaded, &options)?;
+    let planned = session.plan(spec, adapter, &loaded, &plan_options(args))?;
     session.sink.failed()?;
     let summary = Summary::new(&planned, &loaded);
     let mut text = summary.to_text(&loaded.model);

@@ -7,7 +7,8 @@ use std::path::Path;
 pub(super) fn usage(text: &str) -> Diagnostic {
     let text = text.trim().strip_prefix("error: ").unwrap_or(text).trim();
     let mut paragraphs = text.split("\n\n").map(str::trim);
-    let message = paragraphs.next().unwrap_or_default().replace('\n', " ");
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let diagnostic = Diagnostic::new(Code::E0010, message);
     paragraphs.fold(diagnostic, |diagnostic, paragraph| {
         // What clap says in full sentences.

@@ -97,14 +97,17 @@ pub(super) fn run(
     let mut cx = Context::new(global);
     let payload = match check_targets(&global.format) {
         Err(diagnostic) => Err(cx.sink.emit(diagnostic)),
-        Ok(()) => {
-            // The context is only read after a panic: the sink holds whole diagnostics.
-            let result = catch_unwind(AssertUnwindSafe(|| work(&mut cx)));
-            // The hook has told the user already; this puts it into the other formats.
-            result.unwrap_or_else(|_| Err(cx.sink.emit(guard::panic_diagnostic())))
-        }
+        Ok(()) => caught(&mut cx, work),
     };
     finish(global, command, &mut cx, payload.unwrap_or_default())
+}
+
+/// A panic of the work is a diagnostic, too.
+fn caught(cx: &mut Context, work: impl FnOnce(&mut Context) -> Outcome) -> Outcome {
+    // The context is only read after a panic: the sink holds whole diagnostics.
+    let result = catch_unwind(AssertUnwindSafe(|| work(cx)));
+    // The hook has told the user already; this puts it into the other formats.
+    result.unwrap_or_else(|_| Err(cx.sink.emit(guard::panic_diagnostic())))
 }
 
 /// One format at most may go to the terminal.
@@ -131,7 +134,8 @@ fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Pay
     match print_stdout(&text) {
         Ok(()) => ExitCode::from(status),
         Err(error) => {
-            print_stderr(&format!("error: stdout cannot be written: {error}\n"));
+            let reason = files::reason(&error);
+            print_stderr(&format!("error: stdout cannot be written: {reason}\n"));
             ExitCode::from(exit::TOOL)
         }
     }
@@ -207,5 +211,24 @@ fn print_stdout(text: &str) -> io::Result<()> {
     {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diag::Code;
+
+    #[test]
+    fn a_panic_is_a_bug_of_peftc_in_every_format() {
+        let global = Global::default();
+        let mut cx = Context::new(&global);
+        assert!(caught(&mut cx, |_| panic!("on purpose")).is_err());
+        assert_eq!(cx.sink.diagnostics()[0].code, Code::E9901);
+        assert_eq!(exit::status(&cx.sink, &global), exit::TOOL);
+        let text = object("check", &cx, &global, &Payload::default());
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["diagnostics"][0]["code"], "E9901");
+        assert_eq!(value["exit_status"], exit::TOOL);
     }
 }

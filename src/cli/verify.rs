@@ -6,22 +6,35 @@ use crate::diag::Reported;
 use crate::runtime::{ModelSource, NamedTensors, Options, Session, Tolerance, Wanted, compare};
 use std::path::Path;
 
-/// The largest absolute difference of every output that both models have, on recorded inputs.
+/// Recorded inputs, and what the base makes of them.
+pub(super) struct Base {
+    recording: NamedTensors,
+    outputs: NamedTensors,
+}
+
+impl Base {
+    /// Before anything is written: a recording that is not there or does not fit ends it here.
+    pub fn run(model: &Path, inputs: &Path, cx: &mut Context) -> Result<Base, Reported> {
+        let recording = NamedTensors::read_safetensors(inputs).map_err(|d| cx.sink.emit(d))?;
+        let outputs = outputs(model, &recording, cx)?;
+        Ok(Base { recording, outputs })
+    }
+}
+
+/// The largest absolute difference of every output that both models have.
 pub(super) fn differences(
-    base: &Path,
+    base: &Base,
     adapted: &Path,
-    inputs: &Path,
     cx: &mut Context,
 ) -> Result<Vec<(String, f64)>, Reported> {
-    let recording = NamedTensors::read_safetensors(inputs).map_err(|d| cx.sink.emit(d))?;
-    let before = outputs(base, &recording, cx)?;
-    let after = outputs(adapted, &recording, cx)?;
+    let after = outputs(adapted, &base.recording, cx)?;
     // Nothing is outside: the caller wants the distance, not a verdict.
     let tolerance = Tolerance {
         absolute: f64::INFINITY,
         relative: 0.0,
     };
-    Ok(before
+    Ok(base
+        .outputs
         .iter()
         .filter_map(|(name, tensor)| {
             let comparison = compare(after.get(name)?, tensor, tolerance).ok()?;

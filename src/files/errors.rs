@@ -14,6 +14,8 @@ pub fn cannot_read(path: &Path, error: &io::Error) -> Diagnostic {
         io::ErrorKind::NotFound => diagnostic.help("check the path"),
         io::ErrorKind::PermissionDenied => diagnostic.help("check the file's permissions"),
         io::ErrorKind::IsADirectory => diagnostic.help("name the file itself, not its folder"),
+        // Such as a pipe: what is mapped must lie on a disk.
+        io::ErrorKind::Other => diagnostic.help("save it as a file first"),
         _ => diagnostic,
     }
 }

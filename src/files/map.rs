@@ -17,6 +17,9 @@ pub fn map(path: &Path) -> io::Result<Bytes> {
             "is a directory",
         ));
     }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     if metadata.len() == 0 {
         return Ok(Bytes::new());
     }
@@ -41,6 +44,12 @@ mod tests {
         let slice = map(&path).unwrap().slice(1..4);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(&slice[..], b"eig");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_not_an_empty_file() {
+        assert!(map(Path::new("/dev/null")).is_err());
     }
 
     #[test]

@@ -51,6 +51,7 @@ const COMMANDS: &[&str] = &[
     "compile spec.peft model.onnx --names [names.json]",
     "compile spec.peft model.onnx --values [trained.safetensors]",
     "compile spec.peft model.onnx -o out --values [trained.safetensors]",
+    "compile spec.peft model.onnx --verify [x.safetensors]",
     "inspect [model.onnx]",
     "inspect model.onnx --names [names.json]",
     "run [model.onnx] --input x.safetensors",
@@ -257,6 +258,35 @@ fn what_the_output_hits_leaves_nothing_half_written() {
 }
 
 #[test]
+fn an_adapter_that_does_not_fit_holds_the_others_back() {
+    let folder = folder();
+    let more = "adapter b { adapt \"nothing\" with dora(rank = 1) }\n";
+    fs::write(folder.path().join("spec.peft"), format!("{SPEC}{more}")).unwrap();
+    for line in [
+        "compile spec.peft model.onnx",
+        "compile spec.peft model.onnx -o out",
+    ] {
+        assert_eq!(check_fails(folder.path(), line, Some(1)), ["E0401"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn stdout_that_is_full_is_an_error_and_one_that_is_closed_is_none() {
+    let exe = env!("CARGO_BIN_EXE_peftc");
+    let shell = |script: &str| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, exe]).output().unwrap()
+    };
+    let full = shell("\"$0\" explain E0001 > /dev/full");
+    assert_eq!(full.status.code(), Some(2));
+    let stderr = String::from_utf8(full.stderr).unwrap();
+    assert!(stderr.contains("no space left"), "{stderr}");
+    let closed = shell("{ \"$0\" explain E0001; echo $? >&2; } | true");
+    assert_eq!(String::from_utf8(closed.stderr).unwrap(), "0\n");
+}
+
+#[test]
 fn the_base_is_never_replaced_by_its_adapted_model() {
     let folder = folder();
     let absolute = folder.path().to_string_lossy().into_owned();
@@ -297,15 +327,16 @@ fn declared_sizes_take_no_memory() {
 }
 
 #[test]
-fn names_that_are_no_text_and_odd_places_are_refused() {
+fn devices_are_no_files() {
     let folder = folder();
-    for line in [
-        "inspect /dev/null",
-        "inspect /dev/zero",
-        "check /dev/zero",
-        "compile spec.peft model.onnx --values /dev/zero",
-        "compile spec.peft /dev/null",
+    for (line, code) in [
+        ("inspect /dev/null", "E0001"),
+        ("inspect /dev/zero", "E0001"),
+        ("check /dev/zero", "E0003"),
+        ("inspect model.onnx --names /dev/zero", "E0003"),
+        ("compile spec.peft model.onnx --values /dev/zero", "E0001"),
+        ("compile spec.peft /dev/null", "E0001"),
     ] {
-        check_fails(folder.path(), line, None);
+        assert_eq!(check_fails(folder.path(), line, Some(2)), [code], "{line}");
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Codes without a case, with the reason.
 const WITHOUT_CASE: &[(Code, &str)] = &[(
     Code::E9901,
-    "a bug of peftc: what would provoke it is mended; the panic hook has its own test",
+    "a bug of peftc: whatever provokes it is mended; `cli/frame.rs` tests what comes of a panic",
 )];
 
 /// One test: every code of the catalogue is the subject of some case.
