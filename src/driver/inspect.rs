@@ -1,6 +1,7 @@
 //! The modules of a model, for people and for programs.
 
 use super::session::Loaded;
+use super::tree;
 use crate::diag::{Reported, Sink};
 use crate::files;
 use crate::modules::{NameMap, Site};
@@ -50,14 +51,9 @@ fn row(loaded: &Loaded, site: &Site) -> Value {
     row
 }
 
-/// A table of one line a module, in graph order, unnamed sites at the end.
+/// The tree of the modules in graph order, unnamed sites at the end.
 pub fn modules_text(loaded: &Loaded) -> String {
     let sites = &loaded.modules.sites;
-    let width = sites
-        .iter()
-        .map(|site| site.path.chars().count())
-        .max()
-        .unwrap_or(0);
     let mut out = format!("{}: {} modules\n\n", loaded.model.name, sites.len());
     if let Some(restored) = sites
         .iter()
@@ -68,21 +64,20 @@ pub fn modules_text(loaded: &Loaded) -> String {
             "  the file leaves out the beginning `{restored}` of every path\n"
         );
     }
-    for site in sites {
-        let _ = writeln!(out, "  {:width$}  {}", site.path, facts(site));
-    }
+    let lines = sites.iter().map(|site| (site.path.as_str(), facts(site)));
+    out.push_str(&tree::draw(lines, "  "));
     if !loaded.modules.unnamed.is_empty() {
         let _ = writeln!(out, "\n  without a name (give them one with --names):");
     }
     for site in &loaded.modules.unnamed {
         let graph = site.scope.graph(&loaded.model);
         let output = &graph.value(site.output).name;
-        let _ = writeln!(
-            out,
+        let line = format!(
             "  {}  output {output}  {}",
             graph.display_name(site.node),
             facts(site)
         );
+        let _ = writeln!(out, "{}", line.trim_end());
     }
     out
 }

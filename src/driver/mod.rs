@@ -12,6 +12,7 @@ mod inspect;
 mod manifest;
 mod session;
 mod summary;
+mod tree;
 
 pub use compile::{Artifacts, CompileOptions, Destination, compile};
 pub use fingerprint::{Depth, fingerprint};

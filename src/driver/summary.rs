@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+/// Longer paths push their row to the right instead of every row.
+const WIDEST: usize = 100;
+
 /// The numbers of a plan. Bytes count weights and state; activations come on top.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
@@ -142,7 +145,8 @@ impl Summary {
             .iter()
             .map(|g| g.path.chars().count())
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .min(WIDEST);
         for group in &self.groups {
             let parameters: Vec<String> = group
                 .parameters

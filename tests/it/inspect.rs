@@ -223,9 +223,12 @@ fn the_names_of_every_fixture_are_read_back_as_they_were_written() {
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     for (fixture, _) in truths() {
         let (first, second) = (path("first.json"), path("second.json"));
-        inspect(&model(&fixture), &["--write-names", &first]);
+        let before = inspect(&model(&fixture), &["--write-names", &first]);
         let more = ["--names", &first, "--write-names", &second];
-        inspect(&model(&fixture), &more);
+        let after = inspect(&model(&fixture), &more);
+        for (a, b) in rows(&before, "modules").iter().zip(rows(&after, "modules")) {
+            assert_eq!((&a["path"], &a["aliases"]), (&b["path"], &b["aliases"]));
+        }
         let read = |path: &str| std::fs::read_to_string(path).unwrap();
         assert_eq!(read(&first), read(&second), "{fixture}");
     }
@@ -233,25 +236,36 @@ fn the_names_of_every_fixture_are_read_back_as_they_were_written() {
 
 /// The modules that an `adapt` statement means, as `peftc plan` has them.
 fn meant(fixture: &str, target: &str, except: &str) -> Vec<String> {
+    planned(fixture, target, except, &[]).0
+}
+
+/// The modules, and what `peftc plan` prints for people.
+fn planned(fixture: &str, target: &str, except: &str, more: &[&str]) -> (Vec<String>, String) {
     let folder = tempfile::tempdir().unwrap();
     let spec = folder.path().join("spec.peft");
     let text =
         format!("use std::lora\nadapter a {{\n  adapt {target} with lora(rank = 4) {except}\n}}\n");
     std::fs::write(&spec, text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
-        .arg("plan")
-        .arg(&spec)
-        .args(["--format", "json", "--model"])
-        .arg(model(fixture))
-        .output()
-        .expect("peftc starts");
-    let planned: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(output.status.success(), "{planned}");
-    let groups = rows(&planned["plans"][0], "groups").iter();
+    let plan = |format: &str| -> Output {
+        Command::new(env!("CARGO_BIN_EXE_peftc"))
+            .arg("plan")
+            .arg(&spec)
+            .args(["--format", format])
+            .args(more)
+            .arg("--model")
+            .arg(model(fixture))
+            .output()
+            .expect("peftc starts")
+    };
+    let output = plan("json");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success(), "{found}");
+    let groups = rows(&found["plans"][0], "groups").iter();
     let paths = groups.flat_map(|group| rows(group, "paths"));
-    paths
-        .map(|path| path.as_str().unwrap().to_owned())
-        .collect()
+    let paths = paths.map(|path| path.as_str().unwrap().to_owned());
+    let human = plan("human");
+    assert!(human.status.success());
+    (paths.collect(), String::from_utf8(human.stdout).unwrap())
 }
 
 #[test]
@@ -273,4 +287,20 @@ fn another_path_of_a_module_is_a_target_like_its_own() {
     ] {
         assert_eq!(meant("t5.optimum_encoder", target, ""), [path], "{target}");
     }
+}
+
+#[test]
+fn a_path_of_any_length_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = folder.path().join("names.json");
+    let path = vec!["a"; 70_000].join(".");
+    let map = json!({"schema_version": 1, "modules": {"linear_1": path}});
+    std::fs::write(&names, map.to_string()).unwrap();
+    let stripped = model("llama.dynamo_ortbasic");
+    let more = ["--names", names.to_str().expect("UTF-8")];
+    let found = inspect(&stripped, &more);
+    assert_eq!(rows(&found, "modules")[2]["path"], path);
+    let (paths, human) = planned("llama.dynamo_ortbasic", "\"a.a\"", "", &more);
+    assert!(paths == [path.as_str()]);
+    assert!(human.contains(&path));
 }

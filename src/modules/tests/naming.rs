@@ -251,3 +251,23 @@ fn a_written_name_map_is_read_again() {
     let again = with_map(anonymous(), &written).expect("a good map");
     assert_eq!(NameMap::of(&anonymous().model(), &again).to_text(), written);
 }
+
+#[test]
+fn an_output_that_stands_for_several_modules_is_no_key_of_a_name_map() {
+    use crate::modules::NameMap;
+    let build = Build::new()
+        .ids("ids", &[-1, -1])
+        .weight("bert.word.weight", &[10, 8])
+        .weight("bert.position.weight", &[6, 8])
+        .weight("bert.norm.weight", &[8])
+        .weight("bert.norm.bias", &[8])
+        .node(
+            "com.microsoft:EmbedLayerNormalization(ids, _, bert.word.weight, \
+             bert.position.weight, _, bert.norm.weight, bert.norm.bias) -> y",
+        )
+        .output("y");
+    let model = build.model();
+    let modules = recovered(&model);
+    assert_eq!(modules.sites.len(), 3);
+    assert!(NameMap::of(&model, &modules).is_empty());
+}
