@@ -9,7 +9,7 @@ pub(super) struct Lookalike {
 const EXPORT: &str = "export the model to ONNX first, for instance with `torch.onnx.export` or \
                       `optimum-cli export onnx`";
 const UNPACK: &str = "unpack it and give the `.onnx` file inside";
-const ADAPTER: &str = "give the base model's `.onnx` file; adapters go with `peftc import`";
+const ADAPTER: &str = "give the base model's `.onnx` file";
 
 /// Magic numbers: offset, bytes, what it is, what to do.
 const MAGICS: &[(usize, &[u8], &str, &str)] = &[
@@ -97,6 +97,22 @@ pub(super) fn lookalike(bytes: &[u8]) -> Option<Lookalike> {
     None
 }
 
+/// Whether the beginning is readable text: letters and no control characters.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    const SAMPLE: usize = 512;
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let text = match std::str::from_utf8(sample) {
+        Ok(text) => text,
+        // The sample ends inside a letter.
+        Err(error) if error.error_len().is_none() && sample.len() < bytes.len() => {
+            std::str::from_utf8(&sample[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    text.chars()
+        .all(|c| !c.is_control() || c.is_ascii_whitespace())
+}
+
 /// Safetensors start with the length of a JSON header.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
@@ -129,6 +145,16 @@ mod tests {
         ] {
             assert!(lookalike(bytes).unwrap().what.contains(what), "{what}");
         }
+    }
+
+    #[test]
+    fn texts_are_told_from_bytes() {
+        assert!(is_text("use std::lora\n".as_bytes()));
+        assert!(is_text("ä".repeat(400).as_bytes()));
+        assert!(is_text(format!("x{}", "ä".repeat(400)).as_bytes()));
+        assert!(!is_text(b"\x08\x08\x12\x07pytorch"));
+        assert!(!is_text(b"text \xff text"));
+        assert!(!is_text(&[0xff; 40]));
     }
 
     #[test]

@@ -8,5 +8,5 @@ pub(super) fn not_safetensors(path: &Path, why: &str) -> Diagnostic {
         Code::E0901,
         format!("`{}` is not a safetensors file: {why}", path.display()),
     )
-    .help("adapter weights are written by `peftc compile` and `peftc train` as `.safetensors`")
+    .help("adapter weights are written by `peftc compile` as `.safetensors`")
 }

@@ -95,10 +95,15 @@ fn sections(file: &str, bytes: &Bytes, sink: &mut Sink) -> Result<Sections, Repo
                 let has = bytes.len() as u64;
                 return Err(sink.emit(errors::truncated(file, has, missing)));
             }
-            Err(_) => return Err(sink.emit(errors::not_onnx(file, "it is not protobuf"))),
+            Err(_) => {
+                return Err(sink.emit(errors::not_onnx(
+                    file,
+                    no_model(bytes, "it is not protobuf"),
+                )));
+            }
         };
         if let Err(why) = sections.add(&record, bytes) {
-            return Err(sink.emit(errors::not_onnx(file, &why)));
+            return Err(sink.emit(errors::not_onnx(file, no_model(bytes, &why))));
         }
     }
     Ok(sections)
@@ -138,6 +143,14 @@ impl Sections {
         }
         self.header.push((record.field, raw));
         Ok(())
+    }
+}
+
+/// Texts are protobuf by chance for their first few letters: what stops there says nothing.
+fn no_model<'a>(bytes: &[u8], why: &'a str) -> &'a str {
+    match sniff::is_text(bytes) {
+        true => "it is a text",
+        false => why,
     }
 }
 

@@ -24,7 +24,7 @@ fn files_that_are_no_models_are_named() {
     check(b"", "empty");
     check(b"version https://git-lfs.github.com/spec/v1\n", "Git LFS");
     check(b"{\"a\": 1}", "JSON");
-    check(b"just text", "not protobuf");
+    check(b"just text", "it is a text");
     check(b"\x08\x0a", "no graph");
     check(&[0xff; 40], "not protobuf");
     // A serialized tensor: field 2 is a number there.
