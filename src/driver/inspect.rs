@@ -4,8 +4,9 @@ use super::session::Loaded;
 use super::tree;
 use crate::diag::{Reported, Sink};
 use crate::files;
-use crate::modules::{NameMap, Site};
+use crate::modules::{NameMap, NameSource, Site};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -54,7 +55,12 @@ fn row(loaded: &Loaded, site: &Site) -> Value {
 /// The tree of the modules in graph order, unnamed sites at the end.
 pub fn modules_text(loaded: &Loaded) -> String {
     let sites = &loaded.modules.sites;
-    let mut out = format!("{}: {} modules\n\n", loaded.model.name, sites.len());
+    let mut out = format!(
+        "{}: {}{}\n\n",
+        loaded.model.name,
+        count(sites),
+        sources(sites)
+    );
     if let Some(restored) = sites
         .iter()
         .find_map(|site| site.aliases.iter().find_map(|alias| prefix(site, alias)))
@@ -67,7 +73,8 @@ pub fn modules_text(loaded: &Loaded) -> String {
     let lines = sites.iter().map(|site| (site.path.as_str(), facts(site)));
     out.push_str(&tree::draw(lines, "  "));
     if !loaded.modules.unnamed.is_empty() {
-        let _ = writeln!(out, "\n  without a name (give them one with --names):");
+        let gap = if sites.is_empty() { "" } else { "\n" };
+        let _ = writeln!(out, "{gap}  without a name (give them one with --names):");
     }
     for site in &loaded.modules.unnamed {
         let graph = site.scope.graph(&loaded.model);
@@ -80,6 +87,31 @@ pub fn modules_text(loaded: &Loaded) -> String {
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out
+}
+
+/// How many modules there are, and how many calls of them where that differs.
+fn count(sites: &[Site]) -> String {
+    let paths: BTreeSet<&str> = sites.iter().map(|site| site.path.as_str()).collect();
+    if paths.len() == sites.len() {
+        return format!("{} modules", sites.len());
+    }
+    format!("{} modules in {} calls", paths.len(), sites.len())
+}
+
+/// How many sites each rung of the ladder has named: `, named by name_scopes (20), weight_name (1)`.
+fn sources(sites: &[Site]) -> String {
+    let mut counts: BTreeMap<NameSource, usize> = BTreeMap::new();
+    for site in sites {
+        *counts.entry(site.source).or_default() += 1;
+    }
+    let counts = counts.iter();
+    let counts: Vec<String> = counts
+        .map(|(source, count)| format!("{} ({count})", source.name()))
+        .collect();
+    if counts.is_empty() {
+        return String::new();
+    }
+    format!(", named by {}", counts.join(", "))
 }
 
 /// What a site's path has in front of an alias of it, if that is the only difference.

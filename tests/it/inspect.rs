@@ -187,6 +187,18 @@ fn what_other_rungs_say_is_reported() {
     );
     let told = json!([{"source": "name_scopes", "path": "norm"}]);
     assert_eq!(stem["disagreements"], told);
+
+    let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
+        .arg("inspect")
+        .arg(model("convnet.dynamo"))
+        .output()
+        .expect("peftc starts");
+    let drawn = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        drawn.contains("10 modules, named by name_scopes (1), weight_name (9)"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("name_scopes says norm"), "{drawn}");
 }
 
 #[test]

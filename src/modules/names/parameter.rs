@@ -50,7 +50,8 @@ fn parameter(name: &str) -> Parameter {
     Parameter::OfModule(tidy(module))
 }
 
-/// Without the suffixes that quantizers add, such as `_Q4`, `_DQ_Q4`, `_Q4G32` or `_quantized`.
+/// Without the suffixes that quantizers add, such as `_Q4`, `_DQ_Q4`, `_Q4G32` or `_quantized`,
+/// and `_transposed`.
 fn strip_tools(name: &str) -> &str {
     const SUFFIXES: &[&str] = &[
         "_quantized",
@@ -58,6 +59,8 @@ fn strip_tools(name: &str) -> &str {
         "_zero_points",
         "_scale",
         "_zero_point",
+        "_transposed",
+        "_t",
     ];
     let name = SUFFIXES
         .iter()
@@ -127,6 +130,7 @@ mod tests {
             ),
             ("encoder.fc.weight_merged_0", "encoder.fc"),
             ("encoder.fc.weight_quantized", "encoder.fc"),
+            ("encoder.fc.weight_transposed", "encoder.fc"),
             ("encoder.fc.weight_Q4G32", "encoder.fc"),
             ("encoder.fc.Add.bias", "encoder.fc"),
             ("lm_head.weight", "lm_head"),
