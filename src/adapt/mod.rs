@@ -29,3 +29,4 @@ pub use initial::{WeightReader, initial_tensor};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
 };
+pub use select::sites_named;

@@ -5,7 +5,7 @@ use super::pattern::Compiled;
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Graph, Model, ValueId};
 use crate::modules::{Modules, Site, SiteKind};
-use crate::syntax::ast::{Pattern, Target};
+use crate::syntax::ast::{Pattern, StringLit, Target};
 
 /// A site with the slice that the user's pattern asked for.
 #[derive(Clone, Debug)]
@@ -117,6 +117,21 @@ fn match_all(
     }
     heads.append(&mut head);
     Ok(rest)
+}
+
+/// The sites that a pattern of the command line names, at least one.
+pub fn sites_named(
+    text: StringLit,
+    modules: &Modules,
+    sink: &mut Sink,
+) -> Result<Vec<usize>, Reported> {
+    let pattern = Pattern {
+        regex: false,
+        span: text.span,
+        text,
+        slice: None,
+    };
+    match_pattern(&pattern, modules, sink)
 }
 
 fn match_pattern(

@@ -25,6 +25,16 @@ pub(super) fn several_on_stdout() -> Diagnostic {
         .help("give all but one a file, such as `--format human,sarif=out.sarif`")
 }
 
+/// A spec where a model to draw is expected.
+pub(super) fn no_model(spec: &Path) -> Diagnostic {
+    let spec = spec.display();
+    Diagnostic::new(
+        Code::E0010,
+        format!("`{spec}` is a spec, and no model is given"),
+    )
+    .help("add `--model MODEL`, or give a model alone to draw it as it is")
+}
+
 pub(super) fn unknown_code(name: &str) -> Diagnostic {
     let diagnostic = Diagnostic::new(Code::E0010, format!("there is no code `{name}`"));
     let near = nearest(

@@ -14,6 +14,7 @@ mod exit;
 mod explain;
 mod format;
 mod frame;
+mod graph;
 mod guard;
 mod inspect;
 mod model_args;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::Args),
     Plan(plan::Args),
     Inspect(inspect::Args),
+    Graph(graph::Args),
     Run(run::Args),
     Runtime(runtime::Args),
     Explain(explain::Args),
@@ -60,6 +62,7 @@ impl Command {
             Command::Check(_) => "check",
             Command::Plan(_) => "plan",
             Command::Inspect(_) => "inspect",
+            Command::Graph(_) => "graph",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
             Command::Explain(_) => "explain",
@@ -73,6 +76,7 @@ impl Command {
             Command::Check(args) => check::run(args, cx),
             Command::Plan(args) => plan::run(args, cx),
             Command::Inspect(args) => inspect::run(args, cx),
+            Command::Graph(args) => graph::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),
             Command::Explain(args) => explain::run(args, cx),

@@ -10,6 +10,7 @@ mod errors;
 mod fingerprint;
 mod inspect;
 mod manifest;
+mod neighborhood;
 mod session;
 mod summary;
 mod tree;
@@ -18,6 +19,7 @@ pub use compile::{Artifacts, CompileOptions, Destination, compile};
 pub use fingerprint::{Depth, fingerprint};
 pub use inspect::{modules_json, modules_text, write_names};
 pub use manifest::Manifest;
+pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};
 pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
 pub use summary::Summary;
 

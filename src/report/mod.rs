@@ -1,13 +1,16 @@
-//! Diagnostics in the formats that other programs read: SARIF, GitHub annotations, JUnit.
+//! What other programs and people read: diagnostics as SARIF, GitHub annotations and JUnit; drawings
+//! of graphs as DOT, SVG and text.
 //!
-//! In: a run's diagnostics with their sources. Out: one whole document a format, the same for the
-//! same diagnostics. Not here: drawing for people (`diag::render`), peftc's own JSON (`diag::json`),
+//! In: a run's diagnostics with their sources, or a [`Drawing`] as plain data. Out: one whole document
+//! a format, the same for the same input. Not here: drawing of diagnostics for people (`diag::render`), peftc's own JSON (`diag::json`),
 //! and any file.
 
+mod drawing;
 mod github;
 mod junit;
 mod sarif;
 
+pub use drawing::{Block, Drawing, Line, Role, Side, dot, svg, text};
 pub use github::github;
 pub use junit::junit;
 pub use sarif::sarif;

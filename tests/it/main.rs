@@ -10,6 +10,7 @@ mod adapters;
 mod bad_input;
 mod checker;
 mod cli;
+mod graph;
 mod inference;
 mod inspect;
 mod layers;
