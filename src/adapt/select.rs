@@ -6,6 +6,7 @@ use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Graph, Model, ValueId};
 use crate::modules::{Modules, Site, SiteKind};
 use crate::syntax::ast::{Pattern, StringLit, Target};
+use rustc_hash::FxHashSet;
 
 /// A site with the slice that the user's pattern asked for.
 #[derive(Clone, Debug)]
@@ -102,9 +103,15 @@ fn match_all(
         return Err(sink.emit(errors::unnamed_sites(span, kind, &node, unnamed.len())));
     }
     let of_kind: Vec<usize> = indices(modules, |site| site.kind.name() == kind);
-    let (mut head, rest): (Vec<usize>, Vec<usize>) = of_kind
+    let site = |index: &usize| &modules.sites[*index];
+    let (mut head, mut rest): (Vec<usize>, Vec<usize>) = of_kind
         .into_iter()
-        .partition(|index| is_head(model, &modules.sites[*index]));
+        .partition(|index| is_head(model, site(index)));
+    // A module with another call is no head: it is adapted in all of its calls.
+    let called: FxHashSet<&str> = rest.iter().map(|index| &*site(index).path).collect();
+    let calls = head.extract_if(.., |index| called.contains(&*site(index).path));
+    rest.extend(calls);
+    rest.sort_unstable();
     if rest.is_empty() {
         let text = format!("all {kind}");
         let head = head

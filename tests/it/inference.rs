@@ -263,8 +263,8 @@ fn check_all(statements: Statements) -> Counts {
 /// Inference cannot silently know less: as measured, with at most so many dimensions open.
 #[track_caller]
 fn check_share(counts: Counts, open: usize) {
-    assert!(counts.values >= 6_974, "{counts:?}");
-    assert!(counts.known >= 14_504, "{counts:?}");
+    assert!(counts.values >= 6_978, "{counts:?}");
+    assert!(counts.known >= 14_535, "{counts:?}");
     assert!(counts.unranked == 0 && counts.open <= open, "{counts:?}");
 }
 
@@ -277,8 +277,9 @@ fn types_are_those_that_onnx_runtime_computes() {
 #[test]
 fn inference_alone_gives_the_types_that_onnx_runtime_computes() {
     let counts = check_all(Statements::Removed);
-    // An `If` whose branches give other shapes: the outputs of the merged T5.
-    check_share(counts, 12);
+    // An `If` whose branches give other shapes: the outputs of the merged T5. And how often a `Loop`
+    // turns.
+    check_share(counts, 13);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod adapters;
 mod bad_input;
+mod bodies;
 mod checker;
 mod cli;
 mod graph;
