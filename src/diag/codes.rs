@@ -133,10 +133,12 @@ codes! {
     E0610: "external data does not fit its tensor",
     E0614: "external data has another checksum",
     E0615: "model is too large for one file",
+    E0616: "sparse initializer cannot be made dense",
     W0602: "initializers are inputs, too",
     W0603: "external data has unknown keys",
     W0604: "checksum of external data is not verified",
     W0605: "graph input is listed twice",
+    W0606: "initializers are sparse",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

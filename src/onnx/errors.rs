@@ -75,6 +75,11 @@ pub(super) fn tensor(what: &str, why: &str) -> Diagnostic {
         .help("the model has been damaged or wrongly written: export it again")
 }
 
+pub(super) fn sparse(what: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0616, format!("{what} {why}"))
+        .help("store the initializer dense: in Python, write its elements into a `TensorProto` with `onnx.numpy_helper.from_array`")
+}
+
 pub(super) fn node(file: &str, node: &NodeProto, why: &str) -> Diagnostic {
     Diagnostic::new(Code::E0606, format!("{} {why}", describe(node)))
         .excerpt(excerpt(file, node, None, "this node"))
@@ -242,6 +247,15 @@ pub(super) fn defaults(count: usize, example: &str) -> Diagnostic {
         format!("{who}, too, and can be overridden by a caller"),
     )
     .note("what the file says is taken as a frozen default, and stays an input in what is written")
+}
+
+pub(super) fn was_sparse(count: usize, example: &str) -> Diagnostic {
+    let who = match count {
+        1 => format!("initializer `{example}` is sparse"),
+        _ => format!("{count} initializers, such as `{example}`, are sparse"),
+    };
+    let they = if count == 1 { "it is" } else { "they are" };
+    Diagnostic::new(Code::W0606, who).note(format!("{they} written dense"))
 }
 
 pub(super) fn input_twice(name: &str) -> Diagnostic {

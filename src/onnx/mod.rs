@@ -11,7 +11,8 @@
 //!   - nodes that the file did not have in topological order are sorted;
 //!   - local functions are gone, their calls replaced by their bodies;
 //!   - keys of external data that ONNX does not define are dropped;
-//!   - an input that is listed twice is written once.
+//!   - an input that is listed twice is written once;
+//!   - sparse initializers are written dense.
 //!
 //! Not here: operator semantics, shape inference, and any decision about what to adapt. No
 //! weights are read by an import, nor by a write that refers to external data.

@@ -18,4 +18,5 @@ mod layers;
 mod models;
 mod recorded;
 mod runtime;
+mod stored;
 mod tolerances;

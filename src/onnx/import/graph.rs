@@ -7,13 +7,13 @@
 use super::node::attributes;
 use super::sections::{Sections, sections};
 use super::{Cx, DEEPEST};
-use super::{tensor, types};
+use super::{sparse, tensor, types};
 use crate::diag::{Reported, nearest};
 use crate::graph::{Graph, NodeId, OpName, Origin, Tensor, Value, ValueId, ValueKind};
 use crate::onnx::errors;
 use crate::onnx::external::without_unknown_keys;
 use crate::onnx::import::model::{metadata, pair};
-use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::proto::{NodeProto, SparseTensorProto, TensorProto, ValueInfoProto};
 use crate::ty::TensorType;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -55,7 +55,8 @@ pub(super) fn graph(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -
 
 fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Body, Reported> {
     let mut sections = sections(cx, bytes)?;
-    cx.count(sections.nodes.len() + sections.initializers.len() + sections.value_infos.len())?;
+    cx.count(sections.nodes.len() + sections.value_infos.len())?;
+    cx.count(sections.initializers.len() + sections.sparse_initializers.len())?;
     let mut nodes = Vec::with_capacity(sections.nodes.len());
     for bytes in std::mem::take(&mut sections.nodes) {
         let proto: NodeProto = cx.decode("a node", &bytes)?;
@@ -93,7 +94,8 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
 /// An initializer, before it is known whether it is an input, too.
 struct Initializer {
     tensor: Tensor,
-    origin: Origin,
+    /// Absent for one that was sparse.
+    origin: Option<Origin>,
     metadata: Vec<(String, String)>,
 }
 
@@ -112,7 +114,10 @@ impl Building<'_> {
         cx: &mut Cx<'_>,
         sections: &Sections,
     ) -> Result<(), Reported> {
-        let (names, mut initializers) = initializers(cx, sections)?;
+        let Initializers {
+            names,
+            found: mut initializers,
+        } = initializers(cx, sections)?;
         let mut seen: FxHashMap<String, &Bytes> = FxHashMap::default();
         for bytes in &sections.inputs {
             let info: ValueInfoProto = cx.decode("a graph input", bytes)?;
@@ -123,6 +128,7 @@ impl Building<'_> {
             }
             match seen.insert(name.clone(), bytes) {
                 Some(first) if first == bytes => {
+                    cx.rewritten += 1;
                     cx.warn(errors::input_twice(&name));
                     continue;
                 }
@@ -144,7 +150,7 @@ impl Building<'_> {
             if let Some(initializer) = initializers.remove(name) {
                 let mut value = Value::initializer(name, initializer.tensor);
                 value.metadata = initializer.metadata;
-                value.initializer_origin = Some(initializer.origin);
+                value.initializer_origin = initializer.origin;
                 let added = self.graph.add_value(value);
                 debug_assert!(added.is_ok(), "initializers have different names");
             }
@@ -170,7 +176,7 @@ impl Building<'_> {
         }
         let ty = stated_type(&info);
         let (tensor, initializer_origin, mut metadata) = match default {
-            Some(default) => (Some(default.tensor), Some(default.origin), default.metadata),
+            Some(default) => (Some(default.tensor), default.origin, default.metadata),
             None => (None, None, Vec::new()),
         };
         metadata.extend(info.metadata_props.iter().cloned().map(pair));
@@ -231,10 +237,10 @@ impl Building<'_> {
             graph: &self.graph,
             parent: self.scope,
         };
-        let dropped = cx.external.dropped();
+        let changes = cx.changes();
         let attributes = attributes(cx, &node, protos, &scope);
-        // What has been left out of a tensor must not come back with the node's own bytes.
-        let origin = origin.filter(|_| cx.external.dropped() == dropped);
+        // What has been left out of a tensor or a body must not come back with the node's own bytes.
+        let origin = origin.filter(|_| cx.changes() == changes);
         let operands: Vec<Option<ValueId>> = node
             .input
             .iter()
@@ -363,7 +369,10 @@ impl Building<'_> {
             return;
         };
         match self.graph.order() {
-            Ok(_) => cx.warn(errors::not_sorted(cx.file, reader, name)),
+            Ok(_) => {
+                cx.rewritten += 1;
+                cx.warn(errors::not_sorted(cx.file, reader, name));
+            }
             Err(stuck) => {
                 let nodes = one_cycle(&self.graph, &stuck);
                 cx.error(errors::cycle(cx.file, &self.graph, &nodes));
@@ -385,46 +394,92 @@ fn stated_type(info: &ValueInfoProto) -> Option<TensorType> {
     types::tensor_type(name, info.r#type.as_ref()?)
 }
 
-type Initializers = (Vec<String>, FxHashMap<String, Initializer>);
+/// The initializers of a graph.
+#[derive(Default)]
+struct Initializers {
+    /// In the order of the file, sparse ones last.
+    names: Vec<String>,
+    found: FxHashMap<String, Initializer>,
+}
+
+impl Initializers {
+    fn add(&mut self, cx: &mut Cx<'_>, name: String, initializer: Initializer) {
+        if self.found.insert(name.clone(), initializer).is_some() {
+            let what = "an initializer";
+            cx.error(errors::defined_twice(cx.file, &name, what, what, &[]));
+        } else {
+            self.names.push(name);
+        }
+    }
+}
 
 /// Every initializer by name, and the names in the order of the file.
 fn initializers(cx: &mut Cx<'_>, sections: &Sections) -> Result<Initializers, Reported> {
-    let mut names = Vec::with_capacity(sections.initializers.len());
-    let mut found = FxHashMap::default();
+    let mut all = Initializers::default();
     let before = cx.errors;
     for bytes in &sections.initializers {
-        let mut proto: TensorProto = cx.decode("an initializer", bytes)?;
-        let name = proto.name.take().unwrap_or_default();
-        if name.is_empty() {
-            cx.error(errors::item("an initializer", "has no name"));
-            continue;
-        }
-        let metadata = proto.metadata_props.drain(..).map(pair).collect();
-        let dropped = cx.external.dropped();
-        let Ok(tensor) = tensor::tensor(cx, &format!("initializer `{name}`"), proto) else {
-            continue;
-        };
-        let origin = match cx.external.dropped() {
-            more if more > dropped => without_unknown_keys(bytes),
-            _ => bytes.clone(),
-        };
-        let initializer = Initializer {
-            tensor,
-            origin: Origin(origin),
-            metadata,
-        };
-        if found.insert(name.clone(), initializer).is_some() {
-            let what = "an initializer";
-            cx.error(errors::defined_twice(cx.file, &name, what, what, &[]));
-            continue;
-        }
-        names.push(name);
+        initializer(cx, bytes, &mut all)?;
+    }
+    for bytes in &sections.sparse_initializers {
+        sparse_initializer(cx, bytes, &mut all)?;
     }
     // A missing initializer would be reported once more by every node that reads it.
     match cx.failure {
         Some(reported) if cx.errors > before => Err(reported),
-        _ => Ok((names, found)),
+        _ => Ok(all),
     }
+}
+
+fn initializer(cx: &mut Cx<'_>, bytes: &Bytes, all: &mut Initializers) -> Result<(), Reported> {
+    let mut proto: TensorProto = cx.decode("an initializer", bytes)?;
+    let name = proto.name.take().unwrap_or_default();
+    if name.is_empty() {
+        cx.error(errors::item("an initializer", "has no name"));
+        return Ok(());
+    }
+    let metadata = proto.metadata_props.drain(..).map(pair).collect();
+    let dropped = cx.external.dropped();
+    let Ok(tensor) = tensor::tensor(cx, &format!("initializer `{name}`"), proto) else {
+        return Ok(());
+    };
+    let origin = match cx.external.dropped() {
+        more if more > dropped => without_unknown_keys(bytes),
+        _ => bytes.clone(),
+    };
+    let initializer = Initializer {
+        tensor,
+        origin: Some(Origin(origin)),
+        metadata,
+    };
+    all.add(cx, name, initializer);
+    Ok(())
+}
+
+fn sparse_initializer(
+    cx: &mut Cx<'_>,
+    bytes: &Bytes,
+    all: &mut Initializers,
+) -> Result<(), Reported> {
+    let mut proto: SparseTensorProto = cx.decode("a sparse initializer", bytes)?;
+    let values = proto.values.get_or_insert_default();
+    let name = values.name.take().unwrap_or_default();
+    let metadata = values.metadata_props.drain(..).map(pair).collect();
+    if name.is_empty() {
+        cx.error(errors::item("a sparse initializer", "has no name"));
+        return Ok(());
+    }
+    let Ok(tensor) = sparse::dense(cx, &format!("sparse initializer `{name}`"), proto) else {
+        return Ok(());
+    };
+    cx.rewritten += 1;
+    cx.sparse.get_or_insert_with(|| (0, name.clone())).0 += 1;
+    let initializer = Initializer {
+        tensor,
+        origin: None,
+        metadata,
+    };
+    all.add(cx, name, initializer);
+    Ok(())
 }
 
 /// The nodes of one cycle, in the order in which each waits for the next.

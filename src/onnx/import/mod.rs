@@ -7,6 +7,7 @@ mod graph;
 mod model;
 mod node;
 mod sections;
+mod sparse;
 mod tensor;
 mod types;
 
@@ -40,6 +41,12 @@ pub(super) struct Cx<'a> {
     /// Initializers that are inputs, too.
     defaults: Vec<String>,
     external: Seen,
+    /// Sparse initializers, which are stored dense, and an example.
+    sparse: Option<(usize, String)>,
+    /// What they take together.
+    dense_bytes: u64,
+    /// Changes to graphs that must not be undone by a node's own serialized form.
+    rewritten: usize,
 }
 
 impl<'a> Cx<'a> {
@@ -55,6 +62,9 @@ impl<'a> Cx<'a> {
             uses_default_domain: false,
             defaults: Vec::new(),
             external: Seen::default(),
+            sparse: None,
+            dense_bytes: 0,
+            rewritten: 0,
         }
     }
 
@@ -68,6 +78,11 @@ impl<'a> Cx<'a> {
                 reported
             }
         }
+    }
+
+    /// How much has been read otherwise than it stands in the file so far.
+    fn changes(&self) -> usize {
+        self.external.dropped() + self.rewritten
     }
 
     fn warn(&mut self, diagnostic: Diagnostic) {

@@ -65,6 +65,9 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
         let warning = errors::defaults(count, example);
         cx.warn(warning);
     }
+    if let Some((count, example)) = cx.sparse.take() {
+        cx.warn(errors::was_sparse(count, &example));
+    }
     for warning in cx.external.warnings() {
         cx.warn(warning);
     }

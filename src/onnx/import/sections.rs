@@ -16,6 +16,7 @@ pub(in crate::onnx) mod field {
     pub const INPUT: u32 = 11;
     pub const OUTPUT: u32 = 12;
     pub const VALUE_INFO: u32 = 13;
+    pub const SPARSE_INITIALIZER: u32 = 15;
     pub const METADATA: u32 = 16;
 }
 
@@ -25,12 +26,13 @@ pub(super) struct Sections {
     pub nodes: Vec<Bytes>,
     pub name: String,
     pub initializers: Vec<Bytes>,
+    pub sparse_initializers: Vec<Bytes>,
     pub doc: String,
     pub inputs: Vec<Bytes>,
     pub outputs: Vec<Bytes>,
     pub value_infos: Vec<Bytes>,
     pub metadata: Vec<Bytes>,
-    /// Every record but nodes and initializers, as it was, in the order of the field numbers.
+    /// Every record but nodes and initializers, sparse ones included, as it was, in the order of the field numbers.
     pub carried: Vec<Origin>,
 }
 
@@ -51,6 +53,7 @@ pub(super) fn sections(cx: &mut Cx<'_>, bytes: &Bytes) -> Result<Sections, Repor
         match record.field {
             field::NODE => sections.nodes.push(payload),
             field::INITIALIZER => sections.initializers.push(payload),
+            field::SPARSE_INITIALIZER => sections.sparse_initializers.push(payload),
             other => {
                 carried.push((other, Origin(bytes.slice(record.place))));
                 match other {

@@ -57,7 +57,7 @@ fn dtype(proto: &TensorProto) -> Result<DType, String> {
 
 /// The number of elements. Refuses negative sizes and products that do not fit, even where
 /// another dimension is 0, so that no later multiplication can overflow.
-fn elements(dims: &[i64]) -> Result<u64, String> {
+pub(super) fn elements(dims: &[i64]) -> Result<u64, String> {
     if let Some(dim) = dims.iter().find(|dim| **dim < 0) {
         return Err(format!("has the negative dimension {dim}"));
     }

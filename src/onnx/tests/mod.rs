@@ -4,6 +4,7 @@ mod build;
 mod external;
 mod faults;
 mod round_trip;
+mod sparse;
 
 use super::proto::ModelProto;
 use super::{Imported, import_bytes, write_model};

@@ -1,9 +1,10 @@
 //! Models with a fault each, written with another ONNX library than peftc's own.
 
 use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_proto::DataLocation, tensor_shape_proto::Dimension, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType, tensor_proto::DataLocation, tensor_shape_proto::Dimension,
+    type_proto,
 };
 use protobuf::Message;
 use std::fs::File;
@@ -87,6 +88,8 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
         "no_operator" => graph.node[1].op_type.clear(),
         "huge_tensor" => graph.initializer[0].dims = vec![1 << 40],
         "unknown_type" => graph.initializer[0].data_type = 99,
+        "sparse" => sparse(graph, &[2, 3]),
+        "sparse_huge" => sparse(graph, &[1 << 20, 1 << 20]),
         "not_finite" => graph.initializer[0].raw_data = f32::NAN.to_le_bytes().repeat(6),
         // Of external data.
         "external" => external(graph, &[("location", "w.bin")]),
@@ -186,6 +189,19 @@ fn almost_2_gib(path: &Path) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&start)?;
     file.set_len(start.len() as u64 + data)
+}
+
+/// Makes `w` sparse, with one value.
+fn sparse(graph: &mut GraphProto, dims: &[i64]) {
+    graph.initializer.clear();
+    let mut indices = int("", 4);
+    indices.dims = vec![1];
+    graph.sparse_initializer.push(SparseTensorProto {
+        values: Some(floats("w", &[1])).into(),
+        indices: Some(indices).into(),
+        dims: dims.to_vec(),
+        ..Default::default()
+    });
 }
 
 fn external(graph: &mut GraphProto, pairs: &[(&str, &str)]) {
