@@ -139,6 +139,8 @@ codes! {
     W0604: "checksum of external data is not verified",
     W0605: "graph input is listed twice",
     W0606: "initializers are sparse",
+    W0607: "fields are not known",
+    W0608: "fields that are not known are lost",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

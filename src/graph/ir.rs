@@ -66,7 +66,9 @@ pub struct Node {
     pub doc: String,
     /// Function overload, almost always empty.
     pub overload: String,
+    /// What was found; it is written as it was unless the node has been changed since.
     pub origin: Option<Origin>,
+    pub is_changed: bool,
     pub(super) inputs: u32,
     pub(super) outputs: u32,
     pub(super) captures: u32,
@@ -315,6 +317,7 @@ impl Graph {
             doc: String::new(),
             overload: String::new(),
             origin: None,
+            is_changed: false,
             inputs: inputs.len() as u32,
             outputs: outputs.len() as u32,
             captures: 0,

@@ -353,12 +353,12 @@ impl Graph {
         let origin = self.value_vertex(old).origin.take();
         self.value_vertex(new).origin = origin;
         for owner in self.producer(old).into_iter().chain(self.producer(new)) {
-            self.node_mut(owner).origin = None;
+            self.node_mut(owner).is_changed = true;
         }
         // The patch's own readers of the original were written with the name it had.
         let readers: Vec<NodeId> = self.uses(old).into_iter().map(|(node, _)| node).collect();
         for reader in readers {
-            self.node_mut(reader).origin = None;
+            self.node_mut(reader).is_changed = true;
         }
     }
 
@@ -371,7 +371,7 @@ impl Graph {
         self.value_vertex(id).name = name;
     }
 
-    /// Edits a subgraph of a node: the node's serialized form is dropped. Values captured by the
+    /// Edits a subgraph of a node: the node is written anew. Values captured by the
     /// edit must be linked with [`Graph::add_capture`] by the caller.
     pub fn edit_subgraph<T>(
         &mut self,
@@ -381,7 +381,7 @@ impl Graph {
         edit: impl FnOnce(&mut Graph) -> T,
     ) -> T {
         let owner = self.node_mut(node);
-        owner.origin = None;
+        owner.is_changed = true;
         edit(&mut owner.attributes[attribute].value.graphs_mut()[graph])
     }
 }

@@ -1,6 +1,7 @@
 //! The diagnostics of this room.
 
 use super::proto::NodeProto;
+use super::schema::Unknown;
 use super::sniff::Lookalike;
 use crate::diag::{Code, Diagnostic, Excerpt};
 use crate::graph::{Graph, NodeId};
@@ -261,6 +262,44 @@ pub(super) fn was_sparse(count: usize, example: &str) -> Diagnostic {
 pub(super) fn input_twice(name: &str) -> Diagnostic {
     Diagnostic::new(Code::W0605, format!("graph input `{name}` is listed twice"))
         .note("both entries are the same; it is written once")
+}
+
+pub(super) fn unknown_fields(unknown: &Unknown) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0607,
+        format!(
+            "the model has fields that ONNX does not define: {}",
+            listed(unknown)
+        ),
+    )
+    .note("they are carried into what is written")
+}
+
+pub(super) fn lost_fields(unknown: &Unknown) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0608,
+        format!(
+            "fields that ONNX does not define are not written again: {}",
+            listed(unknown)
+        ),
+    )
+    .note("they stand in items that are written anew, where nothing says what they would mean")
+}
+
+fn listed(Unknown(fields): &Unknown) -> String {
+    const SHOWN: usize = 8;
+    let mut texts: Vec<String> = fields
+        .iter()
+        .take(SHOWN)
+        .map(|((message, field), count)| match count {
+            1 => format!("{field} of `{message}`"),
+            _ => format!("{field} of `{message}` ({count} times)"),
+        })
+        .collect();
+    if fields.len() > SHOWN {
+        texts.push(format!("{} more", fields.len() - SHOWN));
+    }
+    texts.join(", ")
 }
 
 // --- writing ------------------------------------------------------------------------------------

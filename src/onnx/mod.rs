@@ -13,6 +13,8 @@
 //!   - keys of external data that ONNX does not define are dropped;
 //!   - an input that is listed twice is written once;
 //!   - sparse initializers are written dense.
+//! * an item that is written anew keeps the fields that ONNX does not define; a warning names those
+//!   that it cannot keep.
 //!
 //! Not here: operator semantics, shape inference, and any decision about what to adapt. No
 //! weights are read by an import, nor by a write that refers to external data.
@@ -23,6 +25,7 @@ mod external;
 mod import;
 mod model;
 mod proto;
+mod schema;
 mod sniff;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Nodes, tensors and value infos that have no serialized form to fall back on.
 
-use super::graph::graph;
+use super::graph::{graph, name_in};
+use super::leftovers::{Writing, inner, keep};
 use super::model::entry;
 use super::rope::Rope;
 use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Tensor, TensorData, Value, ValueId};
@@ -8,12 +9,13 @@ use crate::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_type as kind, type_proto,
 };
+use crate::onnx::schema;
 use crate::ty::{Dim, TensorType};
 use bytes::Bytes;
 use prost::Message;
 use std::io;
 
-/// Field numbers of `NodeProto` and of `AttributeProto`'s messages.
+/// Field numbers of `NodeProto`, `AttributeProto`, `TensorProto` and `ValueInfoProto`.
 mod field {
     pub const INPUT: u32 = 1;
     pub const OUTPUT: u32 = 2;
@@ -30,12 +32,21 @@ mod field {
     pub const TENSORS: u32 = 10;
     pub const GRAPHS: u32 = 11;
     pub const ATTRIBUTE_TYPE: u32 = 20;
+    pub const ATTRIBUTE_DOC: u32 = 13;
+    pub const DEVICES: u32 = 10;
     pub const RAW_DATA: u32 = 9;
+    pub const TENSOR_DOC: u32 = 12;
+    pub const EXTERNAL_DATA: u32 = 13;
+    pub const TENSOR_METADATA: u32 = 16;
+    pub const INFO_TYPE: u32 = 2;
+    pub const INFO_DOC: u32 = 3;
+    pub const INFO_METADATA: u32 = 4;
 }
 
-/// Serializes a node from the IR.
-pub(super) fn node(owner: &Graph, id: NodeId, ir_version: i64) -> io::Result<Rope> {
+/// Serializes a node from the IR, with what it keeps of what was found.
+pub(super) fn node(owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<Rope> {
     let node = owner.node(id);
+    let found = node.origin.as_ref().map(|origin| &origin.0);
     let mut out = Rope::default();
     let names = |out: &mut Rope, field: u32, values: Vec<Option<ValueId>>| {
         for value in values {
@@ -52,7 +63,9 @@ pub(super) fn node(owner: &Graph, id: NodeId, ir_version: i64) -> io::Result<Rop
     text(&mut out, field::NAME, &node.name);
     text(&mut out, field::OP_TYPE, &node.op.op_type);
     for attribute in &node.attributes {
-        attribute_field(&mut out, attribute, ir_version)?;
+        let of_name = |bytes: &Bytes| name_in(bytes, field::ATTRIBUTE_NAME) == attribute.name;
+        let found = found.and_then(|found| inner(found, field::ATTRIBUTE).find(of_name));
+        attribute_field(&mut out, attribute, found.as_ref(), cx)?;
     }
     text(&mut out, field::DOC, &node.doc);
     text(&mut out, field::DOMAIN, &node.op.domain);
@@ -60,48 +73,82 @@ pub(super) fn node(owner: &Graph, id: NodeId, ir_version: i64) -> io::Result<Rop
     for (key, value) in &node.metadata {
         out.message(field::METADATA, &entry(key, value));
     }
+    if let Some(found) = found {
+        keep(&mut out, &schema::NODE, &[field::DEVICES], found);
+        cx.lose(&schema::ENTRY, found, field::METADATA);
+    }
     Ok(out)
 }
 
-fn attribute_field(out: &mut Rope, attribute: &Attribute, ir_version: i64) -> io::Result<()> {
+fn attribute_field(
+    out: &mut Rope,
+    attribute: &Attribute,
+    found: Option<&Bytes>,
+    cx: &mut Writing,
+) -> io::Result<()> {
     let mut inner = Rope::default();
-    let kind = match &attribute.value {
-        AttributeValue::Tensor(value) => {
-            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
-            inner.nest(field::TENSOR, tensor(value, "", &[]));
-            kind::TENSOR
-        }
-        AttributeValue::Tensors(values) => {
-            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
-            for value in values {
-                inner.nest(field::TENSORS, tensor(value, "", &[]));
-            }
-            kind::TENSORS
-        }
-        AttributeValue::Graph(body) => {
-            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
-            inner.nest(field::GRAPH, graph(body, ir_version)?);
-            kind::GRAPH
-        }
-        AttributeValue::Graphs(bodies) => {
-            inner.text(field::ATTRIBUTE_NAME, &attribute.name);
-            for body in bodies {
-                inner.nest(field::GRAPHS, graph(body, ir_version)?);
-            }
-            kind::GRAPHS
-        }
+    match &attribute.value {
         AttributeValue::Opaque(bytes) => {
-            out.field(field::ATTRIBUTE, bytes);
+            out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
             return Ok(());
         }
-        _ => {
-            out.message(field::ATTRIBUTE, &plain_attribute(attribute));
-            return Ok(());
+        value if !nested(&mut inner, &attribute.name, value, found, cx)? => {
+            append(&mut inner, &plain_attribute(attribute));
         }
-    };
-    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, inner.small());
+        _ => {}
+    }
+    if let Some(found) = found {
+        keep(
+            &mut inner,
+            &schema::ATTRIBUTE,
+            &[field::ATTRIBUTE_DOC],
+            found,
+        );
+    }
     out.nest(field::ATTRIBUTE, inner);
     Ok(())
+}
+
+/// Writes an attribute with tensors or graphs; false for one that has none.
+fn nested(
+    out: &mut Rope,
+    name: &str,
+    value: &AttributeValue,
+    found: Option<&Bytes>,
+    cx: &mut Writing,
+) -> io::Result<bool> {
+    let (graphs, graph_field, tensors, tensor_field, kind) = match value {
+        AttributeValue::Tensor(value) => (
+            &[][..],
+            0,
+            std::slice::from_ref(value),
+            field::TENSOR,
+            kind::TENSOR,
+        ),
+        AttributeValue::Tensors(values) => (&[][..], 0, &values[..], field::TENSORS, kind::TENSORS),
+        AttributeValue::Graph(body) => (
+            std::slice::from_ref(&**body),
+            field::GRAPH,
+            &[][..],
+            0,
+            kind::GRAPH,
+        ),
+        AttributeValue::Graphs(bodies) => (&bodies[..], field::GRAPHS, &[][..], 0, kind::GRAPHS),
+        _ => return Ok(false),
+    };
+    out.text(field::ATTRIBUTE_NAME, name);
+    let found: Vec<Bytes> = match found {
+        Some(found) if tensor_field != 0 => inner(found, tensor_field).collect(),
+        _ => Vec::new(),
+    };
+    for (index, value) in tensors.iter().enumerate() {
+        out.nest(tensor_field, tensor(value, "", &[], found.get(index), cx));
+    }
+    for body in graphs {
+        out.nest(graph_field, graph(body, cx)?);
+    }
+    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.small());
+    Ok(true)
 }
 
 /// Attributes without tensors and graphs.
@@ -149,8 +196,15 @@ fn plain_attribute(attribute: &Attribute) -> AttributeProto {
     proto
 }
 
-/// Serializes a tensor; its data is shared, or referred to where it lies outside.
-pub(super) fn tensor(tensor: &Tensor, name: &str, metadata: &[(String, String)]) -> Rope {
+/// Serializes a tensor; its data is shared, or referred to where it lies outside. `found` is the
+/// tensor as it was.
+pub(super) fn tensor(
+    tensor: &Tensor,
+    name: &str,
+    metadata: &[(String, String)],
+    found: Option<&Bytes>,
+    cx: &mut Writing,
+) -> Rope {
     let mut head = TensorProto {
         dims: tensor.dims.clone(),
         data_type: Some(tensor.dtype.number()),
@@ -180,6 +234,11 @@ pub(super) fn tensor(tensor: &Tensor, name: &str, metadata: &[(String, String)])
         out.field(field::RAW_DATA, raw);
     }
     append(&mut out, &tail);
+    if let Some(found) = found {
+        keep(&mut out, &schema::TENSOR, &[field::TENSOR_DOC], found);
+        cx.lose(&schema::ENTRY, found, field::EXTERNAL_DATA);
+        cx.lose(&schema::ENTRY, found, field::TENSOR_METADATA);
+    }
     out
 }
 
@@ -189,14 +248,22 @@ fn append(out: &mut Rope, message: &impl Message) {
         .expect("a vector has room for any message");
 }
 
-/// What the IR knows of a value.
-pub(super) fn value_info(value: &Value) -> ValueInfoProto {
-    ValueInfoProto {
+/// What the IR knows of a value, and what it keeps of what was found.
+pub(super) fn value_info(value: &Value, found: Option<&Bytes>, cx: &mut Writing) -> Rope {
+    let info = ValueInfoProto {
         name: Some(value.name.to_string()),
         r#type: value.ty.as_ref().map(type_proto),
         doc_string: None,
         metadata_props: value.metadata.iter().map(|(k, v)| entry(k, v)).collect(),
+    };
+    let mut out = Rope::default();
+    append(&mut out, &info);
+    if let Some(found) = found {
+        keep(&mut out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
+        cx.lose(&schema::TYPE, found, field::INFO_TYPE);
+        cx.lose(&schema::ENTRY, found, field::INFO_METADATA);
     }
+    out
 }
 
 fn type_proto(ty: &TensorType) -> TypeProto {

@@ -1,6 +1,7 @@
 //! Graphs: what was found is written as it was, around what is new.
 
 use super::encode;
+use super::leftovers::Writing;
 use super::rope::Rope;
 use crate::graph::{Graph, Origin, Value, ValueId, ValueKind};
 use crate::onnx::import::field;
@@ -10,20 +11,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
 
 /// Serializes a graph. Fails only on a cycle.
-pub(super) fn graph(graph: &Graph, ir_version: i64) -> io::Result<Rope> {
+pub(super) fn graph(graph: &Graph, cx: &mut Writing) -> io::Result<Rope> {
     let carried = Carried::read(&graph.carried);
     let mut out = Rope::default();
-    nodes(&mut out, graph, ir_version)?;
+    nodes(&mut out, graph, cx)?;
     text(&mut out, field::NAME, &graph.name, &carried);
     carried.push_between(&mut out, field::NAME, field::INITIALIZER);
     for id in graph.initializers() {
-        initializer(&mut out, graph, *id);
+        initializer(&mut out, graph, *id, cx);
     }
     carried.push_between(&mut out, field::INITIALIZER, field::DOC);
     text(&mut out, field::DOC, &graph.doc, &carried);
-    inputs(&mut out, graph, &carried, ir_version);
-    outputs(&mut out, graph, &carried);
-    value_infos(&mut out, graph, &carried);
+    inputs(&mut out, graph, &carried, cx);
+    outputs(&mut out, graph, &carried, cx);
+    value_infos(&mut out, graph, &carried, cx);
     carried.push_between(&mut out, field::VALUE_INFO, u32::MAX);
     Ok(out)
 }
@@ -73,13 +74,13 @@ fn info_name(payload: &[u8]) -> &str {
     name_in(payload, 1)
 }
 
-fn name_in(payload: &[u8], field: u32) -> &str {
+pub(super) fn name_in(payload: &[u8], field: u32) -> &str {
     find_bytes(payload, field)
         .and_then(|name| std::str::from_utf8(name).ok())
         .unwrap_or_default()
 }
 
-fn nodes(out: &mut Rope, graph: &Graph, ir_version: i64) -> io::Result<()> {
+fn nodes(out: &mut Rope, graph: &Graph, cx: &mut Writing) -> io::Result<()> {
     let order = graph.order().map_err(|stuck| {
         let name = stuck.first().map(|id| graph.display_name(*id));
         io::Error::new(
@@ -88,9 +89,10 @@ fn nodes(out: &mut Rope, graph: &Graph, ir_version: i64) -> io::Result<()> {
         )
     })?;
     for id in order {
-        match &graph.node(id).origin {
-            Some(Origin(bytes)) => out.field(field::NODE, bytes),
-            None => out.nest(field::NODE, encode::node(graph, id, ir_version)?),
+        let node = graph.node(id);
+        match &node.origin {
+            Some(Origin(bytes)) if !node.is_changed => out.field(field::NODE, bytes),
+            _ => out.nest(field::NODE, encode::node(graph, id, cx)?),
         }
     }
     Ok(())
@@ -106,13 +108,14 @@ fn text(out: &mut Rope, field: u32, wanted: &str, carried: &Carried<'_>) {
 }
 
 /// A renamed initializer is encoded anew; its data is shared either way.
-fn initializer(out: &mut Rope, graph: &Graph, id: ValueId) {
+fn initializer(out: &mut Rope, graph: &Graph, id: ValueId, cx: &mut Writing) {
     let value = graph.value(id);
     match found_initializer(value) {
         Some(bytes) => out.field(field::INITIALIZER, bytes),
         None => {
             if let Some(tensor) = value.tensor() {
-                let message = encode::tensor(tensor, &value.name, &value.metadata);
+                let found = value.initializer_origin.as_ref().map(|origin| &origin.0);
+                let message = encode::tensor(tensor, &value.name, &value.metadata, found, cx);
                 out.nest(field::INITIALIZER, message);
             }
         }
@@ -128,15 +131,16 @@ fn found_initializer(value: &Value) -> Option<&Bytes> {
 
 /// Inputs in the order of the graph. Before IR version 4, initializers must be listed as inputs,
 /// too: those of the file keep their places, new ones follow.
-fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64) {
-    let records: Vec<(&str, &Bytes)> = carried
+fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writing) {
+    let ir_version = cx.ir_version;
+    let records: Vec<(&str, &Bytes, &Bytes)> = carried
         .of(field::INPUT)
-        .map(|(raw, payload)| (info_name(payload), raw))
+        .map(|(raw, payload)| (info_name(payload), raw, payload))
         .collect();
     let places: FxHashMap<&str, usize> = records
         .iter()
         .enumerate()
-        .map(|(place, (name, _))| (*name, place))
+        .map(|(place, (name, ..))| (*name, place))
         .collect();
     let is_constant = |name: &str| {
         ir_version < 4
@@ -147,7 +151,7 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64)
     let mut next = 0;
     let mut flush = |out: &mut Rope, until: usize| {
         while next < until {
-            let (name, raw) = records[next];
+            let (name, raw, _) = records[next];
             if is_constant(name) {
                 out.push(raw);
             }
@@ -161,7 +165,10 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64)
                 flush(out, *place);
                 out.push(records[*place].1);
             }
-            _ => out.message(field::INPUT, &encode::value_info(value)),
+            place => {
+                let found = place.map(|place| records[*place].2);
+                out.nest(field::INPUT, encode::value_info(value, found, cx));
+            }
         }
     }
     flush(out, records.len());
@@ -170,7 +177,7 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64)
             let value = graph.value(*id);
             let is_input = matches!(value.kind, ValueKind::Input { .. });
             if !is_input && found_initializer(value).is_none() {
-                out.message(field::INPUT, &encode::value_info(value));
+                out.nest(field::INPUT, encode::value_info(value, None, cx));
             }
         }
     }
@@ -178,31 +185,36 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, ir_version: i64)
 
 /// Outputs in the order of the graph; one that is listed more than once may be described
 /// differently each time, so the records of a name are used up in turn.
-fn outputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>) {
-    let mut records: FxHashMap<&str, Vec<&Bytes>> = FxHashMap::default();
+fn outputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writing) {
+    let mut records: FxHashMap<&str, Vec<(&Bytes, &Bytes)>> = FxHashMap::default();
     for (raw, payload) in carried.of(field::OUTPUT) {
-        records.entry(info_name(payload)).or_default().push(raw);
+        let list = records.entry(info_name(payload)).or_default();
+        list.push((raw, payload));
     }
     records.values_mut().for_each(|list| list.reverse());
     for id in graph.outputs() {
         let value = graph.value(*id);
         let found = records.get_mut(&*value.name).and_then(Vec::pop);
         match found {
-            Some(raw) if value.origin.is_some() => out.push(raw),
-            _ => out.message(field::OUTPUT, &encode::value_info(value)),
+            Some((raw, _)) if value.origin.is_some() => out.push(raw),
+            found => {
+                let found = found.map(|(_, payload)| payload);
+                out.nest(field::OUTPUT, encode::value_info(value, found, cx));
+            }
         }
     }
 }
 
 /// Infos of intermediate values. One whose value has been changed since is written anew; one of a
 /// name that the graph does not have was so in the file and stays.
-fn value_infos(out: &mut Rope, graph: &Graph, carried: &Carried<'_>) {
+fn value_infos(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writing) {
     let mut rewritten = FxHashSet::default();
     for (raw, payload) in carried.of(field::VALUE_INFO) {
         match graph.find_value(info_name(payload)) {
             Some(id) if graph.value(id).origin.is_none() => {
                 if graph.value(id).ty.is_some() && rewritten.insert(id) {
-                    out.message(field::VALUE_INFO, &encode::value_info(graph.value(id)));
+                    let message = encode::value_info(graph.value(id), Some(payload), cx);
+                    out.nest(field::VALUE_INFO, message);
                 }
             }
             _ => out.push(raw),

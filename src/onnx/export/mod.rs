@@ -6,6 +6,7 @@
 
 mod encode;
 mod graph;
+mod leftovers;
 mod model;
 mod rope;
 

@@ -1,6 +1,7 @@
 //! The model around the graph.
 
 use super::graph::graph;
+use super::leftovers::Writing;
 use super::rope::Rope;
 use crate::diag::{Reported, Sink};
 use crate::files;
@@ -8,6 +9,7 @@ use crate::graph::Model;
 use crate::onnx::errors;
 use crate::onnx::import::{normalized, pair};
 use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto};
+use crate::onnx::schema::{self, Unknown};
 use crate::onnx::wire::{Payload, split};
 use bytes::Bytes;
 use prost::Message;
@@ -19,9 +21,13 @@ const LARGEST: u64 = i32::MAX as u64;
 
 /// Writes a model to a file, completely or not at all.
 pub fn save(model: &Model, path: &Path, sink: &mut Sink) -> Result<(), Reported> {
-    let rope = encode(model).map_err(|error| sink.emit(files::cannot_write(path, &error)))?;
+    let (rope, lost) =
+        encode(model).map_err(|error| sink.emit(files::cannot_write(path, &error)))?;
     if rope.len() > LARGEST {
         return Err(sink.emit(errors::too_large(&model.name, rope.len())));
+    }
+    if !lost.is_empty() {
+        sink.warn(errors::lost_fields(&lost));
     }
     files::write(path, sink, |out| rope.write(out))
 }
@@ -29,7 +35,7 @@ pub fn save(model: &Model, path: &Path, sink: &mut Sink) -> Result<(), Reported>
 /// Writes a model. Refuses a model with a cycle and one that is too large for protobuf before the
 /// first byte is written.
 pub fn write_model(model: &Model, out: &mut dyn Write) -> io::Result<()> {
-    let rope = encode(model)?;
+    let (rope, _) = encode(model)?;
     if rope.len() > LARGEST {
         let message = errors::too_large(&model.name, rope.len()).message;
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -43,8 +49,13 @@ const GRAPH: u32 = 7;
 const OPSETS: u32 = 8;
 const METADATA: u32 = 14;
 
-fn encode(model: &Model) -> io::Result<Rope> {
-    let body = graph(&model.graph, model.ir_version)?;
+/// The serialized model, and the unknown fields that are not in it.
+fn encode(model: &Model) -> io::Result<(Rope, Unknown)> {
+    let mut cx = Writing {
+        ir_version: model.ir_version,
+        lost: Unknown::default(),
+    };
+    let body = graph(&model.graph, &mut cx)?;
     let header = Header::read(model);
     let mut out = Rope::default();
     match header.ir_version {
@@ -66,6 +77,9 @@ fn encode(model: &Model) -> io::Result<Rope> {
     {
         header.opsets.iter().for_each(|(_, raw)| out.push(raw));
     } else {
+        for (_, raw) in &header.opsets {
+            cx.lost.count(&schema::MODEL, raw);
+        }
         for (domain, version) in &model.opsets {
             let entry = OperatorSetIdProto {
                 domain: Some(domain.clone()),
@@ -78,7 +92,7 @@ fn encode(model: &Model) -> io::Result<Rope> {
     behind[..between].iter().for_each(|(_, raw)| out.push(raw));
     metadata(&mut out, &header.metadata, &model.metadata);
     behind[between..].iter().for_each(|(_, raw)| out.push(raw));
-    Ok(out)
+    Ok((out, cx.lost))
 }
 
 /// Entries that the file had are written as they were, as long as they come in the same order.

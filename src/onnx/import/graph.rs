@@ -14,6 +14,7 @@ use crate::onnx::errors;
 use crate::onnx::external::without_unknown_keys;
 use crate::onnx::import::model::{metadata, pair};
 use crate::onnx::proto::{NodeProto, SparseTensorProto, TensorProto, ValueInfoProto};
+use crate::onnx::schema::SPARSE_TENSOR;
 use crate::ty::TensorType;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -240,7 +241,7 @@ impl Building<'_> {
         let changes = cx.changes();
         let attributes = attributes(cx, &node, protos, &scope);
         // What has been left out of a tensor or a body must not come back with the node's own bytes.
-        let origin = origin.filter(|_| cx.changes() == changes);
+        let is_changed = cx.changes() != changes;
         let operands: Vec<Option<ValueId>> = node
             .input
             .iter()
@@ -271,6 +272,7 @@ impl Building<'_> {
         added.doc = node.doc_string.unwrap_or_default();
         added.overload = node.overload.unwrap_or_default();
         added.origin = origin;
+        added.is_changed = is_changed;
     }
 
     /// The value that a node computes; `None` for an absent result and for one that has been
@@ -468,6 +470,7 @@ fn sparse_initializer(
         cx.error(errors::item("a sparse initializer", "has no name"));
         return Ok(());
     }
+    cx.lost.count(&SPARSE_TENSOR, bytes);
     let Ok(tensor) = sparse::dense(cx, &format!("sparse initializer `{name}`"), proto) else {
         return Ok(());
     };

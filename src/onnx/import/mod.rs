@@ -16,6 +16,7 @@ pub(super) use sections::field;
 
 use super::errors;
 use super::external::Seen;
+use super::schema::Unknown;
 use super::wire::Malformed;
 use crate::diag::{Diagnostic, Reported, Sink};
 
@@ -47,6 +48,8 @@ pub(super) struct Cx<'a> {
     dense_bytes: u64,
     /// Changes to graphs that must not be undone by a node's own serialized form.
     rewritten: usize,
+    /// Unknown fields of what is never written again.
+    lost: Unknown,
 }
 
 impl<'a> Cx<'a> {
@@ -65,6 +68,7 @@ impl<'a> Cx<'a> {
             sparse: None,
             dense_bytes: 0,
             rewritten: 0,
+            lost: Unknown::default(),
         }
     }
 

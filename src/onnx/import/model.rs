@@ -6,6 +6,7 @@ use crate::graph::{Model, Origin};
 use crate::onnx::errors::{self, NEWEST_IR, NEWEST_OPSET};
 use crate::onnx::external::Seen;
 use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto};
+use crate::onnx::schema::{self, Unknown};
 use crate::onnx::sniff;
 use crate::onnx::wire::{Malformed, Payload, Record, Records};
 use bytes::Bytes;
@@ -71,6 +72,7 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     for warning in cx.external.warnings() {
         cx.warn(warning);
     }
+    unknown_fields(&mut cx, bytes, &sections.functions);
     if let Some(reported) = cx.failure {
         return Err(reported);
     }
@@ -85,6 +87,23 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
         },
         external: cx.external,
     })
+}
+
+/// Says which fields ONNX does not define, and which of them are lost: those of local functions and
+/// of sparse initializers, which are never written again.
+fn unknown_fields(cx: &mut Cx<'_>, bytes: &Bytes, functions: &[Bytes]) {
+    let mut all = Unknown::default();
+    all.count(&schema::MODEL, bytes);
+    for function in functions {
+        cx.lost.count(&schema::FUNCTION, function);
+    }
+    all.remove(&cx.lost);
+    if !all.is_empty() {
+        cx.warn(errors::unknown_fields(&all));
+    }
+    if !cx.lost.is_empty() {
+        cx.warn(errors::lost_fields(&cx.lost));
+    }
 }
 
 /// Splits the file. A file that fits the schema up to where it breaks off is a truncated model,

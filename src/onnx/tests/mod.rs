@@ -4,7 +4,9 @@ mod build;
 mod external;
 mod faults;
 mod round_trip;
+mod schema;
 mod sparse;
+mod unknown;
 
 use super::proto::ModelProto;
 use super::{Imported, import_bytes, write_model};

@@ -6,7 +6,7 @@ use onnx_protobuf::{
     attribute_proto::AttributeType, tensor_proto::DataLocation, tensor_shape_proto::Dimension,
     type_proto,
 };
-use protobuf::Message;
+use protobuf::{Message, UnknownFields};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -88,6 +88,11 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
         "no_operator" => graph.node[1].op_type.clear(),
         "huge_tensor" => graph.initializer[0].dims = vec![1 << 40],
         "unknown_type" => graph.initializer[0].data_type = 99,
+        "unknown_field" => unknown_field(graph.node[0].mut_unknown_fields()),
+        "unknown_field_lost" => {
+            sparse(graph, &[2, 3]);
+            unknown_field(graph.sparse_initializer[0].mut_unknown_fields());
+        }
         "sparse" => sparse(graph, &[2, 3]),
         "sparse_huge" => sparse(graph, &[1 << 20, 1 << 20]),
         "not_finite" => graph.initializer[0].raw_data = f32::NAN.to_le_bytes().repeat(6),
@@ -189,6 +194,11 @@ fn almost_2_gib(path: &Path) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&start)?;
     file.set_len(start.len() as u64 + data)
+}
+
+/// A field that no version of ONNX has.
+fn unknown_field(fields: &mut UnknownFields) {
+    fields.add_varint(99, 1);
 }
 
 /// Makes `w` sparse, with one value.
