@@ -5,8 +5,8 @@ use super::model_args::{ModelArgs, parse_setting};
 use super::verify;
 use crate::diag::Reported;
 use crate::driver::{
-    Adapter, Artifacts, CompileOptions, Depth, Destination, PlanOptions, Session, Spec, Summary,
-    compile,
+    Adapter, Artifacts, CompileOptions, Depth, Destination, ModelOptions, PlanOptions, Session,
+    Spec, Summary, compile,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -123,7 +123,11 @@ fn compile_one(
     destination: Destination,
     session: &mut Session<'_>,
 ) -> Result<(String, Value), Reported> {
-    let loaded = session.model(&args.model, &args.recovery.options())?;
+    let options = ModelOptions {
+        fingerprint: !args.full_fingerprint,
+        ..args.recovery.options()
+    };
+    let loaded = session.model(&args.model, &options)?;
     let planned = session.plan(spec, adapter, &loaded, &plan_options(args))?;
     session.sink.failed()?;
     let summary = Summary::new(&planned, &loaded);

@@ -15,7 +15,7 @@ impl ModelArgs {
     pub fn options(&self) -> ModelOptions {
         ModelOptions {
             names: self.names.clone(),
-            without_data: false,
+            ..ModelOptions::default()
         }
     }
 }

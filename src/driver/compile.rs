@@ -58,7 +58,10 @@ pub fn compile(
     options: &CompileOptions,
 ) -> Result<Artifacts, Reported> {
     let sink = &mut *session.sink;
-    let base = fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?;
+    let base = match (options.depth, loaded.fingerprint.take()) {
+        (Depth::Sampled, Some(taken)) => taken,
+        _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
+    };
     let counts = manifest::counts(planned, &loaded);
     let sites = manifest::sites(planned, &loaded);
     let Loaded {
@@ -66,6 +69,7 @@ pub fn compile(
         modules,
         weights,
         path,
+        ..
     } = &mut loaded;
     let reader = |tensor: &Tensor, sink: &mut Sink| {
         weights
@@ -127,7 +131,9 @@ pub fn compile(
         counts,
         expectations: manifest::expectations(planned),
     };
-    write_all(model, &adapted, &manifest, &names, &staging, sink)?;
+    write_all(model, adapted, &manifest, &names, &staging, sink)?;
+    // Giving back ten thousand nodes takes a while, and the process may end before that.
+    std::thread::spawn(move || drop(loaded));
     // The manifest comes last: where it is, the others are complete.
     let mut order: Vec<String> = copied
         .iter()
@@ -249,9 +255,33 @@ fn file_name(path: &Path) -> String {
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
+/// Writes the model on a thread of its own while the adapter and the manifest are written.
 fn write_all(
     model: &Model,
-    adapted: &Adapted,
+    adapted: Adapted,
+    manifest: &Manifest,
+    names: &Names,
+    staging: &Staging,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let save = || {
+        let mut sink = Sink::new();
+        onnx::save(model, &staging.path(&names.model), &mut sink)
+            .map_err(|_| sink.diagnostics().to_vec())
+    };
+    let (model, adapter) = std::thread::scope(|scope| {
+        let model = scope.spawn(save);
+        let adapter = write_adapter(adapted, manifest, names, staging, sink);
+        (model.join().expect("writing does not panic"), adapter)
+    });
+    for fault in model.err().into_iter().flatten() {
+        sink.emit(fault);
+    }
+    adapter.and_then(|()| sink.failed())
+}
+
+fn write_adapter(
+    adapted: Adapted,
     manifest: &Manifest,
     names: &Names,
     staging: &Staging,
@@ -259,15 +289,14 @@ fn write_all(
 ) -> Result<(), Reported> {
     let tensors: Vec<NamedTensor> = adapted
         .tensors
-        .iter()
+        .into_iter()
         .map(|t| NamedTensor {
-            name: t.name.clone(),
+            name: t.name,
             dtype: t.tensor.dtype,
-            dims: t.tensor.dims.clone(),
             data: t.tensor.raw().expect("new tensors are inline").clone(),
+            dims: t.tensor.dims,
         })
         .collect();
-    onnx::save(model, &staging.path(&names.model), sink)?;
     let identity = format!("{} on {}", manifest.adapter, manifest.base.fingerprint);
     write_tensors(
         &staging.path(&names.weights),

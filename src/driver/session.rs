@@ -1,8 +1,9 @@
 //! Loads specs and models, and plans.
 
 use super::errors;
+use super::fingerprint::{Depth, fingerprint};
 use crate::adapt::{self, CheckedExpectation, Plan};
-use crate::diag::{FileId, Reported, Sink, SourceMap};
+use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap};
 use crate::files;
 use crate::graph::Model;
 use crate::hir::{self, Adapter, Program};
@@ -35,6 +36,8 @@ pub struct ModelOptions {
     pub names: Option<PathBuf>,
     /// Check a spec against a graph whose external data is not there.
     pub without_data: bool,
+    /// Take the sampled fingerprint, too, while the modules are recovered.
+    pub fingerprint: bool,
 }
 
 /// A model with everything recovered from it.
@@ -43,6 +46,8 @@ pub struct Loaded {
     pub model: Model,
     pub modules: Modules,
     pub weights: onnx::ExternalFiles,
+    /// The sampled fingerprint, if it was asked for.
+    pub fingerprint: Option<String>,
 }
 
 /// A plan with its expectations.
@@ -78,12 +83,29 @@ impl Session<'_> {
         };
         let mut model = imported.model;
         passes::infer(&mut model, self.sink)?;
-        let modules = self.recover(&model, options)?;
+        let (modules, fingerprint) = std::thread::scope(|scope| {
+            let fingerprint = options
+                .fingerprint
+                .then(|| scope.spawn(|| sampled(&model, &imported.weights)));
+            let modules = self.recover(&model, options);
+            (modules, fingerprint.map(|thread| thread.join()))
+        });
+        let fingerprint = match fingerprint.map(|done| done.expect("hashing does not panic")) {
+            None => None,
+            Some(Ok(fingerprint)) => Some(fingerprint),
+            Some(Err(found)) => {
+                for fault in found {
+                    self.sink.emit(fault);
+                }
+                None
+            }
+        };
         Ok(Loaded {
             path: path.to_owned(),
+            modules: modules?,
             model,
-            modules,
             weights: imported.weights,
+            fingerprint,
         })
     }
 
@@ -230,4 +252,10 @@ fn load_import(
     let file = sources.add(path.to_string_lossy(), text);
     read.push(SpecFile::new(file, &path));
     Ok(file)
+}
+
+/// The sampled fingerprint, or what is wrong with the weights.
+fn sampled(model: &Model, weights: &onnx::ExternalFiles) -> Result<String, Vec<Diagnostic>> {
+    let mut sink = Sink::new();
+    fingerprint(model, weights, Depth::Sampled, &mut sink).map_err(|_| sink.diagnostics().to_vec())
 }

@@ -62,8 +62,7 @@ impl Staging {
                 .and_then(|()| fs::rename(self.path(name), &target))
                 .map_err(|error| sink.emit(cannot_write(&target, &error)))?;
         }
-        super::atomic::sync_folder(&self.target)
-            .map_err(|error| sink.emit(cannot_write(&self.target, &error)))
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one order in which nodes are listed and written.
 
 use super::ir::{Graph, NodeId, Position};
-use rustc_hash::FxHashMap;
+use petgraph::visit::NodeIndexable;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -10,49 +10,62 @@ impl Graph {
     /// position comes first, so a sorted import is reproduced exactly and insertions stay beside
     /// their anchor. `Err` holds the nodes of cycles.
     pub fn order(&self) -> Result<Vec<NodeId>, Vec<NodeId>> {
-        let mut waiting: FxHashMap<NodeId, usize> = FxHashMap::default();
+        let mut nodes: Vec<NodeId> = self.node_ids().collect();
+        nodes.sort_unstable_by_key(|id| (self.node(*id).position, *id));
+        if self.is_topological(&nodes) {
+            return Ok(nodes);
+        }
+        self.sorted(&nodes)
+    }
+
+    /// Whether every node stands behind those that compute its operands: in most graphs positions
+    /// alone say the order.
+    fn is_topological(&self, nodes: &[NodeId]) -> bool {
+        let mut seen = vec![false; self.wires.node_bound()];
+        nodes.iter().all(|id| {
+            let ready = self.producers(*id).all(|producer| seen[producer.index()]);
+            seen[id.0.index()] = true;
+            ready
+        })
+    }
+
+    fn sorted(&self, nodes: &[NodeId]) -> Result<Vec<NodeId>, Vec<NodeId>> {
+        let mut waiting = vec![0_usize; self.wires.node_bound()];
         let mut ready: BinaryHeap<Reverse<(Position, NodeId)>> = BinaryHeap::new();
-        for id in self.node_ids() {
-            let operands = self.computed_operands(id);
+        for id in nodes {
+            let operands = self.producers(*id).count();
+            waiting[id.0.index()] = operands;
             if operands == 0 {
-                ready.push(Reverse((self.node(id).position, id)));
-            } else {
-                waiting.insert(id, operands);
+                ready.push(Reverse((self.node(*id).position, *id)));
             }
         }
-        let mut order = Vec::with_capacity(ready.len() + waiting.len());
+        let mut order = Vec::with_capacity(nodes.len());
         while let Some(Reverse((_, id))) = ready.pop() {
             order.push(id);
             for user in self.users_of_node(id) {
-                let left = waiting
-                    .get_mut(&user)
-                    .expect("a user waits for its operands");
+                let left = &mut waiting[user.0.index()];
                 *left -= 1;
                 if *left == 0 {
-                    waiting.remove(&user);
                     ready.push(Reverse((self.node(user).position, user)));
                 }
             }
         }
-        if waiting.is_empty() {
+        if order.len() == nodes.len() {
             return Ok(order);
         }
-        let mut stuck: Vec<NodeId> = waiting.into_keys().collect();
-        stuck.sort_by_key(|id| self.node(*id).position);
-        Err(stuck)
+        let stuck = nodes.iter().filter(|id| waiting[id.0.index()] > 0);
+        Err(stuck.copied().collect())
     }
 
-    /// Operand and capture edges whose value is computed by a node.
-    fn computed_operands(&self, id: NodeId) -> usize {
+    /// The nodes that compute what a node reads, one for every operand and captured value.
+    fn producers(&self, id: NodeId) -> impl Iterator<Item = petgraph::graph::NodeIndex> + '_ {
         self.wires
             .neighbors_directed(id.0, petgraph::Direction::Incoming)
-            .filter(|value| {
+            .filter_map(|value| {
                 self.wires
-                    .neighbors_directed(*value, petgraph::Direction::Incoming)
+                    .neighbors_directed(value, petgraph::Direction::Incoming)
                     .next()
-                    .is_some()
             })
-            .count()
     }
 
     fn users_of_node(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {

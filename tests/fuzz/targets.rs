@@ -143,6 +143,7 @@ fn through(input: Vec<u8>, sources: &mut SourceMap, sink: &mut Sink) -> u8 {
         model,
         modules,
         weights: imported.weights,
+        fingerprint: None,
     };
     assert!(modules_json(&loaded).is_object() && !modules_text(&loaded).is_empty());
     let spec = resolved("all.peft", EVERYTHING, sources, sink).expect("it is well formed");

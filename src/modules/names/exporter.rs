@@ -15,8 +15,7 @@ pub(super) fn scope_path(node: &Node) -> Option<String> {
 /// The paths that a TorchScript node name may stand for, the likelier first: without the repeated
 /// prefix that a Sequential or ModuleList leaves, and, where they differ, with it.
 pub(super) fn node_paths(name: &str) -> Vec<String> {
-    let name = name.strip_suffix("/output_0").unwrap_or(name);
-    let Some((scopes, _operation)) = name.strip_prefix('/').and_then(|n| n.rsplit_once('/')) else {
+    let Some(scopes) = scopes(name) else {
         return Vec::new();
     };
     let mut merged: Vec<&str> = Vec::new();
@@ -27,11 +26,17 @@ pub(super) fn node_paths(name: &str) -> Vec<String> {
         }
     }
     let mut paths = vec![tidy(&merged.join("."))];
-    let whole = tidy(&scopes.replace('/', "."));
-    if whole != paths[0] {
-        paths.push(whole);
+    if merged.len() < scopes.split('/').count() {
+        paths.push(tidy(&scopes.replace('/', ".")));
     }
     paths
+}
+
+/// What a TorchScript node name has in front of the operation, without the first slash.
+pub(super) fn scopes(name: &str) -> Option<&str> {
+    let name = name.strip_suffix("/output_0").unwrap_or(name);
+    let (scopes, _operation) = name.strip_prefix('/')?.rsplit_once('/')?;
+    Some(scopes)
 }
 
 /// Whether a scope repeats the one before and goes on: `layer1.0` behind `layer1`.
@@ -44,15 +49,21 @@ fn extends(segment: &str, previous: &str) -> bool {
 /// The path as torch's `named_modules` gives it: PEFT's wrapper of a base layer and the marks of
 /// repeated calls are left out.
 pub(super) fn tidy(path: &str) -> String {
-    let segments: Vec<&str> = path
-        .split('.')
-        .map(|segment| segment.split_once('@').map_or(segment, |(name, _)| name))
-        .collect();
-    let path = segments.join(".");
-    match path.strip_suffix(".base_layer") {
-        Some(base) => base.to_owned(),
-        None => path,
+    let without_marks = |path: &str| {
+        let names = path.split('.').map(|segment| {
+            let name = segment.split_once('@');
+            name.map_or(segment, |(name, _)| name)
+        });
+        names.collect::<Vec<&str>>().join(".")
+    };
+    let mut path = match path.contains('@') {
+        true => without_marks(path),
+        false => path.to_owned(),
+    };
+    if path.ends_with(".base_layer") {
+        path.truncate(path.len() - ".base_layer".len());
     }
+    path
 }
 
 /// A Python list of string literals, as `repr` writes it.

@@ -64,6 +64,11 @@ pub(super) fn same_module(a: &Node, b: &Node) -> bool {
     if let (Some(a), Some(b)) = (exporter::scope_path(a), exporter::scope_path(b)) {
         return a == b;
     }
+    if let (Some(a), Some(b)) = (exporter::scopes(&a.name), exporter::scopes(&b.name))
+        && a == b
+    {
+        return true;
+    }
     let (a, b) = (exporter::node_paths(&a.name), exporter::node_paths(&b.name));
     match (a.first(), b.first()) {
         (Some(a), Some(b)) => a == b,

@@ -17,6 +17,7 @@ use crate::onnx::proto::{NodeProto, SparseTensorProto, TensorProto, ValueInfoPro
 use crate::onnx::schema::SPARSE_TENSOR;
 use crate::ty::TensorType;
 use bytes::Bytes;
+use prost::{DecodeError, Message};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -58,11 +59,7 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     let mut sections = sections(cx, bytes)?;
     cx.count(sections.nodes.len() + sections.value_infos.len())?;
     cx.count(sections.initializers.len() + sections.sparse_initializers.len())?;
-    let mut nodes = Vec::with_capacity(sections.nodes.len());
-    for bytes in std::mem::take(&mut sections.nodes) {
-        let proto: NodeProto = cx.decode("a node", &bytes)?;
-        nodes.push((proto, Some(Origin(bytes))));
-    }
+    let nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
     let results: usize = nodes.iter().map(|(node, _)| node.output.len()).sum();
     cx.count(results)?;
     let mut building = Building {
@@ -90,6 +87,36 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
         graph: building.graph,
         captured: building.captured,
     })
+}
+
+/// From this many nodes on a second thread costs less than it brings.
+const MANY_NODES: usize = 2048;
+
+/// Decodes the nodes, the second half of many on a thread of its own.
+fn decode_nodes(
+    cx: &mut Cx<'_>,
+    nodes: Vec<Bytes>,
+) -> Result<Vec<(NodeProto, Option<Origin>)>, Reported> {
+    let decode = |bytes: &Bytes| NodeProto::decode(bytes.clone());
+    let decoded: Vec<Result<NodeProto, DecodeError>> = if nodes.len() < MANY_NODES {
+        nodes.iter().map(decode).collect()
+    } else {
+        let (first, second) = nodes.split_at(nodes.len() / 2);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| second.iter().map(decode).collect::<Vec<_>>());
+            let mut decoded: Vec<_> = first.iter().map(decode).collect();
+            decoded.extend(second.join().expect("decoding does not panic"));
+            decoded
+        })
+    };
+    let mut found = Vec::with_capacity(nodes.len());
+    for (proto, bytes) in decoded.into_iter().zip(nodes) {
+        match proto {
+            Ok(proto) => found.push((proto, Some(Origin(bytes)))),
+            Err(error) => return Err(cx.error(errors::damaged("a node", &error.to_string()))),
+        }
+    }
+    Ok(found)
 }
 
 /// An initializer, before it is known whether it is an input, too.
