@@ -141,6 +141,7 @@ codes! {
     W0606: "initializers are sparse",
     W0607: "fields are not known",
     W0608: "fields that are not known are lost",
+    W0609: "nodes have the same name",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

@@ -259,6 +259,14 @@ pub(super) fn was_sparse(count: usize, example: &str) -> Diagnostic {
     Diagnostic::new(Code::W0606, who).note(format!("{they} written dense"))
 }
 
+pub(super) fn same_names(count: usize, example: &str) -> Diagnostic {
+    let who = match count {
+        1 => format!("another node has the name `{example}`"),
+        _ => format!("{count} nodes have names of others, such as `{example}`"),
+    };
+    Diagnostic::new(Code::W0609, who).note("they get a number in what is written")
+}
+
 pub(super) fn input_twice(name: &str) -> Diagnostic {
     Diagnostic::new(Code::W0605, format!("graph input `{name}` is listed twice"))
         .note("both entries are the same; it is written once")

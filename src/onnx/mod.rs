@@ -11,6 +11,7 @@
 //!   - nodes that the file did not have in topological order are sorted;
 //!   - local functions are gone, their calls replaced by their bodies;
 //!   - keys of external data that ONNX does not define are dropped;
+//!   - nodes with the name of another one get a number behind it;
 //!   - an input that is listed twice is written once;
 //!   - sparse initializers are written dense.
 //! * an item that is written anew keeps the fields that ONNX does not define; a warning names those

@@ -18,7 +18,7 @@ use crate::onnx::schema::SPARSE_TENSOR;
 use crate::ty::TensorType;
 use bytes::Bytes;
 use prost::{DecodeError, Message};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// An imported graph with the names that it reads from the graphs around it.
@@ -59,7 +59,7 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     let mut sections = sections(cx, bytes)?;
     cx.count(sections.nodes.len() + sections.value_infos.len())?;
     cx.count(sections.initializers.len() + sections.sparse_initializers.len())?;
-    let nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
+    let mut nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
     let results: usize = nodes.iter().map(|(node, _)| node.output.len()).sum();
     cx.count(results)?;
     let mut building = Building {
@@ -72,11 +72,16 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     building.graph.doc = std::mem::take(&mut sections.doc);
     building.inputs_and_initializers(cx, &sections)?;
     building.results(cx, &nodes);
-    for (node, origin) in nodes {
+    let renamed = unique_names(cx, &mut nodes);
+    for (index, (node, origin)) in nodes.into_iter().enumerate() {
         if cx.is_hopeless() {
             break;
         }
-        building.node(cx, node, origin);
+        if let Some(id) = building.node(cx, node, origin)
+            && renamed.contains(&index)
+        {
+            building.graph.node_mut(id).is_changed = true;
+        }
     }
     building.outputs(cx, &sections)?;
     building.value_infos(cx, &sections)?;
@@ -255,10 +260,15 @@ impl Building<'_> {
         ));
     }
 
-    fn node(&mut self, cx: &mut Cx<'_>, mut node: NodeProto, origin: Option<Origin>) {
+    fn node(
+        &mut self,
+        cx: &mut Cx<'_>,
+        mut node: NodeProto,
+        origin: Option<Origin>,
+    ) -> Option<NodeId> {
         if node.op_type.as_deref().unwrap_or_default().is_empty() {
             cx.error(errors::node(cx.file, &node, "has no operator"));
-            return;
+            return None;
         }
         let protos = std::mem::take(&mut node.attribute);
         let scope = Scope {
@@ -300,6 +310,7 @@ impl Building<'_> {
         added.overload = node.overload.unwrap_or_default();
         added.origin = origin;
         added.is_changed = is_changed;
+        Some(id)
     }
 
     /// The value that a node computes; `None` for an absent result and for one that has been
@@ -408,6 +419,38 @@ impl Building<'_> {
             }
         }
     }
+}
+
+/// Gives nodes with the name of an earlier one a number behind it; says which.
+fn unique_names(cx: &mut Cx<'_>, nodes: &mut [(NodeProto, Option<Origin>)]) -> FxHashSet<usize> {
+    let name = |node: &NodeProto| node.name.clone().unwrap_or_default();
+    let mut first = FxHashSet::default();
+    let again: Vec<usize> = (0..nodes.len())
+        .filter(|index| {
+            let name = nodes[*index].0.name.as_deref().unwrap_or_default();
+            !name.is_empty() && !first.insert(name)
+        })
+        .collect();
+    if again.is_empty() {
+        return FxHashSet::default();
+    }
+    let mut taken: FxHashSet<String> = nodes.iter().map(|(node, _)| name(node)).collect();
+    let mut last: FxHashMap<String, usize> = FxHashMap::default();
+    for index in &again {
+        let name = name(&nodes[*index].0);
+        cx.same_names.get_or_insert_with(|| (0, name.clone())).0 += 1;
+        let number = last.entry(name.clone()).or_insert(1);
+        let free = loop {
+            *number += 1;
+            let wish = format!("{name}_{number}");
+            if taken.insert(wish.clone()) {
+                break wish;
+            }
+        };
+        nodes[*index].0.name = Some(free);
+    }
+    cx.rewritten += again.len();
+    again.into_iter().collect()
 }
 
 /// The default domain is met as "" and as `ai.onnx`.

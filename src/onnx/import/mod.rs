@@ -44,7 +44,9 @@ pub(super) struct Cx<'a> {
     external: Seen,
     /// Sparse initializers, which are stored dense, and an example.
     sparse: Option<(usize, String)>,
-    /// What they take together.
+    /// Nodes with the name of another one, and an example.
+    same_names: Option<(usize, String)>,
+    /// What the sparse initializers take together.
     dense_bytes: u64,
     /// Changes to graphs that must not be undone by a node's own serialized form.
     rewritten: usize,
@@ -66,6 +68,7 @@ impl<'a> Cx<'a> {
             defaults: Vec::new(),
             external: Seen::default(),
             sparse: None,
+            same_names: None,
             dense_bytes: 0,
             rewritten: 0,
             lost: Unknown::default(),

@@ -66,6 +66,9 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
         let warning = errors::defaults(count, example);
         cx.warn(warning);
     }
+    if let Some((count, example)) = cx.same_names.take() {
+        cx.warn(errors::same_names(count, &example));
+    }
     if let Some((count, example)) = cx.sparse.take() {
         cx.warn(errors::was_sparse(count, &example));
     }

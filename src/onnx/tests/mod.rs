@@ -1,8 +1,10 @@
 //! Tests of the room through its two functions: bytes to the IR and back.
 
 mod build;
+mod data;
 mod external;
 mod faults;
+mod names;
 mod round_trip;
 mod schema;
 mod sparse;

@@ -69,6 +69,7 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
             graph.node.push(node("Abs", &["y"], &["back"]));
         }
         "not_sorted" => graph.node.reverse(),
+        "same_names" => graph.node[1].name = graph.node[0].name.clone(),
         "input_twice" => graph.input.push(graph.input[0].clone()),
         "overridable" => graph.input.push(value("w", FLOAT, &[2, 3])),
         "types_contradict" => graph.output[0] = value("y", INT64, &[1, 3]),
