@@ -134,6 +134,8 @@ codes! {
     E0614: "external data has another checksum",
     E0615: "model is too large for one file",
     E0616: "sparse initializer cannot be made dense",
+    E0620: "local functions call each other",
+    E0621: "local function has another opset",
     W0602: "initializers are inputs, too",
     W0603: "external data has unknown keys",
     W0604: "checksum of external data is not verified",

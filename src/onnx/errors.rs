@@ -108,6 +108,58 @@ pub(super) fn too_many(limit: usize) -> Diagnostic {
     .help("no exporter writes such a model: check where the file comes from")
 }
 
+// --- local functions ------------------------------------------------------------------------------
+
+pub(super) fn function(shown: &str, why: &str) -> Diagnostic {
+    item(&format!("local function `{shown}`"), why)
+}
+
+/// `names` call each other in this order, the last one the first.
+pub(super) fn functions_call_each_other(names: &[&str]) -> Diagnostic {
+    let circle = names.iter().chain(names.first());
+    let circle: Vec<String> = circle.map(|name| format!("`{name}`")).collect();
+    Diagnostic::new(
+        Code::E0620,
+        format!(
+            "local functions call each other in a circle: {}",
+            circle.join(" → ")
+        ),
+    )
+    .help("an ONNX function cannot call itself, loops are `Loop` nodes: export the model again")
+}
+
+pub(super) fn function_opset(shown: &str, domain: &str, its: i64, other: i64) -> Diagnostic {
+    let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+    Diagnostic::new(
+        Code::E0621,
+        format!(
+            "local function `{shown}` uses version {its} of domain `{domain}`, the model uses \
+             version {other}"
+        ),
+    )
+    .note("functions are inlined, and the nodes of a model have one version of a domain")
+    .help(
+        "convert it with Python's `onnx` first: \
+         `onnx.inliner.inline_local_functions(model, convert_version=True)`",
+    )
+}
+
+pub(super) fn functions_too_large(limit: u64, unit: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0607,
+        format!("the local functions would become more than {limit} {unit} when they are inlined"),
+    )
+    .help("no exporter writes such a model: check where the file comes from")
+}
+
+pub(super) fn calls_too_deep(limit: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0607,
+        format!("local functions call each other more than {limit} levels deep"),
+    )
+    .help("no exporter writes such a model: check where the file comes from")
+}
+
 // --- the graph --------------------------------------------------------------------------------
 
 /// What defines a value, as messages say it.

@@ -9,7 +9,10 @@
 //!   - fields that the file did not have in the order of their numbers, or with lengths in more
 //!     bytes than needed, are written in order and short;
 //!   - nodes that the file did not have in topological order are sorted;
-//!   - local functions are gone, their calls replaced by their bodies;
+//!   - local functions are gone, their calls replaced by their nodes: those of call `c` are named
+//!     `c/inner`, and are written as far as the graph IR holds them (no device configurations, no
+//!     descriptions of attributes). What a function says about itself and its values is dropped.
+//!     Opsets that only a function imports are added, domains that held functions only are dropped;
 //!   - keys of external data that ONNX does not define are dropped;
 //!   - nodes with the name of another one get a number behind it;
 //!   - an input that is listed twice is written once;

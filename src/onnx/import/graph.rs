@@ -7,7 +7,7 @@
 use super::node::attributes;
 use super::sections::{Sections, sections};
 use super::{Cx, DEEPEST};
-use super::{sparse, tensor, types};
+use super::{functions, sparse, tensor, types};
 use crate::diag::{Reported, nearest};
 use crate::graph::{Graph, NodeId, OpName, Origin, Tensor, Value, ValueId, ValueKind};
 use crate::onnx::errors;
@@ -59,7 +59,8 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     let mut sections = sections(cx, bytes)?;
     cx.count(sections.nodes.len() + sections.value_infos.len())?;
     cx.count(sections.initializers.len() + sections.sparse_initializers.len())?;
-    let mut nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
+    let nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
+    let mut nodes = functions::inline(cx, nodes)?;
     let results: usize = nodes.iter().map(|(node, _)| node.output.len()).sum();
     cx.count(results)?;
     let mut building = Building {

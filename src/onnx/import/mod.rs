@@ -3,6 +3,7 @@
 //! A model is split into records first and each item is decoded by itself, so that the item keeps
 //! a slice of the original bytes. All faults of a model are reported together, up to a limit.
 
+mod functions;
 mod graph;
 mod model;
 mod node;
@@ -19,6 +20,7 @@ use super::external::Seen;
 use super::schema::Unknown;
 use super::wire::Malformed;
 use crate::diag::{Diagnostic, Reported, Sink};
+use functions::Functions;
 
 /// Subgraphs deeper than this are refused; protobuf's own readers stop at about the same depth.
 const DEEPEST: usize = 32;
@@ -52,6 +54,7 @@ pub(super) struct Cx<'a> {
     rewritten: usize,
     /// Unknown fields of what is never written again.
     lost: Unknown,
+    functions: Functions,
 }
 
 impl<'a> Cx<'a> {
@@ -72,6 +75,7 @@ impl<'a> Cx<'a> {
             dense_bytes: 0,
             rewritten: 0,
             lost: Unknown::default(),
+            functions: Functions::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The model around the graph.
 
+use super::functions::{self, Functions};
 use super::{Cx, graph};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Origin};
@@ -17,6 +18,7 @@ mod field {
     pub const GRAPH: u32 = 7;
     pub const OPSET_IMPORT: u32 = 8;
     pub const METADATA: u32 = 14;
+    pub const TRAINING_INFO: u32 = 20;
     pub const FUNCTIONS: u32 = 25;
 }
 
@@ -50,18 +52,14 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     };
     let mut cx = Cx::new(file, sink);
     cx.ir_version = ir_version(&sections, &mut cx)?;
-    let opsets = opsets(&sections, &mut cx)?;
+    let mut opsets = opsets(&sections, &mut cx)?;
     let metadata = metadata("model metadata", &sections.metadata, &mut cx);
-    if !sections.functions.is_empty() {
-        cx.error(errors::item(
-            "the model",
-            "has local functions, which are not read yet",
-        ));
-    }
+    cx.functions = functions(&sections, graph_bytes, &mut opsets, &mut cx)?;
     let body = graph::graph(&mut cx, graph_bytes, None);
     if cx.uses_default_domain && !opsets.iter().any(|(domain, _)| domain.is_empty()) {
         cx.error(errors::opset_missing());
     }
+    functions::drop_imports(&cx.functions, &body.graph, &mut opsets);
     if let (Some(example), count) = (cx.defaults.first(), cx.defaults.len()) {
         let warning = errors::defaults(count, example);
         cx.warn(warning);
@@ -107,6 +105,23 @@ fn unknown_fields(cx: &mut Cx<'_>, bytes: &Bytes, functions: &[Bytes]) {
     if !cx.lost.is_empty() {
         cx.warn(errors::lost_fields(&cx.lost));
     }
+}
+
+fn functions(
+    sections: &Sections,
+    graph: &Bytes,
+    opsets: &mut Vec<(String, i64)>,
+    cx: &mut Cx<'_>,
+) -> Result<Functions, Reported> {
+    let has_training = sections
+        .header
+        .iter()
+        .any(|(field, _)| *field == field::TRAINING_INFO);
+    if has_training && !sections.functions.is_empty() {
+        let why = "has both local functions and training graphs, which may call them";
+        cx.error(errors::item("the model", why));
+    }
+    functions::read(cx, &sections.functions, graph, opsets)
 }
 
 /// Splits the file. A file that fits the schema up to where it breaks off is a truncated model,

@@ -4,6 +4,7 @@ mod build;
 mod data;
 mod external;
 mod faults;
+mod functions;
 mod names;
 mod round_trip;
 mod schema;

@@ -1,10 +1,10 @@
 //! Models with a fault each, written with another ONNX library than peftc's own.
 
 use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    attribute_proto::AttributeType, tensor_proto::DataLocation, tensor_shape_proto::Dimension,
-    type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    SparseTensorProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
+    tensor_shape_proto::Dimension, type_proto,
 };
 use protobuf::{Message, UnknownFields};
 use std::fs::File;
@@ -26,6 +26,22 @@ pub fn write(name: &str, path: &Path) -> Result<(), String> {
         "opset_29" => model.opset_import = vec![opset("", 29)],
         "no_opset" => model.opset_import = vec![opset("com.microsoft", 1)],
         "two_opsets" => model.opset_import.push(opset("ai.onnx", 21)),
+        "function_in_a_circle" => functions(&mut model, &[("A", &["B"]), ("B", &["A"])]),
+        "function_of_opset_18" => {
+            functions(&mut model, &[("A", &[])]);
+            model.functions[0].opset_import = vec![opset("", 18)];
+        }
+        "function_bomb" => {
+            let names: Vec<String> = (0..10).map(|level| format!("F{level}")).collect();
+            let next = |level: usize| match names.get(level + 1) {
+                Some(name) => vec![&**name; 10],
+                None => Vec::new(),
+            };
+            let calls: Vec<Vec<&str>> = (0..10).map(next).collect();
+            let list = names.iter().zip(&calls);
+            let list: Vec<_> = list.map(|(name, calls)| (&**name, &calls[..])).collect();
+            functions(&mut model, &list);
+        }
         _ => change(name, model.graph.mut_or_insert_default())?,
     }
     let mut bytes = model.write_to_bytes().expect("a model serializes");
@@ -33,6 +49,32 @@ pub fn write(name: &str, path: &Path) -> Result<(), String> {
         bytes.truncate(bytes.len() / 2);
     }
     std::fs::write(path, bytes).map_err(fail)
+}
+
+/// Adds local functions of one input and one output that call others one after another; the first
+/// of them takes the place of the last node.
+fn functions(model: &mut ModelProto, list: &[(&str, &[&str])]) {
+    let local = |op: &str, input: &str, output: &str| NodeProto {
+        domain: "local".into(),
+        ..node(op, &[input], &[output])
+    };
+    for (name, calls) in list {
+        let mut nodes = vec![node("Relu", &["a"], &["r0"])];
+        for (at, called) in calls.iter().enumerate() {
+            nodes.push(local(called, &format!("r{at}"), &format!("r{}", at + 1)));
+        }
+        model.functions.push(FunctionProto {
+            name: (*name).into(),
+            domain: "local".into(),
+            input: vec!["a".into()],
+            output: vec![format!("r{}", calls.len())],
+            node: nodes,
+            opset_import: vec![opset("", 20), opset("local", 1)],
+            ..Default::default()
+        });
+    }
+    model.opset_import.push(opset("local", 1));
+    model.graph.mut_or_insert_default().node[1] = local(list[0].0, "h", "y");
 }
 
 /// `y = relu(x w)`; the product is the module `fc`.
