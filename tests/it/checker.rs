@@ -88,7 +88,7 @@ pub(crate) fn models() -> Vec<(String, PathBuf)> {
 }
 
 /// The model with LoRA wherever it has a site for it; a model without named sites as written again.
-fn adapted(name: &str, path: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn adapted(name: &str, path: &Path, folder: &Path) -> PathBuf {
     let target = match name {
         // Convolutions with groups have no matrix product with a parameter.
         _ if name.starts_with("convnet.") => "\"{stem,layer1.*.conv1}\"",

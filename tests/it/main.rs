@@ -20,3 +20,4 @@ mod recorded;
 mod runtime;
 mod stored;
 mod tolerances;
+mod witness;
