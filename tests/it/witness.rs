@@ -80,8 +80,8 @@ fn an_independent_reader_finds_the_base_and_the_adapter_in_every_compiled_model(
         let output = adapted(&name, &path, folder.path());
         let (base, model) = (read(&path), read(&output));
         assert!(model.functions.is_empty(), "{name}");
-        assert_eq!(base.opset_import, model.opset_import, "{name}");
         if base.functions.is_empty() {
+            assert_eq!(base.opset_import, model.opset_import, "{name}");
             nodes += check_graph(&name, &base.graph, &model.graph);
         } else {
             inlined += 1;
