@@ -93,7 +93,7 @@ pub(crate) fn adapted(name: &str, path: &Path, folder: &Path) -> PathBuf {
         // Convolutions with groups have no matrix product with a parameter.
         _ if name.starts_with("convnet.") => "\"{stem,layer1.*.conv1}\"",
         "synthetic.if" => return adapted_in_branches(path, folder),
-        "llama.dynamo_ortbasic" => {
+        "llama.dynamo_ortbasic" | "synthetic.function_attributes" => {
             let mut sink = Sink::new();
             let imported = onnx::import(path, &mut sink).unwrap();
             let written = folder.join("model.onnx");
