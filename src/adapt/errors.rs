@@ -41,12 +41,27 @@ pub(super) fn number_free(path: &str) -> String {
         .join(".")
 }
 
-pub(super) fn matches_nothing(span: Span, text: &str, paths: &[&str]) -> Diagnostic {
+pub(super) fn matches_nothing(
+    span: Span,
+    text: &str,
+    paths: &[&str],
+    unnamed: usize,
+) -> Diagnostic {
     let diagnostic = Diagnostic::new(Code::E0401, format!("`{text}` matches no module"))
         .label(span, "matches nothing");
     let diagnostic = match where_it_stops(text, paths) {
         Some(note) => diagnostic.note(note),
         None => diagnostic,
+    };
+    let diagnostic = match unnamed {
+        0 => diagnostic,
+        _ => diagnostic.help(format!(
+            "{} no name: `--weights` takes the names from the checkpoint that the model was made from",
+            match unnamed {
+                1 => "a layer of the model has".to_owned(),
+                _ => format!("{unnamed} layers of the model have"),
+            }
+        )),
     };
     near_misses(diagnostic, text, paths)
 }
@@ -72,7 +87,10 @@ pub(super) fn unnamed_sites(span: Span, kind: &str, node: &str, count: usize) ->
         format!("`all {kind}` includes {layers} without a module path"),
     )
     .label(span, format!("the first one is the node `{node}`"))
-    .help("give the layers their paths with a name map (`--names`), or name what to adapt by patterns")
+    .help(
+        "give the layers their paths with the checkpoint that the model was made from (`--weights`) \
+         or with a name map (`--names`), or name what to adapt by patterns",
+    )
     .note("`peftc inspect MODEL` lists the layers without a path")
 }
 

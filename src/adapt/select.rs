@@ -80,7 +80,12 @@ fn match_target(
         Target::Role { role, span } => {
             let _ = role;
             let paths = paths(modules);
-            Err(sink.emit(errors::matches_nothing(*span, &target_text(target), &paths)))
+            Err(sink.emit(errors::matches_nothing(
+                *span,
+                &target_text(target),
+                &paths,
+                modules.unnamed.len(),
+            )))
         }
     }
 }
@@ -119,7 +124,7 @@ fn match_all(
             .map(|index| modules.sites[*index].path.as_str());
         return Err(sink.emit(match head {
             Some(head) => errors::only_the_head(span, &text, head),
-            None => errors::matches_nothing(span, &text, &paths(modules)),
+            None => errors::matches_nothing(span, &text, &paths(modules), modules.unnamed.len()),
         }));
     }
     heads.append(&mut head);
@@ -154,6 +159,7 @@ fn match_pattern(
             pattern.text.span,
             &pattern.text.node,
             &paths,
+            modules.unnamed.len(),
         )));
     }
     let mut reported = None;

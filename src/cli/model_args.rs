@@ -9,12 +9,17 @@ pub(super) struct ModelArgs {
     /// Names for sites that the model does not name (`peft.names.json`)
     #[arg(long, value_name = "JSON")]
     pub names: Option<PathBuf>,
+    /// The checkpoint that the model was made from: sites without a name get that of the tensor
+    /// whose values they have. Give it again for every file of a checkpoint in parts
+    #[arg(long, value_name = "SAFETENSORS")]
+    pub weights: Vec<PathBuf>,
 }
 
 impl ModelArgs {
     pub fn options(&self) -> ModelOptions {
         ModelOptions {
             names: self.names.clone(),
+            weights: self.weights.clone(),
             ..ModelOptions::default()
         }
     }

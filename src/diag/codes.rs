@@ -108,6 +108,8 @@ codes! {
     W0401: "method reads padding",
     W0402: "method reads other tokens under a KV cache",
     W0403: "weight is shared",
+    W0404: "values contradict a name",
+    W0405: "values are those of several modules",
     E0410: "name map is not valid",
     E0411: "name map names no layer",
     E0412: "slice lies outside the layer",

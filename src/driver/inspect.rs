@@ -74,7 +74,10 @@ pub fn modules_text(loaded: &Loaded) -> String {
     out.push_str(&tree::draw(lines, "  "));
     if !loaded.modules.unnamed.is_empty() {
         let gap = if sites.is_empty() { "" } else { "\n" };
-        let _ = writeln!(out, "{gap}  without a name (give them one with --names):");
+        let _ = writeln!(
+            out,
+            "{gap}  without a name (give them one with --weights or --names):"
+        );
     }
     for site in &loaded.modules.unnamed {
         let graph = site.scope.graph(&loaded.model);

@@ -5,12 +5,13 @@ use super::fingerprint::{Depth, fingerprint};
 use crate::adapt::{self, CheckedExpectation, Plan};
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap};
 use crate::files;
-use crate::graph::Model;
+use crate::graph::{Model, Tensor};
 use crate::hir::{self, Adapter, Program};
 use crate::modules::{self, Modules};
 use crate::onnx;
 use crate::passes;
 use crate::syntax::ast::StringLit;
+use crate::weights;
 use std::path::{Component, Path, PathBuf};
 
 /// Specs are texts that people write: larger ones are refused.
@@ -34,6 +35,8 @@ pub struct Spec {
 pub struct ModelOptions {
     /// A name map (`peft.names.json`).
     pub names: Option<PathBuf>,
+    /// The checkpoint that the model was made from (`.safetensors`), in one file or in several.
+    pub weights: Vec<PathBuf>,
     /// Check a spec against a graph whose external data is not there.
     pub without_data: bool,
     /// Take the sampled fingerprint, too, while the modules are recovered.
@@ -76,7 +79,8 @@ impl Session<'_> {
 
     /// Reads a model, infers its types and recovers its modules.
     pub fn model(&mut self, path: &Path, options: &ModelOptions) -> Result<Loaded, Reported> {
-        let imported = if options.without_data {
+        // Values are compared with those of the checkpoint.
+        let imported = if options.without_data && options.weights.is_empty() {
             onnx::import_without_weights(path, self.sink)?
         } else {
             onnx::import(path, self.sink)?
@@ -87,7 +91,7 @@ impl Session<'_> {
             let fingerprint = options
                 .fingerprint
                 .then(|| scope.spawn(|| sampled(&model, &imported.weights)));
-            let modules = self.recover(&model, options);
+            let modules = self.recover(&model, &imported.weights, options);
             (modules, fingerprint.map(|thread| thread.join()))
         });
         let fingerprint = match fingerprint.map(|done| done.expect("hashing does not panic")) {
@@ -109,7 +113,12 @@ impl Session<'_> {
         })
     }
 
-    fn recover(&mut self, model: &Model, options: &ModelOptions) -> Result<Modules, Reported> {
+    fn recover(
+        &mut self,
+        model: &Model,
+        weights: &onnx::ExternalFiles,
+        options: &ModelOptions,
+    ) -> Result<Modules, Reported> {
         let names = match &options.names {
             Some(path) => {
                 let text = files::read_text(path, SPEC_LIMIT, self.sink)?;
@@ -123,10 +132,36 @@ impl Session<'_> {
             }
             None => None,
         };
+        let candidates = self.candidates(&options.weights)?;
+        let read = |tensor: &Tensor, sink: &mut Sink| {
+            weights
+                .bytes(tensor)
+                .map_err(|diagnostic| sink.emit(*diagnostic))
+        };
+        let checkpoint = modules::Checkpoint {
+            candidates: &candidates,
+            read: &read,
+        };
         let options = modules::Options {
             names: names.as_ref(),
+            checkpoint: (!options.weights.is_empty()).then_some(checkpoint),
         };
         modules::recover(model, &options, self.sink)
+    }
+
+    /// The tensors of a checkpoint, mapped.
+    fn candidates(&mut self, files: &[PathBuf]) -> Result<Vec<modules::Candidate>, Reported> {
+        let mut candidates = Vec::new();
+        for path in files {
+            let tensors = weights::read_tensors(path, self.sink)?;
+            candidates.extend(tensors.into_iter().map(|tensor| modules::Candidate {
+                name: tensor.name,
+                dtype: tensor.dtype,
+                dims: tensor.dims,
+                data: tensor.data,
+            }));
+        }
+        Ok(candidates)
     }
 
     /// The adapters that `wanted` names; all of them if it is empty.

@@ -1,6 +1,7 @@
 //! The faults of this room.
 
 use super::map::NameMap;
+use super::site::NameSource;
 use crate::diag::{Code, Diagnostic, Span, nearest};
 
 pub(super) fn bad_name_map(span: Span, fault: &str) -> Diagnostic {
@@ -31,6 +32,39 @@ pub(super) fn slice_outside(map: &NameMap, name: &str, end: i64, width: i64) -> 
     );
     labelled(diagnostic, map, name, "a slice of this output")
         .help("the slices of an output must lie inside it")
+}
+
+pub(super) fn values_contradict(
+    path: &str,
+    source: NameSource,
+    other: &str,
+    count: usize,
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::W0404,
+        format!(
+            "`{path}` has its name from {}, but the values of `{other}`",
+            source.name()
+        ),
+    )
+    .help("give the checkpoint that the model was made from, or the right path with `--names`");
+    and_more(diagnostic, count)
+}
+
+pub(super) fn values_fit_several(node: &str, paths: &str, count: usize) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::W0405,
+        format!("the layer at node `{node}` stays without a name: {paths} have its values"),
+    )
+    .help("give it its path with `--names`");
+    and_more(diagnostic, count)
+}
+
+fn and_more(diagnostic: Diagnostic, count: usize) -> Diagnostic {
+    match count {
+        0 | 1 => diagnostic,
+        _ => diagnostic.note(format!("the same holds for {} more", count - 1)),
+    }
 }
 
 fn labelled(diagnostic: Diagnostic, map: &NameMap, key: &str, text: &str) -> Diagnostic {

@@ -23,23 +23,28 @@ mod names;
 mod norm;
 mod site;
 mod table;
+mod values;
 
 pub use map::NameMap;
 pub use site::{
     Layout, Modules, NameSource, Obstacle, Quantization, Scope, Site, SiteKind, Weight,
 };
+pub use values::{Candidate, Checkpoint, ReadWeight};
 
 use crate::diag::{Reported, Sink};
 use crate::graph::Model;
 
 /// What the ladder may use besides the model itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// Paths by output value: the user's or peftc's own `peft.names.json`.
     pub names: Option<&'a NameMap>,
+    /// The weights that the model was made from.
+    pub checkpoint: Option<Checkpoint<'a>>,
 }
 
-/// Finds and names every site of a model. Fails only on a name map that does not fit the model.
+/// Finds and names every site of a model. Fails only on a name map that does not fit the
+/// model and on weights that cannot be read.
 pub fn recover(model: &Model, options: &Options<'_>, sink: &mut Sink) -> Result<Modules, Reported> {
     let levels = level::Levels::new(model);
     let calls = find::calls(&levels);
@@ -48,6 +53,9 @@ pub fn recover(model: &Model, options: &Options<'_>, sink: &mut Sink) -> Result<
     fused::list_members(&levels, &calls, dialect, &mut answers);
     if let Some(map) = options.names {
         names::sidecar::apply(&levels, &calls, map, &mut answers, sink)?;
+    }
+    if let Some(checkpoint) = options.checkpoint {
+        values::apply(&levels, &calls, checkpoint, &mut answers, sink)?;
     }
     Ok(assemble::modules(&levels, &calls, answers))
 }

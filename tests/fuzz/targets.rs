@@ -135,7 +135,7 @@ fn through(input: Vec<u8>, sources: &mut SourceMap, sink: &mut Sink) -> u8 {
     if passes::infer(&mut model, sink).is_err() {
         return 1;
     }
-    let Ok(modules) = modules::recover(&model, &modules::Options { names: None }, sink) else {
+    let Ok(modules) = modules::recover(&model, &modules::Options::default(), sink) else {
         return 2;
     };
     let loaded = peftc::driver::Loaded {
@@ -191,7 +191,10 @@ fn names(input: &[u8]) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/synthetic.if.onnx");
         let bytes = std::fs::read(path).unwrap();
         let imported = onnx::import_bytes("names.onnx", bytes.into(), &mut sink).unwrap();
-        let options = modules::Options { names: Some(&map) };
+        let options = modules::Options {
+            names: Some(&map),
+            ..modules::Options::default()
+        };
         modules::recover(&imported.model, &options, &mut sink).is_ok()
     });
     format!("{} {found}", told(&sources, &sink))

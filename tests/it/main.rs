@@ -21,4 +21,5 @@ mod recorded;
 mod runtime;
 mod stored;
 mod tolerances;
+mod values;
 mod witness;

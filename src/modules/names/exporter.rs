@@ -48,7 +48,7 @@ fn extends(segment: &str, previous: &str) -> bool {
 
 /// The path as torch's `named_modules` gives it: PEFT's wrapper of a base layer and the marks of
 /// repeated calls are left out.
-pub(super) fn tidy(path: &str) -> String {
+pub(in super::super) fn tidy(path: &str) -> String {
     let without_marks = |path: &str| {
         let names = path.split('.').map(|segment| {
             let name = segment.split_once('@');

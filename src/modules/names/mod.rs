@@ -4,7 +4,7 @@
 //! wins; a weight's own name may only sharpen it (functional calls such as those of
 //! `nn.MultiheadAttention` run in the scope of the module around the one that owns the weight).
 //! Weights' names are not asked when several calls read the weight: a tied head would be called an
-//! embedding. Values and structure are rungs of their own rooms.
+//! embedding. Values and structure are rungs of their own: `values`, `roles`.
 
 mod alias;
 mod convention;
@@ -13,6 +13,7 @@ mod parameter;
 pub(super) mod sidecar;
 
 pub(super) use alias::Dialect;
+pub(super) use exporter::tidy;
 
 use super::call::{Call, Here};
 use super::level::{At, Levels};
@@ -34,7 +35,7 @@ pub(super) struct Answer {
     /// Modules by their part of the output, where the name map or a fused projection has several.
     pub members: Vec<Member>,
     /// Whether the name of the weight or the bias says the same path.
-    confirmed: bool,
+    pub confirmed: bool,
     /// Why there is no path.
     pub because: String,
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Makes a file. Sources of what is no text: `model NAME` (see [`models`]), `bytes 00 ff`,
 /// `zeros 5000000`, `link TARGET`, `folder`, `tensors NAME F32 2 3, …` (a safetensors file of
-/// zeros).
+/// zeros; of ones where the type is written `ONES`).
 pub fn make(folder: &Path, name: &str, content: &Content<'_>) -> Result<(), String> {
     let path = folder.join(name);
     let fail = |error: std::io::Error| format!("{name}: {error}");
@@ -49,15 +49,20 @@ fn tensors(text: &str) -> Result<Vec<u8>, String> {
         let (Some(name), Some(dtype)) = (words.next(), words.next()) else {
             return Err(format!("`{entry}` is no tensor"));
         };
+        let ones = dtype == "ONES";
         let dtype = match dtype {
-            "F32" => Dtype::F32,
+            "F32" | "ONES" => Dtype::F32,
             "I64" => Dtype::I64,
             "C64" => Dtype::C64,
             other => return Err(format!("no type `{other}`")),
         };
         let dims: Vec<usize> = words.map(|dim| dim.parse().unwrap_or(0)).collect();
         let size = dims.iter().product::<usize>() * dtype.bitsize() / 8;
-        made.push((name, dtype, dims, vec![0u8; size]));
+        let data = match ones {
+            true => 1f32.to_le_bytes().repeat(size / 4),
+            false => vec![0u8; size],
+        };
+        made.push((name, dtype, dims, data));
     }
     let views = made.iter().map(|(name, dtype, dims, data)| {
         (

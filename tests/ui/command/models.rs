@@ -124,6 +124,7 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
             }
         }
         // Of nodes and tensors.
+        "nameless" => graph.node[0].name.clear(),
         "attribute_without_value" => graph.node[1].attribute.push(AttributeProto {
             name: "alpha".into(),
             ..Default::default()
