@@ -87,8 +87,8 @@ fn an_independent_reader_finds_the_base_and_the_adapter_in_every_compiled_model(
             inlined += 1;
         }
         let adapter = output.with_file_name("adapter.safetensors");
-        if name == "llama.dynamo_ortbasic" {
-            // It is written again without an adapter: an optimizer has dropped its names.
+        if ["llama.dynamo_ortbasic", "synthetic.function_attributes"].contains(&name.as_str()) {
+            // Written again without an adapter: no layer of theirs has a name and a plain product.
             assert!(!adapter.exists());
             continue;
         }
