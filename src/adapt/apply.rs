@@ -151,7 +151,7 @@ fn lower_sites(
                 graph,
                 members[0],
                 first,
-                Operand::Existing(output),
+                Operand::Original(output),
                 None,
                 parameters,
                 mask,
@@ -202,9 +202,9 @@ fn lower_members(
     emitter.scope = format!("{}/peftc", graph.value(output).name);
     for (range, planned) in parts {
         if range.start > at {
-            pieces.push(emitter.slice(Operand::Existing(output), -1, at, range.start));
+            pieces.push(emitter.slice(Operand::Original(output), -1, at, range.start));
         }
-        let base = emitter.slice(Operand::Existing(output), -1, range.start, range.end);
+        let base = emitter.slice(Operand::Original(output), -1, range.start, range.end);
         let site = &modules.sites[planned.site];
         pieces.push(lower_one(
             emitter,
@@ -220,7 +220,7 @@ fn lower_members(
     }
     let total = last_dim(graph, output);
     if total.is_none_or(|total| at < total) {
-        pieces.push(emitter.slice(Operand::Existing(output), -1, at, i64::MAX));
+        pieces.push(emitter.slice(Operand::Original(output), -1, at, i64::MAX));
     }
     emitter.scope = format!("{}/peftc", graph.value(output).name);
     let ty = graph.value(output).ty.clone();

@@ -21,6 +21,7 @@ mod ir;
 mod model;
 mod order;
 mod patch;
+mod prune;
 mod tensor;
 mod text;
 mod verify;

@@ -2,22 +2,26 @@
 //!
 //! A patch is made from a graph that it does not touch: new nodes, new constants, and values whose
 //! uses move to another value. [`Graph::apply`] checks the whole patch first and then changes the
-//! graph, so a refused patch leaves no trace. Uses made by the patch's own nodes are not moved:
-//! an inserted node that reads a replaced value reads the original.
+//! graph, so a refused patch leaves no trace. Inserted nodes read replacements as all others do, but
+//! where they ask for the original. What a replacement leaves without a reader is removed, with its
+//! constants; what had no reader before stays.
 
 use super::attribute::Attribute;
-use super::ir::{Graph, NodeId, OpName, Position, Value, ValueId, ValueKind};
+use super::ir::{Graph, NodeId, OpName, Position, Slot, Value, ValueId, ValueKind};
 use super::tensor::Tensor;
 use crate::ty::{Proof, TensorType};
 use petgraph::Direction::Outgoing;
 use petgraph::visit::EdgeRef;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// A value of the graph or one that the patch brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
+    /// A value of the graph, or what replaces it.
     Existing(ValueId),
+    /// A value of the graph itself, though the patch replaces it.
+    Original(ValueId),
     /// An index into the patch's own values.
     New(u32),
 }
@@ -178,7 +182,7 @@ impl Patch {
     /// The declared type of a new value; `None` for unknown and for existing values.
     pub fn type_of_new(&self, operand: Operand) -> Option<TensorType> {
         match operand {
-            Operand::Existing(_) => None,
+            Operand::Existing(_) | Operand::Original(_) => None,
             Operand::New(index) => match &self.values[index as usize] {
                 NewValue::Result { ty, .. } | NewValue::Capture { ty, .. } => ty.clone(),
                 NewValue::Constant { tensor, .. } => Some(tensor.ty()),
@@ -197,11 +201,6 @@ impl Graph {
     /// Applies a patch, or says why it is refused and leaves the graph as it was.
     pub fn apply(&mut self, patch: Patch) -> Result<Applied, String> {
         self.check(&patch)?;
-        let uses: Vec<_> = patch
-            .replacements
-            .iter()
-            .map(|(old, _)| self.use_edges(*old))
-            .collect();
         let mut names = Unique::new(self);
         let values: Vec<ValueId> = patch
             .values
@@ -209,11 +208,12 @@ impl Graph {
             .map(|value| self.add_new_value(value, &mut names))
             .collect();
         let resolve = |operand: &Operand| match operand {
-            Operand::Existing(id) => *id,
+            Operand::Existing(id) | Operand::Original(id) => *id,
             Operand::New(index) => values[*index as usize],
         };
         let mut sequences: FxHashMap<u32, u32> = self.last_sequences();
         let mut nodes = Vec::new();
+        let mut originals: FxHashSet<(NodeId, u32)> = FxHashSet::default();
         for insertion in patch.insertions {
             let anchor = match insertion.anchor {
                 Anchor::Behind(node) => self.node(node).position.anchor,
@@ -245,8 +245,19 @@ impl Graph {
                 &outputs,
             );
             self.node_mut(node).metadata = insertion.node.metadata;
+            for (slot, operand) in insertion.node.inputs.iter().enumerate() {
+                if matches!(operand, Some(Operand::Original(_))) {
+                    originals.insert((node, slot as u32));
+                }
+            }
             nodes.push(node);
         }
+        // Before anything moves: a value may be replaced by one that is replaced, too.
+        let uses: Vec<_> = patch
+            .replacements
+            .iter()
+            .map(|(old, _)| self.use_edges(*old, &originals))
+            .collect();
         for ((old, new), edges) in patch.replacements.iter().zip(uses) {
             self.move_uses(*old, resolve(new), edges, &mut names);
         }
@@ -254,6 +265,8 @@ impl Graph {
             let id = resolve(output);
             self.outputs.push(id);
         }
+        // Last, because ids of what is removed may be given out again.
+        self.prune(patch.replacements.iter().map(|(old, _)| *old).collect());
         debug_assert!(self.verify().is_empty(), "{:?}", self.verify());
         Ok(Applied { values, nodes })
     }
@@ -267,7 +280,7 @@ impl Graph {
                 return Err(format!("`{}` is replaced twice", self.value(*old).name));
             }
             let new_type = match new {
-                Operand::Existing(id) => self.value(*id).ty.clone(),
+                Operand::Existing(id) | Operand::Original(id) => self.value(*id).ty.clone(),
                 Operand::New(_) => patch.type_of_new(*new),
             };
             if let (Some(old_type), Some(new_type)) = (&self.value(*old).ty, &new_type)
@@ -289,9 +302,18 @@ impl Graph {
         Ok(())
     }
 
-    fn use_edges(&self, id: ValueId) -> Vec<petgraph::stable_graph::EdgeIndex> {
+    /// The edges to the readers of a value, less those that ask for the original.
+    fn use_edges(
+        &self,
+        id: ValueId,
+        originals: &FxHashSet<(NodeId, u32)>,
+    ) -> Vec<petgraph::stable_graph::EdgeIndex> {
         self.wires
             .edges_directed(id.0, Outgoing)
+            .filter(|edge| match edge.weight() {
+                Slot::Input(slot) => !originals.contains(&(NodeId(edge.target()), *slot)),
+                Slot::Output(_) | Slot::Capture(_) => true,
+            })
             .map(|edge| edge.id())
             .collect()
     }

@@ -18,6 +18,7 @@ mod inspect;
 mod layers;
 mod models;
 mod recorded;
+mod rewriting;
 mod runtime;
 mod stored;
 mod tolerances;

@@ -2,7 +2,7 @@
 
 use super::build::*;
 use super::*;
-use crate::graph::{NewNode, OpName, Patch, Tensor, ValueKind};
+use crate::graph::{NewNode, OpName, Operand, Patch, Tensor, ValueKind};
 use crate::onnx::proto::*;
 use crate::ty::Dim;
 use onnx_protobuf::Message as _;
@@ -186,7 +186,7 @@ fn a_patch_changes_its_own_items_only() {
             op: OpName::new("", "Add"),
             name: "lora".to_owned(),
             attributes: Vec::new(),
-            inputs: vec![Some(h.into()), Some(delta)],
+            inputs: vec![Some(Operand::Original(h)), Some(delta)],
             metadata: Vec::new(),
         },
         None,

@@ -2,7 +2,7 @@
 
 use super::build::*;
 use super::*;
-use crate::graph::{NewNode, OpName, Patch, Tensor};
+use crate::graph::{NewNode, OpName, Operand, Patch, Tensor};
 use crate::onnx::proto::*;
 use crate::onnx::save;
 use crate::onnx::schema::{self, Schema, Unknown};
@@ -168,7 +168,7 @@ fn what_is_written_anew_keeps_its_unknown_fields_or_says_so() {
         let value = graph.find_value(name).unwrap();
         let mut patch = Patch::new();
         let delta = patch.constant("delta", Tensor::from_f32(&[1], &[0.0]));
-        let sum = patch.node(add(vec![Some(value.into()), Some(delta)]), None);
+        let sum = patch.node(add(vec![Some(Operand::Original(value)), Some(delta)]), None);
         patch.replace_uses(value, sum);
         graph.apply(patch).unwrap();
     }
@@ -176,7 +176,13 @@ fn what_is_written_anew_keeps_its_unknown_fields_or_says_so() {
     graph.edit_subgraph(choice, 0, 0, |body| {
         let value = body.find_value("b").unwrap();
         let mut patch = Patch::new();
-        let sum = patch.node(add(vec![Some(value.into()), Some(value.into())]), None);
+        let sum = patch.node(
+            add(vec![
+                Some(Operand::Original(value)),
+                Some(Operand::Original(value)),
+            ]),
+            None,
+        );
         patch.replace_uses(value, sum);
         body.apply(patch).unwrap();
     });
