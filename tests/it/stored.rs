@@ -8,7 +8,7 @@ use onnx_protobuf::{
     AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
 use peftc::diag::{Code, Sink};
-use peftc::graph::{NewNode, OpName, Patch};
+use peftc::graph::{NewNode, OpName, Operand, Patch};
 use peftc::onnx;
 use peftc::runtime::{HostTensor, ModelSource, NamedTensors, Options, Session};
 use protobuf::Message;
@@ -113,7 +113,7 @@ fn with_renamed_weight(bytes: &[u8]) -> Vec<u8> {
         op: OpName::new("", "Identity"),
         name: "same".to_owned(),
         attributes: Vec::new(),
-        inputs: vec![Some(weight.into())],
+        inputs: vec![Some(Operand::Original(weight))],
         metadata: Vec::new(),
     };
     let same = patch.node(same, None);
