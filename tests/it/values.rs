@@ -110,6 +110,8 @@ fn values_alone_name_every_module() {
         "llama.fp16.dynamo",
         "llama.ts",
         "llama.genai_fp32",
+        "llama.genai_int4",
+        "llama.genai_int4_qdq",
     ] {
         let folder = tempfile::tempdir().unwrap();
         let model = without_names(name, folder.path());
@@ -122,23 +124,25 @@ fn values_alone_name_every_module() {
 #[test]
 fn the_members_of_a_fused_projection_have_their_slices() {
     let folder = tempfile::tempdir().unwrap();
-    let model = without_names("llama.genai_fp32", folder.path());
-    let (found, _) = loaded(&model, &checkpoint());
-    let fused = found
-        .modules
-        .sites
-        .iter()
-        .filter(|site| site.slice.is_some());
-    let fused: Vec<String> = fused
-        .map(|site| format!("{} {:?}", site.path, site.slice.clone().unwrap()))
-        .collect();
-    let wanted: Vec<String> = (0..2)
-        .flat_map(|layer| {
-            [("q", "0..128"), ("k", "128..160"), ("v", "160..192")]
-                .map(|(m, slice)| format!("model.layers.{layer}.self_attn.{m}_proj {slice}"))
-        })
-        .collect();
-    assert_eq!(fused, wanted);
+    for name in ["llama.genai_fp32", "llama.genai_int4"] {
+        let model = without_names(name, folder.path());
+        let (found, _) = loaded(&model, &checkpoint());
+        let fused = found
+            .modules
+            .sites
+            .iter()
+            .filter(|site| site.slice.is_some());
+        let fused: Vec<String> = fused
+            .map(|site| format!("{} {:?}", site.path, site.slice.clone().unwrap()))
+            .collect();
+        let wanted: Vec<String> = (0..2)
+            .flat_map(|layer| {
+                [("q", "0..128"), ("k", "128..160"), ("v", "160..192")]
+                    .map(|(m, slice)| format!("model.layers.{layer}.self_attn.{m}_proj {slice}"))
+            })
+            .collect();
+        assert_eq!(fused, wanted, "{name}");
+    }
 }
 
 /// Writes the checkpoint with other names: every tensor under those that `names` gives for its own.

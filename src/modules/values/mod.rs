@@ -6,6 +6,7 @@
 //! reported and none is taken. Not here: opening files, and parameters that are not a module's
 //! `weight`.
 
+mod codes;
 mod matrix;
 mod search;
 
@@ -53,7 +54,7 @@ pub(super) fn apply(
     let search = Search::new(checkpoint.candidates);
     let mut found = Vec::with_capacity(calls.len());
     for (call, answer) in calls.iter().zip(&*answers) {
-        let weight = Matrix::of_call(call, checkpoint.read, sink)?;
+        let weight = Matrix::of_call(levels, call, checkpoint.read, sink)?;
         found.push(match weight {
             Some(weight) if is_named(answer) => search.contradiction(&weight, &answer.path),
             Some(weight) => search.find(&weight),

@@ -6,6 +6,7 @@ use crate::modules::names::{Member, tidy};
 use crate::modules::site::SiteKind;
 use crate::ty::DType;
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 
 /// What the checkpoint says about a weight.
 pub(super) enum Found {
@@ -57,7 +58,7 @@ impl<'a> Search<'a> {
 
     /// The modules that have the values of a weight: whole ones, else those that were fused.
     pub fn find(&self, weight: &Matrix) -> Found {
-        let likenesses = Likeness::of(weight.dtype);
+        let likenesses = Likeness::of(weight.dtype());
         for likeness in likenesses {
             let whole = self.whole(weight, *likeness);
             if !whole.is_empty() {
@@ -83,7 +84,7 @@ impl<'a> Search<'a> {
             any = true;
             let views = views(candidate, weight);
             let fits = |view: &Matrix| {
-                let likenesses = Likeness::of(weight.dtype);
+                let likenesses = Likeness::of(weight.dtype());
                 likenesses
                     .iter()
                     .any(|likeness| likeness.holds(weight, 0, view))
@@ -174,14 +175,23 @@ fn views(candidate: &Candidate, weight: &Matrix) -> Vec<Matrix> {
 pub(super) enum Likeness {
     /// Equal after rounding to this type.
     Rounded(DType),
+    /// Near, as numbers are to those that their codes stand for: the norm of the difference is a
+    /// small part of the norm of the original.
+    Near,
 }
+
+/// The largest part. Four bits leave 0.1; weights that have nothing to do with each other, 1.4.
+const NEAR: f64 = 0.2;
 
 impl Likeness {
     /// What is tried for a weight of a type, in order. A wide type may hold values that were
     /// narrow on the way.
-    fn of(dtype: DType) -> &'static [Likeness] {
+    fn of(dtype: Option<DType>) -> &'static [Likeness] {
         use DType::{BF16, F16, F32, F64};
-        use Likeness::Rounded;
+        use Likeness::{Near, Rounded};
+        let Some(dtype) = dtype else {
+            return &[Near];
+        };
         match dtype {
             F16 => &[Rounded(F16)],
             BF16 => &[Rounded(BF16)],
@@ -196,33 +206,53 @@ impl Likeness {
         if start + tensor.rows > weight.rows || tensor.columns != weight.columns {
             return false;
         }
-        let Likeness::Rounded(dtype) = self;
-        let same = |row: usize, column: usize| {
-            is_rounded(
-                weight.at(start + row, column),
-                tensor.at(row, column),
-                dtype,
-            )
-        };
-        let sampled = samples(tensor.rows, tensor.columns);
-        if !sampled.into_iter().all(|(row, column)| same(row, column)) {
-            return false;
+        match self {
+            Likeness::Rounded(dtype) => is_same(weight, start, tensor, dtype),
+            Likeness::Near => is_near(weight, start, tensor),
         }
-        let bytes = weight.bytes_of_rows(start, tensor.rows);
-        if weight.dtype == tensor.dtype
-            && bytes.is_some()
-            && bytes == tensor.bytes_of_rows(0, tensor.rows)
-        {
-            return true;
-        }
-        everywhere(tensor.rows, tensor.columns, same)
     }
 }
 
+fn is_same(weight: &Matrix, start: usize, tensor: &Matrix, dtype: DType) -> bool {
+    let same = |row: usize, column: usize| {
+        let number = weight.at(start + row, column);
+        is_rounded(number, tensor.at(row, column), dtype)
+    };
+    let sampled = samples(tensor.rows, tensor.columns, SAMPLES);
+    if !sampled.into_iter().all(|(row, column)| same(row, column)) {
+        return false;
+    }
+    let bytes = weight.bytes_of_rows(start, tensor.rows);
+    let equal = weight.dtype() == tensor.dtype()
+        && bytes.is_some()
+        && bytes == tensor.bytes_of_rows(0, tensor.rows);
+    equal || everywhere(tensor.rows, tensor.columns, same)
+}
+
+fn is_near(weight: &Matrix, start: usize, tensor: &Matrix) -> bool {
+    let (difference, norm) = (Cell::new(0.0), Cell::new(0.0));
+    let add = |row: usize, column: usize| {
+        let original = tensor.at(row, column);
+        let off = weight.at(start + row, column) - original;
+        difference.set(difference.get() + off * off);
+        norm.set(norm.get() + original * original);
+        true
+    };
+    let part = |largest: f64| {
+        let (difference, norm) = (difference.take(), norm.take());
+        norm > 0.0 && difference < largest * largest * norm
+    };
+    for (row, column) in samples(tensor.rows, tensor.columns, SAMPLES * 16) {
+        add(row, column);
+    }
+    // A sample may be further away than all are.
+    part(2.0 * NEAR) && everywhere(tensor.rows, tensor.columns, add) && part(NEAR)
+}
+
 /// Places that are spread over a matrix.
-fn samples(rows: usize, columns: usize) -> Vec<(usize, usize)> {
+fn samples(rows: usize, columns: usize, count: usize) -> Vec<(usize, usize)> {
     let place = |n: usize| (n * 7919 % rows, (n * 40_503 + n / 3) % columns);
-    (0..SAMPLES).map(place).collect()
+    (0..count).map(place).collect()
 }
 
 /// Whether a test holds for every element. A few rows at a time, so that both matrices are read in
