@@ -247,3 +247,32 @@ impl Packed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(dtype: DType, data: &'static [u8], count: usize) -> Vec<f64> {
+        let packed = Packed::of(dtype, Bytes::from_static(data)).expect("an integer type");
+        (0..count).map(|index| packed.at(index)).collect()
+    }
+
+    #[test]
+    fn codes_are_read_from_the_low_bits_on_and_keep_their_sign() {
+        assert_eq!(numbers(DType::U4, &[0x8f, 0x07], 3), [15.0, 8.0, 7.0]);
+        assert_eq!(numbers(DType::I4, &[0x8f, 0x07], 3), [-1.0, -8.0, 7.0]);
+        assert_eq!(numbers(DType::U8, &[0xff, 0x01], 2), [255.0, 1.0]);
+        assert_eq!(numbers(DType::I8, &[0xff, 0x80], 2), [-1.0, -128.0]);
+        assert_eq!(
+            numbers(DType::I2, &[0b1110_0100], 4),
+            [0.0, 1.0, -2.0, -1.0]
+        );
+    }
+
+    #[test]
+    fn a_code_beyond_the_data_is_zero() {
+        assert_eq!(numbers(DType::U4, &[0xff], 3)[2], 0.0);
+        let packed = Packed::of(DType::U4, Bytes::new()).expect("an integer type");
+        assert_eq!(packed.at(usize::MAX), 0.0);
+    }
+}
