@@ -56,18 +56,22 @@ pub fn replace(
 /// system does the copying where it can (a reflink or `copy_file_range`), so the content does not
 /// pass through this process.
 pub fn copy(source: &Path, target: &Path, sink: &mut Sink) -> Result<u64, Reported> {
+    replace_by_copy(source, target).map_err(|error| sink.emit(cannot_write(target, &error)))
+}
+
+fn replace_by_copy(source: &Path, target: &Path) -> io::Result<u64> {
     let folder = target.parent().unwrap_or(Path::new("."));
-    let failed = |error: io::Error| cannot_write(target, &error);
-    std::fs::create_dir_all(folder).map_err(|error| sink.emit(failed(error)))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".peftc-")
-        .suffix(".part")
-        .tempfile_in(folder)
-        .map_err(|error| sink.emit(failed(error)))?;
-    let size = std::fs::copy(source, temporary.path()).map_err(|error| sink.emit(failed(error)))?;
-    temporary
-        .persist(target)
-        .map_err(|failure| sink.emit(failed(failure.error)))?;
+    std::fs::create_dir_all(folder)?;
+    let mut source = std::fs::File::open(source)?;
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(".peftc-").suffix(".part");
+    let make = || builder.tempfile_in(folder);
+    let (mut temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
+    // Into the file as it was made: one that is emptied first is written to the disk when closed.
+    let size = io::copy(&mut source, temporary.as_file_mut())?;
+    let permissions = source.metadata()?.permissions();
+    temporary.as_file().set_permissions(permissions)?;
+    temporary.persist(target).map_err(|failure| failure.error)?;
     Ok(size)
 }
 
