@@ -1,7 +1,8 @@
 //! A corpus-driven fuzzer for everything that reads bytes from strangers.
 //!
-//! Inputs are mutations of the repository's own specs, models and name maps. An input fails when
-//! the code under test panics, holds more memory than the limit, or takes longer than the limit.
+//! Inputs are mutations of the repository's own specs, models, name maps, adapter tensors and
+//! patterns. An input fails when the code under test panics, holds more memory than the limit, or
+//! takes longer than the limit; `tests/README.md` says what is left of it.
 //! In `cargo test` a fixed number of inputs runs from a fixed seed, after all inputs that have
 //! failed before (`tests/fuzz/regressions`). A long run, one target a process:
 //!
@@ -16,18 +17,22 @@
 mod corpus;
 #[path = "fuzz/guard.rs"]
 mod guard;
+#[path = "fuzz/patterns.rs"]
+mod patterns;
 #[path = "fuzz/random.rs"]
 mod random;
 #[path = "fuzz/targets.rs"]
 mod targets;
+#[path = "fuzz/tensors.rs"]
+mod tensors;
 #[path = "fuzz/text.rs"]
 mod text;
 #[path = "fuzz/wire.rs"]
 mod wire;
 
-use guard::Outcome;
+use guard::{Fault, Guard, Outcome};
 use random::Random;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -44,6 +49,23 @@ const SMOKE_INPUTS: u64 = 150;
 enum End {
     Inputs(u64),
     Time(Duration),
+}
+
+impl End {
+    fn is_reached(self, inputs: u64, start: Instant) -> bool {
+        match self {
+            End::Inputs(count) => inputs >= count,
+            End::Time(limit) => start.elapsed() >= limit,
+        }
+    }
+
+    /// How long one input may take: a run by time is for an optimized build.
+    fn time_of_one(self) -> Duration {
+        match self {
+            End::Inputs(_) => Duration::from_secs(20),
+            End::Time(_) => Duration::from_secs(5),
+        }
+    }
 }
 
 struct Options {
@@ -120,33 +142,31 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 
 /// Replays the regressions, then tries mutations until the end.
 fn run(target: &'static Target, end: End, seed: u64) -> Result<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
-    for (path, bytes) in corpus::files(&folder.join(target.name)) {
-        if let Outcome::Failed(why) = guard::attempt(target, &bytes) {
-            return Err(format!("{} fails again: {why}", path.display()));
-        }
-    }
+    let guard = Guard {
+        time: end.time_of_one(),
+    };
+    replay(target, &guard)?;
     let mut corpus = corpus::of(target);
     let mut random = Random::new(seed);
     let mut seen: BTreeSet<String> = BTreeSet::new();
+    // By the places of the panics.
+    let mut faults: BTreeMap<String, String> = BTreeMap::new();
     let (start, mut inputs, first) = (Instant::now(), 0, corpus.len());
-    loop {
-        let done = match end {
-            End::Inputs(count) => inputs >= count,
-            End::Time(limit) => start.elapsed() >= limit,
-        };
-        if done {
-            break;
-        }
+    while !end.is_reached(inputs, start) {
         let input = (target.mutate)(&corpus, &mut random);
         inputs += 1;
-        match guard::attempt(target, &input) {
-            Outcome::Failed(why) => {
-                let path = keep(target, &input, &why);
-                return Err(format!(
-                    "input {inputs}: {why}\n  kept as {}",
-                    path.display()
-                ));
+        match guard.attempt(target, &input) {
+            Outcome::Failed(fault) => {
+                if !faults.contains_key(&fault.place) {
+                    let path = keep(target, &guard, &input, &fault, faults.len() + 1);
+                    let told = format!(
+                        "input {inputs}: {}\n  kept as {}",
+                        fault.why,
+                        path.display()
+                    );
+                    println!("{}: {told}", target.name);
+                    faults.insert(fault.place, told);
+                }
             }
             // What behaves like nothing before is worth mutating further.
             Outcome::Passed(behaviour) => {
@@ -155,23 +175,47 @@ fn run(target: &'static Target, end: End, seed: u64) -> Result<String, String> {
                 }
             }
         }
+        if matches!(end, End::Inputs(_)) && !faults.is_empty() {
+            break;
+        }
     }
-    Ok(format!(
-        "{inputs} inputs, {} behaviours, {} of {first} inputs in the corpus are new, at most {} MiB held, {:.0} s",
+    let report = format!(
+        "{inputs} inputs, {} behaviours, {first} inputs in the corpus and {} new, at most {} MiB held, {:.0} s",
         seen.len(),
         corpus.len() - first,
         guard::peak() >> 20,
         start.elapsed().as_secs_f64()
-    ))
+    );
+    std::fs::remove_file(guard::current(target)).unwrap();
+    match faults.len() {
+        0 => Ok(report),
+        count => Err(format!("{count} panics at different places; {report}")),
+    }
+}
+
+/// Tries everything that has failed before.
+fn replay(target: &'static Target, guard: &Guard) -> Result<(), String> {
+    std::fs::create_dir_all(guard::folder()).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
+    for (path, bytes) in corpus::files(&folder.join(target.name)) {
+        if let Outcome::Failed(fault) = guard.attempt(target, &bytes) {
+            return Err(format!("{} fails again: {}", path.display(), fault.why));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a failing input smaller and writes it where it can be looked at.
-fn keep(target: &'static Target, input: &[u8], why: &str) -> PathBuf {
-    let smaller = guard::shrunk(target, input);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}.failed", target.name));
-    std::fs::write(&path, smaller).unwrap();
-    std::fs::write(path.with_extension("why"), why).unwrap();
+fn keep(
+    target: &'static Target,
+    guard: &Guard,
+    input: &[u8],
+    fault: &Fault,
+    number: usize,
+) -> PathBuf {
+    let path = guard::folder().join(format!("{}-{number}.failed", target.name));
+    std::fs::write(path.with_extension("why"), &fault.why).unwrap();
+    std::fs::write(&path, input).unwrap();
+    std::fs::write(&path, guard.shrunk(target, input, &fault.place)).unwrap();
     path
 }

@@ -155,7 +155,7 @@ pub fn compile(
 }
 
 /// The tensors of an adapter file: exactly those of the plan, in f32.
-fn trained_values(
+pub fn trained_values(
     plan: &Plan,
     path: &Path,
     sink: &mut Sink,

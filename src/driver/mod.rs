@@ -15,7 +15,7 @@ mod session;
 mod summary;
 mod tree;
 
-pub use compile::{Artifacts, CompileOptions, Destination, compile};
+pub use compile::{Artifacts, CompileOptions, Destination, compile, trained_values};
 pub use fingerprint::{Depth, fingerprint};
 pub use inspect::{modules_json, modules_text, write_names};
 pub use manifest::Manifest;

@@ -40,6 +40,11 @@ pub fn read(path: &Path, cap: u64, sink: &mut Sink) -> Result<Vec<u8>, Reported>
 /// Reads a UTF-8 text of at most `cap` bytes.
 pub fn read_text(path: &Path, cap: u64, sink: &mut Sink) -> Result<String, Reported> {
     let bytes = read(path, cap, sink)?;
+    text(path, bytes, sink)
+}
+
+/// The bytes of a file as UTF-8 text.
+pub fn text(path: &Path, bytes: Vec<u8>, sink: &mut Sink) -> Result<String, Reported> {
     String::from_utf8(bytes).map_err(|error| {
         sink.emit(errors::not_utf8(
             path,
