@@ -1,7 +1,8 @@
 //! Diagnostics of this room: targets (E04).
 
 use crate::diag::{Code, Diagnostic, Span, nearest};
-use crate::modules::Site;
+use crate::modules::{Role, Site};
+use std::collections::BTreeSet;
 
 pub(super) fn bad_pattern(span: Span, why: &str) -> Diagnostic {
     Diagnostic::new(Code::E0407, format!("the pattern cannot be read: {why}"))
@@ -75,6 +76,39 @@ pub(super) fn only_the_head(span: Span, text: &str, head: &str) -> Diagnostic {
     .help(format!(
         "name the head to adapt it: `adapt \"{head}\" with …`"
     ))
+}
+
+/// No layer has the role, as far as the structure of the model tells.
+pub(super) fn no_such_role(span: Span, role: &str, found: &BTreeSet<Role>) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0401,
+        format!("no layer of the model has the role `{role}`"),
+    )
+    .label(span, "matches nothing")
+    .note("a role is given only to a layer whose surroundings leave no doubt")
+    .note("`peftc inspect MODEL` lists every module");
+    let found: Vec<String> = found.iter().map(|r| format!("`{}`", r.name())).collect();
+    match found.as_slice() {
+        [] => diagnostic.help("name the modules by patterns: no layer of this model has a role"),
+        _ => diagnostic.help(format!(
+            "the roles of this model's layers are {}",
+            found.join(", ")
+        )),
+    }
+}
+
+/// Layers that neither patterns nor roles can mean.
+pub(super) fn no_name_no_role(span: Span, node: &str, count: usize) -> Diagnostic {
+    let layers = match count {
+        1 => "a layer has".to_owned(),
+        _ => format!("{count} layers have"),
+    };
+    Diagnostic::new(
+        Code::W0406,
+        format!("{layers} neither a name nor a role, and may be left out"),
+    )
+    .label(span, format!("such as the node `{node}`"))
+    .help("say how many there must be (`expect sites == …`), or give the layers names (`--weights`, `--names`)")
 }
 
 pub(super) fn unnamed_sites(span: Span, kind: &str, node: &str, count: usize) -> Diagnostic {

@@ -4,9 +4,10 @@ use super::errors;
 use super::pattern::Compiled;
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Graph, Model, ValueId};
-use crate::modules::{Modules, Site, SiteKind};
+use crate::modules::{Modules, Role, Site, SiteKind};
 use crate::syntax::ast::{Pattern, StringLit, Target};
 use rustc_hash::FxHashSet;
+use std::collections::BTreeSet;
 
 /// A site with the slice that the user's pattern asked for.
 #[derive(Clone, Debug)]
@@ -42,6 +43,18 @@ pub(super) fn select<'a>(
             }
         }
     }
+    let role = targets.iter().find(|t| matches!(t, Target::Role { .. }));
+    if let Some(role) = role {
+        let mut lost = modules.nameless().filter(|site| site.place.is_none());
+        if let Some(first) = lost.next() {
+            let node = super::apply::graph_at(model, &first.scope).display_name(first.node);
+            sink.warn(errors::no_name_no_role(
+                target_span(role),
+                &node,
+                1 + lost.count(),
+            ));
+        }
+    }
     for target in except {
         let excluded = excluded(target, modules, sink)?;
         let before = selection.sites.len();
@@ -75,17 +88,14 @@ fn match_target(
     sink: &mut Sink,
 ) -> Result<Vec<usize>, Reported> {
     match target {
-        Target::Pattern(pattern) => match_pattern(pattern, modules, sink),
+        Target::Pattern(pattern) => match_pattern(pattern, modules, Site::is_named, sink),
         Target::All { kind, span } => match_all(&kind.node, *span, model, modules, heads, sink),
         Target::Role { role, span } => {
-            let _ = role;
-            let paths = paths(modules);
-            Err(sink.emit(errors::matches_nothing(
-                *span,
-                &target_text(target),
-                &paths,
-                modules.unnamed.len(),
-            )))
+            let matched = with_role(&role.node, modules);
+            if matched.is_empty() {
+                return Err(sink.emit(errors::no_such_role(*span, &role.node, &roles(modules))));
+            }
+            Ok(matched)
         }
     }
 }
@@ -100,14 +110,14 @@ fn match_all(
     heads: &mut Vec<usize>,
     sink: &mut Sink,
 ) -> Result<Vec<usize>, Reported> {
-    let unnamed = modules.unnamed.iter().filter(|s| s.kind.name() == kind);
+    let unnamed = modules.nameless().filter(|s| s.kind.name() == kind);
     let unnamed: Vec<&Site> = unnamed.filter(|site| !is_head(model, site)).collect();
     if let Some(first) = unnamed.first() {
         let graph = super::apply::graph_at(model, &first.scope);
         let node = graph.display_name(first.node);
         return Err(sink.emit(errors::unnamed_sites(span, kind, &node, unnamed.len())));
     }
-    let of_kind: Vec<usize> = indices(modules, |site| site.kind.name() == kind);
+    let of_kind = of_kind(kind, modules);
     let site = |index: &usize| &modules.sites[*index];
     let (mut head, mut rest): (Vec<usize>, Vec<usize>) = of_kind
         .into_iter()
@@ -124,14 +134,17 @@ fn match_all(
             .map(|index| modules.sites[*index].path.as_str());
         return Err(sink.emit(match head {
             Some(head) => errors::only_the_head(span, &text, head),
-            None => errors::matches_nothing(span, &text, &paths(modules), modules.unnamed.len()),
+            None => {
+                errors::matches_nothing(span, &text, &paths(modules), modules.nameless().count())
+            }
         }));
     }
     heads.append(&mut head);
     Ok(rest)
 }
 
-/// The sites that a pattern of the command line names, at least one.
+/// The sites that a pattern of the command line names, at least one; those that have their path by
+/// their role, too.
 pub fn sites_named(
     text: StringLit,
     modules: &Modules,
@@ -143,28 +156,30 @@ pub fn sites_named(
         text,
         slice: None,
     };
-    match_pattern(&pattern, modules, sink)
+    match_pattern(&pattern, modules, |_| true, sink)
 }
 
 fn match_pattern(
     pattern: &Pattern,
     modules: &Modules,
+    wanted: fn(&Site) -> bool,
     sink: &mut Sink,
 ) -> Result<Vec<usize>, Reported> {
     let compiled = compile(pattern, sink)?;
-    let matched = indices(modules, |site| compiled.names(site));
+    let matched = indices(modules, |site| wanted(site) && compiled.names(site));
     let paths = paths(modules);
     if matched.is_empty() {
         return Err(sink.emit(errors::matches_nothing(
             pattern.text.span,
             &pattern.text.node,
             &paths,
-            modules.unnamed.len(),
+            modules.nameless().count(),
         )));
     }
     let mut reported = None;
     for alternative in &compiled.alternatives {
-        if !modules.sites.iter().any(|site| alternative.names(site)) {
+        let mut sites = modules.sites.iter().filter(|site| wanted(site));
+        if !sites.any(|site| alternative.names(site)) {
             reported = Some(sink.emit(errors::branch_matches_nothing(
                 pattern.text.span,
                 &pattern.text.node,
@@ -183,8 +198,8 @@ fn excluded(target: &Target, modules: &Modules, sink: &mut Sink) -> Result<Vec<u
             let compiled = compile(pattern, sink)?;
             Ok(indices(modules, |site| compiled.names(site)))
         }
-        Target::All { kind, .. } => Ok(indices(modules, |site| site.kind.name() == kind.node)),
-        Target::Role { .. } => Ok(Vec::new()),
+        Target::All { kind, .. } => Ok(of_kind(&kind.node, modules)),
+        Target::Role { role, .. } => Ok(with_role(&role.node, modules)),
     }
 }
 
@@ -198,8 +213,25 @@ fn indices(modules: &Modules, test: impl Fn(&Site) -> bool) -> Vec<usize> {
         .collect()
 }
 
+fn of_kind(kind: &str, modules: &Modules) -> Vec<usize> {
+    indices(modules, |site| site.kind.name() == kind)
+}
+
+fn with_role(role: &str, modules: &Modules) -> Vec<usize> {
+    let role = Role::parse(role);
+    indices(modules, |site| {
+        role.is_some() && site.place.map(|place| place.role) == role
+    })
+}
+
+/// Every role that some site has.
+fn roles(modules: &Modules) -> BTreeSet<Role> {
+    let places = modules.sites.iter().filter_map(|site| site.place);
+    places.map(|place| place.role).collect()
+}
+
 fn paths(modules: &Modules) -> Vec<&str> {
-    modules.sites.iter().flat_map(Site::paths).collect()
+    modules.named().flat_map(Site::paths).collect()
 }
 
 /// The target as the user wrote it, for messages and the report.

@@ -29,6 +29,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             path,
             &ModelOptions {
                 without_data: true,
+                roles: true,
                 ..args.recovery.options()
             },
         )?),

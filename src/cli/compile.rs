@@ -56,7 +56,11 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let several = adapters.len() > 1;
     if several || args.verify.is_some() {
         // What is wrong with one adapter shows before anything is run or written for another.
-        let loaded = session.model(&args.model, &args.recovery.options())?;
+        let options = ModelOptions {
+            roles: adapters.iter().any(|adapter| adapter.asks_for_roles()),
+            ..args.recovery.options()
+        };
+        let loaded = session.model(&args.model, &options)?;
         for adapter in &adapters {
             let _ = session.plan(&spec, adapter, &loaded, &plan_options(args));
         }
@@ -125,6 +129,7 @@ fn compile_one(
 ) -> Result<(String, Value), Reported> {
     let options = ModelOptions {
         fingerprint: !args.full_fingerprint,
+        roles: adapter.asks_for_roles(),
         ..args.recovery.options()
     };
     let loaded = session.model(&args.model, &options)?;

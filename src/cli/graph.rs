@@ -123,6 +123,7 @@ fn write(path: &Path, text: &str, sink: &mut Sink) -> Result<(), Reported> {
 fn load(args: &Args, session: &mut Session<'_>) -> Result<(Loaded, Option<Planned>), Reported> {
     let options = ModelOptions {
         without_data: true,
+        roles: true,
         ..args.recovery.options()
     };
     let Some(model) = &args.model else {

@@ -24,6 +24,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     };
     let options = ModelOptions {
         without_data: true,
+        roles: true,
         ..args.recovery.options()
     };
     let loaded = session.model(&args.model, &options)?;

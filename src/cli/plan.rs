@@ -35,6 +35,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         &args.model,
         &ModelOptions {
             without_data: true,
+            roles: true,
             ..args.recovery.options()
         },
     )?;

@@ -76,6 +76,7 @@ codes! {
     E0208: "unknown layer kind",
     E0209: "method without forward",
     E0210: "call without end",
+    E0211: "unknown role",
     // E03 types and shapes
     E0301: "value of another type",
     E0302: "shapes do not fit",
@@ -110,6 +111,7 @@ codes! {
     W0403: "weight is shared",
     W0404: "values contradict a name",
     W0405: "values are those of several modules",
+    W0406: "layers without a name and a role",
     E0410: "name map is not valid",
     E0411: "name map names no layer",
     E0412: "slice lies outside the layer",

@@ -13,9 +13,9 @@ use std::path::Path;
 /// `{modules: […], unnamed: […]}`; `layout` is that of `weight` as it is stored; an unnamed site has
 /// its node, its output value and the reason.
 pub fn modules_json(loaded: &Loaded) -> Value {
-    let rows =
-        |sites: &[Site]| -> Vec<Value> { sites.iter().map(|site| row(loaded, site)).collect() };
-    json!({ "modules": rows(&loaded.modules.sites), "unnamed": rows(&loaded.modules.unnamed) })
+    let modules = loaded.modules.named().map(|site| row(loaded, site));
+    let unnamed = loaded.modules.nameless().map(|site| row(loaded, site));
+    json!({ "modules": modules.collect::<Vec<_>>(), "unnamed": unnamed.collect::<Vec<_>>() })
 }
 
 fn row(loaded: &Loaded, site: &Site) -> Value {
@@ -27,7 +27,7 @@ fn row(loaded: &Loaded, site: &Site) -> Value {
         .map(|(source, path)| json!({ "source": source.name(), "path": path }))
         .collect();
     let mut row = json!({
-        "path": site.path,
+        "path": if site.is_named() { &site.path } else { "" },
         "kind": site.kind.name(),
         "node": graph.display_name(site.node),
         "output": &*graph.value(site.output).name,
@@ -43,10 +43,12 @@ fn row(loaded: &Loaded, site: &Site) -> Value {
         })),
         "aliases": site.aliases,
         "shared_with": site.shared_with,
-        "source": site.source.name(),
+        "source": if site.is_named() { site.source.name() } else { "none" },
+        "role": site.place.map(|place| place.role.name()),
+        "block": site.place.map(|place| place.block),
         "disagreements": disagreements,
     });
-    if site.path.is_empty() {
+    if !site.is_named() {
         row["because"] = site.unnamed_because.clone().into();
     }
     row
@@ -54,12 +56,12 @@ fn row(loaded: &Loaded, site: &Site) -> Value {
 
 /// The tree of the modules in graph order, unnamed sites at the end.
 pub fn modules_text(loaded: &Loaded) -> String {
-    let sites = &loaded.modules.sites;
+    let sites: Vec<&Site> = loaded.modules.named().collect();
     let mut out = format!(
         "{}: {}{}\n\n",
         loaded.model.name,
-        count(sites),
-        sources(sites)
+        count(&sites),
+        sources(&sites)
     );
     if let Some(restored) = sites
         .iter()
@@ -72,18 +74,22 @@ pub fn modules_text(loaded: &Loaded) -> String {
     }
     let lines = sites.iter().map(|site| (site.path.as_str(), facts(site)));
     out.push_str(&tree::draw(lines, "  "));
-    if !loaded.modules.unnamed.is_empty() {
-        let gap = if sites.is_empty() { "" } else { "\n" };
-        let _ = writeln!(
-            out,
-            "{gap}  without a name (give them one with --weights or --names):"
-        );
-    }
-    for site in &loaded.modules.unnamed {
+    for (index, site) in loaded.modules.nameless().enumerate() {
+        if index == 0 {
+            let gap = if sites.is_empty() { "" } else { "\n" };
+            let _ = writeln!(
+                out,
+                "{gap}  without a name (give them one with --weights or --names, or adapt them by role):"
+            );
+        }
         let graph = site.scope.graph(&loaded.model);
         let output = &graph.value(site.output).name;
+        let role = match site.place {
+            Some(place) => format!("  role({})", place.role.name()),
+            None => String::new(),
+        };
         let line = format!(
-            "  {}  output {output}  {}",
+            "  {}  output {output}  {}{role}",
             graph.display_name(site.node),
             facts(site)
         );
@@ -93,7 +99,7 @@ pub fn modules_text(loaded: &Loaded) -> String {
 }
 
 /// How many modules there are, and how many calls of them where that differs.
-fn count(sites: &[Site]) -> String {
+fn count(sites: &[&Site]) -> String {
     let paths: BTreeSet<&str> = sites.iter().map(|site| site.path.as_str()).collect();
     if paths.len() == sites.len() {
         return format!("{} modules", sites.len());
@@ -102,7 +108,7 @@ fn count(sites: &[Site]) -> String {
 }
 
 /// How many sites each rung of the ladder has named: `, named by name_scopes (20), weight_name (1)`.
-fn sources(sites: &[Site]) -> String {
+fn sources(sites: &[&Site]) -> String {
     let mut counts: BTreeMap<NameSource, usize> = BTreeMap::new();
     for site in sites {
         *counts.entry(site.source).or_default() += 1;

@@ -41,6 +41,8 @@ pub struct ModelOptions {
     pub without_data: bool,
     /// Take the sampled fingerprint, too, while the modules are recovered.
     pub fingerprint: bool,
+    /// Find out what layers do in their blocks, and name by it those that have no other name.
+    pub roles: bool,
 }
 
 /// A model with everything recovered from it.
@@ -104,9 +106,13 @@ impl Session<'_> {
                 None
             }
         };
+        let mut modules = modules?;
+        if options.roles {
+            modules.name_by_role(&model);
+        }
         Ok(Loaded {
             path: path.to_owned(),
-            modules: modules?,
+            modules,
             model,
             weights: imported.weights,
             fingerprint,

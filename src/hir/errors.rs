@@ -120,6 +120,20 @@ pub(super) fn unknown_kind(span: Span, kind: &str) -> Diagnostic {
     )
 }
 
+pub(super) fn unknown_role(span: Span, role: &str) -> Diagnostic {
+    let words: Vec<String> = super::ROLES
+        .iter()
+        .map(|role| format!("`{role}`"))
+        .collect();
+    let help = match nearest(role, super::ROLES.iter().copied(), 1).first() {
+        Some(near) => format!("did you mean `{near}`? Roles are {}", words.join(", ")),
+        None => format!("roles are {}", words.join(", ")),
+    };
+    Diagnostic::new(Code::E0211, format!("there is no role `{role}`"))
+        .label(span, "not a role")
+        .help(help)
+}
+
 pub(super) fn no_forward(span: Span, name: &str) -> Diagnostic {
     Diagnostic::new(Code::E0209, format!("method `{name}` has no `forward`"))
         .label(span, "a method says what the adapted output is")

@@ -29,7 +29,7 @@ pub use instance::{Context, Instance, ParamInstance, SiteFacts, check_method, in
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
 };
-pub use resolve::{Loader, resolve, site_condition, site_size};
+pub use resolve::{Loader, ROLES, resolve, site_condition, site_size};
 
 #[cfg(test)]
 mod tests;

@@ -120,6 +120,22 @@ pub struct Adapter {
     pub span: Span,
 }
 
+impl Adapter {
+    /// Whether a target is a role.
+    pub fn asks_for_roles(&self) -> bool {
+        let adapted = self
+            .adapts
+            .iter()
+            .map(|adapt| (&adapt.targets, &adapt.except));
+        let trained = self
+            .trains
+            .iter()
+            .map(|train| (&train.targets, &train.except));
+        let mut targets = adapted.chain(trained).flat_map(|(t, e)| t.iter().chain(e));
+        targets.any(|target| matches!(target, ast::Target::Role { .. }))
+    }
+}
+
 /// One `adapt` statement.
 #[derive(Clone, Debug)]
 pub struct Adapt {

@@ -22,6 +22,11 @@ pub type Loader<'a> =
 /// Layer kinds of the language.
 const KINDS: &[&str] = &["linear", "conv", "embedding", "norm"];
 
+/// What a layer can do in its block: the words of `role(…)`.
+pub const ROLES: &[&str] = &[
+    "q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "head",
+];
+
 /// Resolves a file and everything that it imports, and checks every method that the file declares
 /// with symbolic sizes.
 pub fn resolve(
@@ -338,7 +343,10 @@ impl Resolver<'_, '_> {
                     ast::AdapterItem::Adapt(adapt) => {
                         resolved.adapts.extend(self.adapt(adapt, names))
                     }
-                    ast::AdapterItem::Train(train) => resolved.trains.push(train.clone()),
+                    ast::AdapterItem::Train(train) => {
+                        self.check_targets(train.targets.iter().chain(&train.except));
+                        resolved.trains.push(train.clone());
+                    }
                     ast::AdapterItem::Expect(expect) => resolved.expects.push(expect.clone()),
                 }
             }
@@ -346,14 +354,23 @@ impl Resolver<'_, '_> {
         }
     }
 
-    fn adapt(&mut self, adapt: &ast::Adapt, names: &Names) -> Option<Adapt> {
-        for target in adapt.targets.iter().chain(&adapt.except) {
-            if let ast::Target::All { kind, .. } = target
-                && !KINDS.contains(&kind.node.as_str())
-            {
-                self.sink.emit(errors::unknown_kind(kind.span, &kind.node));
+    /// Layer kinds and roles are words of the language.
+    fn check_targets<'t>(&mut self, targets: impl Iterator<Item = &'t ast::Target>) {
+        for target in targets {
+            match target {
+                ast::Target::All { kind, .. } if !KINDS.contains(&kind.node.as_str()) => {
+                    self.sink.emit(errors::unknown_kind(kind.span, &kind.node));
+                }
+                ast::Target::Role { role, .. } if !ROLES.contains(&role.node.as_str()) => {
+                    self.sink.emit(errors::unknown_role(role.span, &role.node));
+                }
+                _ => {}
             }
         }
+    }
+
+    fn adapt(&mut self, adapt: &ast::Adapt, names: &Names) -> Option<Adapt> {
+        self.check_targets(adapt.targets.iter().chain(&adapt.except));
         let calls: Vec<Call> = adapt
             .methods
             .iter()

@@ -58,6 +58,7 @@ fn site(levels: &Levels<'_>, call: &Call<'_>, answer: &Answer, member: Member) -
         } else {
             answer.because.clone()
         },
+        place: None,
         path: member.path,
     }
 }

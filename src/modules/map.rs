@@ -81,7 +81,7 @@ impl NameMap {
     /// whole modules, such as that of a fused embedding, is left out.
     pub fn of(model: &Model, modules: &Modules) -> NameMap {
         let mut entries: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for site in &modules.sites {
+        for site in modules.named() {
             let graph = site.scope.graph(model);
             let key = graph.value(site.output).name.to_string();
             let entry = Entry {

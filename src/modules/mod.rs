@@ -21,11 +21,13 @@ mod linear;
 mod map;
 mod names;
 mod norm;
+mod roles;
 mod site;
 mod table;
 mod values;
 
 pub use map::NameMap;
+pub use roles::{Place, Role};
 pub use site::{
     Layout, Modules, NameSource, Obstacle, Quantization, Scope, Site, SiteKind, Weight,
 };

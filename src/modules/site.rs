@@ -1,5 +1,6 @@
 //! What a call site of a module is.
 
+use super::roles::Place;
 use crate::graph::{Graph, Model, NodeId, ValueId};
 use crate::ty::DType;
 use std::ops::Range;
@@ -7,10 +8,23 @@ use std::ops::Range;
 /// Every site of a model, in graph order.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
-    /// Sites with a module path.
+    /// Sites with a module path, or with one that stands for their role ([`Site::is_named`]).
     pub sites: Vec<Site>,
     /// Sites for which no rung gave a path; `path` is empty.
     pub unnamed: Vec<Site>,
+}
+
+impl Modules {
+    /// The sites with a torch module path.
+    pub fn named(&self) -> impl Iterator<Item = &Site> {
+        self.sites.iter().filter(|site| site.is_named())
+    }
+
+    /// The others.
+    pub fn nameless(&self) -> impl Iterator<Item = &Site> {
+        let by_role = self.sites.iter().filter(|site| !site.is_named());
+        by_role.chain(&self.unnamed)
+    }
 }
 
 /// The graph that a site lies in: from the top graph, one step `(owner, attribute, graph)` for
@@ -67,9 +81,16 @@ pub struct Site {
     pub disagreements: Vec<(NameSource, String)>,
     /// Why an unnamed site has no path; empty for a named one.
     pub unnamed_because: String,
+    /// What it does in its block, after [`Modules::find_roles`], where structure tells.
+    pub place: Option<Place>,
 }
 
 impl Site {
+    /// Whether it has a path of its own, not one that stands for its role.
+    pub fn is_named(&self) -> bool {
+        !self.path.is_empty() && self.source != NameSource::Role
+    }
+
     /// Every torch path of the module: that of this call first.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.path)

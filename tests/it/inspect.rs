@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// What `peftc inspect MODEL --format json` prints.
-fn inspect(model: &Path, more: &[&str]) -> Value {
+pub(crate) fn inspect(model: &Path, more: &[&str]) -> Value {
     let Output { status, stdout, .. } = Command::new(env!("CARGO_BIN_EXE_peftc"))
         .arg("inspect")
         .arg(model)
@@ -28,7 +28,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 /// Every fixture with a ground truth: its name and the modules that its file holds.
-fn truths() -> Vec<(String, Vec<Value>)> {
+pub(crate) fn truths() -> Vec<(String, Vec<Value>)> {
     let mut truths: Vec<(String, Vec<Value>)> = std::fs::read_dir(fixtures().join("models"))
         .unwrap()
         .filter_map(|entry| {
@@ -45,7 +45,7 @@ fn truths() -> Vec<(String, Vec<Value>)> {
 }
 
 /// Whether a row is a call of the module.
-fn is_call_of(row: &Value, module: &Value) -> bool {
+pub(crate) fn is_call_of(row: &Value, module: &Value) -> bool {
     let path = &module["path"];
     row["kind"] == module["kind"]
         && (row["path"] == *path || rows(row, "aliases").iter().any(|alias| alias == path))
@@ -149,6 +149,8 @@ fn rows_have_the_documented_fields() {
         "aliases": [],
         "shared_with": [],
         "source": "node_path",
+        "role": null,
+        "block": null,
         "disagreements": [],
     });
     assert_eq!(k_proj, Some(&expected));

@@ -19,6 +19,7 @@ mod layers;
 mod models;
 mod recorded;
 mod rewriting;
+mod roles;
 mod runtime;
 mod stored;
 mod tolerances;

@@ -49,7 +49,11 @@ fn plan(
         .join("fixtures/models")
         .join(format!("{model}.onnx"));
     let mut session = Session { sources, sink };
-    let loaded = session.model(&path, &ModelOptions::default())?;
+    let options = ModelOptions {
+        roles: true,
+        ..ModelOptions::default()
+    };
+    let loaded = session.model(&path, &options)?;
     for adapter in session.adapters(spec, &[])? {
         // Errors of one adapter do not hide those of the next.
         let _ = session.plan(spec, adapter, &loaded, &PlanOptions::default());

@@ -125,6 +125,11 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
         }
         // Of nodes and tensors.
         "nameless" => graph.node[0].name.clear(),
+        "nameless_pair" => {
+            graph.node[0].name.clear();
+            graph.initializer.push(floats("u", &[3, 3]));
+            graph.node[1] = node("MatMul", &["h", "u"], &["y"]);
+        }
         "attribute_without_value" => graph.node[1].attribute.push(AttributeProto {
             name: "alpha".into(),
             ..Default::default()
