@@ -78,7 +78,7 @@ fn size(dims: &[i64], values: &Tensor) -> Result<u64, String> {
 /// The bytes of values that can be put at any place.
 fn whole(values: &Tensor) -> Result<&Bytes, String> {
     match &values.data {
-        TensorData::Raw(bytes) if values.dtype.bits() % 8 == 0 => Ok(bytes),
+        TensorData::Raw(bytes) if values.dtype.bits().is_multiple_of(8) => Ok(bytes),
         TensorData::External(_) => Err("holds its values outside of the model".to_owned()),
         _ => Err(format!("has values of type {}", values.dtype)),
     }

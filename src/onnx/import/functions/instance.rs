@@ -25,7 +25,7 @@ pub(super) struct Made {
 
 /// What is wrong with a node, as the rest of a sentence.
 pub(super) struct Fault {
-    node: NodeProto,
+    node: Box<NodeProto>,
     why: String,
 }
 
@@ -76,7 +76,10 @@ pub(super) fn nodes(
                 "has {passed} {kind}, local function `{}` has {taken}",
                 function.shown
             );
-            return Err(Fault { node, why });
+            return Err(Fault {
+                node: Box::new(node),
+                why,
+            });
         }
     }
     let site = names.site(name_of(call));
@@ -146,7 +149,10 @@ impl<'a> Instance<'a> {
             let node = self.call.clone();
             let why =
                 format!("takes the result `{result}` from the input `{name}`, which is absent");
-            return Err(Fault { node, why });
+            return Err(Fault {
+                node: Box::new(node),
+                why,
+            });
         }
         Ok(NodeProto {
             input: vec![value],
@@ -225,7 +231,10 @@ impl<'a> Instance<'a> {
                 types[0], types[1]
             );
             let node = owner.clone();
-            return Err(Fault { node, why });
+            return Err(Fault {
+                node: Box::new(node),
+                why,
+            });
         }
         Ok(Some(AttributeProto {
             name: attribute.name.clone(),
