@@ -39,6 +39,7 @@ fn main() {
         trials.push(Trial::test(name, move || command::check_case(&path)));
     }
     trials.extend(codes::trials());
+    trials.extend(codes::documents());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

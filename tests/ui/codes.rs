@@ -88,3 +88,23 @@ fn check_example(text: &str, expected: &[&str]) -> Result<(), String> {
     let drawn = draw(sink.diagnostics(), &sources);
     Err(format!("expected {expected:?}, found {found:?}\n{drawn}"))
 }
+
+/// One test for every `peft` fence of the reference and the README. A fence is checked whole unless
+/// its tag says which code it fails with.
+pub fn documents() -> Vec<Trial> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut trials = Vec::new();
+    for document in ["README.md", "grammar/README.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap_or_default();
+        let found = fences(&text).into_iter().filter(|f| f.language == "peft");
+        for fence in found {
+            let name = format!("document/{document}:{}", fence.line);
+            trials.push(Trial::test(name, move || {
+                let expected: Vec<&str> = fence.tag("fails").into_iter().collect();
+                let text = format!("{}\n//# stage = check\n", fence.text);
+                check_example(&text, &expected).map_err(Failed::from)
+            }));
+        }
+    }
+    trials
+}
