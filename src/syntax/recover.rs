@@ -72,11 +72,13 @@ impl Recovery<'_> {
             .first_word(piece)
             .map(|at| (at, self.pieces.text(at)));
         let starter = first.and_then(|(at, word)| self.check_starter(at, word, level));
+        let misspelt = starter.is_some() && starter != first.map(|(_, word)| word);
         if let Some(body) = self.pieces.body(piece, depth)
             && let Some(starter) = starter
             && let Some(inside) = Level::inside(starter)
         {
-            self.head_and_body(starter, body, inside, depth);
+            let head = (!misspelt).then(|| head_rule(starter)).flatten();
+            self.head_and_body(head, body, inside, depth);
         }
         // The piece as a whole is at fault if none of its parts is.
         if let (Some(error), true) = (error, self.sink.error_count() == before) {
@@ -84,8 +86,9 @@ impl Recovery<'_> {
         }
     }
 
-    fn head_and_body(&mut self, starter: &str, body: Body, inside: Level, depth: usize) {
-        if let Some(rule) = head_rule(starter)
+    /// `head` is the rule of the head, unless the head is reported already.
+    fn head_and_body(&mut self, head: Option<Rule>, body: Body, inside: Level, depth: usize) {
+        if let Some(rule) = head
             && let Some(Err(error)) = self.parse(rule, &body.head)
         {
             self.report(&body.head, &error, "`{`");
@@ -158,6 +161,11 @@ impl Recovery<'_> {
     }
 
     fn report(&mut self, piece: &Range<usize>, error: &Error<Rule>, end: &'static str) {
+        let at = self.place(piece, self.bytes(piece).0, error);
+        let stray = self.stray_doc(piece, at);
+        if stray.is_some_and(|doc| self.pieces.token(doc).is_misplaced_doc()) {
+            return; // The tokens alone have shown it.
+        }
         let diagnostic = self.diagnose(piece, self.bytes(piece).0, error, end);
         self.sink.emit(diagnostic);
     }
@@ -169,14 +177,11 @@ impl Recovery<'_> {
         error: &Error<Rule>,
         end: &'static str,
     ) -> Diagnostic {
-        let offset = match error.location {
-            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
-        };
         let rules: &[Rule] = match &error.variant {
             ErrorVariant::ParsingError { positives, .. } => positives,
             ErrorVariant::CustomError { .. } => &[],
         };
-        let at = self.token_at(base + offset).min(piece.end);
+        let at = self.place(piece, base, error);
         let expected = Expected::new(rules, end);
         if let Some(doc) = self.stray_doc(piece, at) {
             return errors::stray_documentation(self.span(doc), "nothing here takes documentation");
@@ -210,6 +215,14 @@ impl Recovery<'_> {
         let after = Some(at + 1).filter(|after| piece.contains(after));
         let is_mark = |at| self.pieces.token(at).kind == TokenKind::Mark;
         !self.pieces.token(at).first_on_line && after.is_none_or(is_mark)
+    }
+
+    /// The token at which a parse of the piece, whose text starts at `base`, stopped.
+    fn place(&self, piece: &Range<usize>, base: usize, error: &Error<Rule>) -> usize {
+        let offset = match error.location {
+            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
+        };
+        self.token_at(base + offset).min(piece.end)
     }
 
     /// The first token that ends behind `offset`.

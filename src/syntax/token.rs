@@ -34,6 +34,16 @@ pub(super) struct Token {
     pub first_on_line: bool,
 }
 
+impl Token {
+    /// Whether it is documentation behind code. `//!` is stray only there.
+    pub fn is_misplaced_doc(&self) -> bool {
+        match self.kind {
+            TokenKind::Doc => !self.first_on_line,
+            kind => kind == TokenKind::FileDoc,
+        }
+    }
+}
+
 #[expect(dead_code, reason = "read by the formatter")]
 /// A `//` comment by byte offsets, without its line end.
 #[derive(Clone, Copy, Debug)]

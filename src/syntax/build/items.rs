@@ -44,7 +44,6 @@ impl Builder<'_> {
             }
             let parts = Parts::of(pair).rest();
             if rule == Rule::lone_lines {
-                self.check_apart(&parts);
                 self.lone_lines(parts);
                 continue;
             }

@@ -17,6 +17,7 @@ use super::grammar::Rule;
 use super::token::{Tokens, has_line_end};
 use crate::diag::{Diagnostic, FileId, Reported, Sink, Span, Spanned};
 use pest::iterators::{Pair, Pairs};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 
 /// How deep expressions and blocks may nest, counting each operator of a chain: later phases may
@@ -109,9 +110,11 @@ impl<'a> Builder<'a> {
         Some(value)
     }
 
-    /// Reports statements or items that share a line without a `;` between them.
-    fn check_apart(&mut self, pairs: &[Pair<'_, Rule>]) {
-        for two in pairs.windows(2) {
+    /// Reports statements or items that share a line without a `;` between them, and answers which
+    /// those are.
+    fn check_apart(&mut self, pairs: &[Pair<'_, Rule>]) -> BTreeSet<usize> {
+        let mut touching = BTreeSet::new();
+        for (at, two) in pairs.windows(2).enumerate() {
             let (end, start) = (self.end(&two[0]), self.start(&two[1]));
             let between = &self.tokens.text[end..start];
             if !has_line_end(between) && !between.contains(';') {
@@ -119,8 +122,10 @@ impl<'a> Builder<'a> {
                 let text = |span: Span| &self.tokens.text[span.start as usize..span.end as usize];
                 let (before, after) = (text(previous), text(next));
                 self.report(errors::two_on_one_line(previous, next, before, after));
+                touching.extend([at, at + 1]);
             }
         }
+        touching
     }
 }
 

@@ -6,17 +6,18 @@ use crate::syntax::ast::{Block, Expr, Ident, Statement};
 use crate::syntax::errors;
 use crate::syntax::grammar::Rule;
 use pest::iterators::Pair;
+use std::collections::BTreeSet;
 
 impl Builder<'_> {
     /// Statements, then perhaps a value.
     pub(super) fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
         let span = self.span(&pair);
         let mut lines = Parts::of(pair).rest();
-        self.check_apart(&lines);
+        let touching = self.check_apart(&lines);
         self.nested(1, span, |builder| {
             let value = lines.pop_if(|line| line.as_rule() == Rule::expr);
             Block {
-                statements: builder.statements(lines, "in the middle of a block"),
+                statements: builder.statements(lines, &touching, "in the middle of a block"),
                 value: value.map(|value| Box::new(builder.expr(value))),
                 span,
             }
@@ -24,16 +25,24 @@ impl Builder<'_> {
         .unwrap_or_else(|| empty(span))
     }
 
-    /// Lines that may not be values; `place` says where they stand.
-    fn statements(&mut self, lines: Vec<Pair<'_, Rule>>, place: &str) -> Vec<Statement> {
+    /// Lines that may not be values; `place` says where they stand. One of those `touching` another
+    /// is a value by mistake, which is reported already.
+    fn statements(
+        &mut self,
+        lines: Vec<Pair<'_, Rule>>,
+        touching: &BTreeSet<usize>,
+        place: &str,
+    ) -> Vec<Statement> {
         let mut statements = Vec::new();
-        for line in lines {
+        for (at, line) in lines.into_iter().enumerate() {
             match line.as_rule() {
                 Rule::bind => statements.push(self.bind(line)),
                 Rule::for_loop => statements.extend(self.for_loop(line)),
                 _ => {
                     let value = self.expr(line);
-                    self.report(errors::value_without_use(value.span, place));
+                    if !touching.contains(&at) {
+                        self.report(errors::value_without_use(value.span, place));
+                    }
                 }
             }
         }
@@ -54,12 +63,12 @@ impl Builder<'_> {
         let mut parts = Parts::of(pair);
         let (variable, start, end) = self.for_head(parts.one(Rule::for_head));
         let lines = Parts::of(parts.one(Rule::block)).rest();
-        self.check_apart(&lines);
+        let touching = self.check_apart(&lines);
         self.nested(1, span, |builder| Statement::For {
             variable,
             start,
             end,
-            body: builder.statements(lines, "in a loop"),
+            body: builder.statements(lines, &touching, "in a loop"),
             span,
         })
     }
@@ -75,10 +84,11 @@ impl Builder<'_> {
 
     /// Lines of a block of which some others are at fault.
     pub(super) fn lone_lines(&mut self, mut lines: Vec<Pair<'_, Rule>>) {
+        let touching = self.check_apart(&lines);
         if let Some(value) = lines.pop_if(|line| line.as_rule() == Rule::expr) {
             self.expr(value);
         }
-        self.statements(lines, "in the middle of a block");
+        self.statements(lines, &touching, "in the middle of a block");
     }
 }
 
