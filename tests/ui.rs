@@ -15,6 +15,8 @@ mod check;
 mod codes;
 #[path = "ui/command/mod.rs"]
 mod command;
+#[path = "ui/documents.rs"]
+mod documents;
 #[path = "ui/markdown.rs"]
 mod markdown;
 #[path = "ui/stage.rs"]
@@ -39,7 +41,7 @@ fn main() {
         trials.push(Trial::test(name, move || command::check_case(&path)));
     }
     trials.extend(codes::trials());
-    trials.extend(codes::documents());
+    trials.extend(documents::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

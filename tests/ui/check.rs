@@ -1,7 +1,7 @@
 //! Compares what a case says with what the compiler says.
 
 use crate::case::{Case, Mark};
-use crate::stage::run_stage;
+use crate::stage::{Files, run_stage};
 use libtest_mimic::Failed;
 use peftc::diag::{Diagnostic, FileId, Sink, SourceMap, render};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub fn check_ui(folder: &Path, path: &Path) -> Result<(), Failed> {
     let mut sources = SourceMap::new();
     let file = sources.add(shown_name(folder, path), text);
     let mut sink = Sink::new();
-    run_stage(&case, &mut sources, file, &mut sink)?;
+    run_stage(&case, &Files::new(), &mut sources, file, &mut sink)?;
     let drawn = draw(sink.diagnostics(), &sources);
     check_marks(&case, sink.diagnostics(), &sources, file)
         .map_err(|complaint| format!("{complaint}\n{drawn}"))?;

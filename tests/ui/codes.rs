@@ -1,12 +1,12 @@
 //! Every code has a case, and a page whose marked examples are true.
 
 use crate::case::Case;
-use crate::check::draw;
 use crate::command::code_of;
+use crate::documents::check_codes;
 use crate::markdown::fences;
-use crate::stage::run_stage;
+use crate::stage::Files;
 use libtest_mimic::{Failed, Trial};
-use peftc::diag::{Code, Sink, SourceMap};
+use peftc::diag::Code;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -68,43 +68,9 @@ fn check_page(code: Code) -> Result<(), Failed> {
             None => &[],
         };
         if fence.language == "peft" && !fence.tags.is_empty() {
-            check_example(&fence.text, expected)
+            check_codes(&fence.text, expected, &Files::new())
                 .map_err(|complaint| format!("example at line {}: {complaint}", fence.line))?;
         }
     }
     Ok(())
-}
-
-/// Asserts which codes a text yields.
-fn check_example(text: &str, expected: &[&str]) -> Result<(), String> {
-    let mut sources = SourceMap::new();
-    let file = sources.add("example.peft", text);
-    let mut sink = Sink::new();
-    run_stage(&Case::read(text)?, &mut sources, file, &mut sink)?;
-    let found: BTreeSet<&str> = sink.diagnostics().iter().map(|d| d.code.name()).collect();
-    if found == expected.iter().copied().collect() {
-        return Ok(());
-    }
-    let drawn = draw(sink.diagnostics(), &sources);
-    Err(format!("expected {expected:?}, found {found:?}\n{drawn}"))
-}
-
-/// One test for every `peft` fence of the reference and the README. A fence is checked whole unless
-/// its tag says which code it fails with.
-pub fn documents() -> Vec<Trial> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut trials = Vec::new();
-    for document in ["README.md", "grammar/README.md"] {
-        let text = std::fs::read_to_string(root.join(document)).unwrap_or_default();
-        let found = fences(&text).into_iter().filter(|f| f.language == "peft");
-        for fence in found {
-            let name = format!("document/{document}:{}", fence.line);
-            trials.push(Trial::test(name, move || {
-                let expected: Vec<&str> = fence.tag("fails").into_iter().collect();
-                let text = format!("{}\n//# stage = check\n", fence.text);
-                check_example(&text, &expected).map_err(Failed::from)
-            }));
-        }
-    }
-    trials
 }

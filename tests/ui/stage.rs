@@ -4,12 +4,18 @@ use crate::case::Case;
 use peftc::diag::{FileId, Reported, Sink, SourceMap};
 use peftc::driver::{ModelOptions, PlanOptions, Session, Spec};
 use peftc::hir;
+use peftc::syntax::ast::StringLit;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The texts that a case may import, by the path as the import writes it.
+pub type Files = BTreeMap<String, String>;
 
 /// Collects what the user would be told. Options: `stage` (`parse`, `check` or `plan`) and, for
 /// `plan`, `model` (the name of a fixture).
 pub fn run_stage(
     case: &Case,
+    files: &Files,
     sources: &mut SourceMap,
     file: FileId,
     sink: &mut Sink,
@@ -17,19 +23,26 @@ pub fn run_stage(
     // Only what the sink holds matters here.
     let _: Result<(), Reported> = match case.options.get("stage").map(String::as_str) {
         None | Some("parse") => peftc::syntax::parse(sources, file, sink).map(drop),
-        Some("check") => check(sources, file, sink).map(drop),
+        Some("check") => check(files, sources, file, sink).map(drop),
         Some("plan") => {
             let name = case.options.get("model").ok_or("`plan` needs a `model`")?;
-            check(sources, file, sink).and_then(|spec| plan(&spec, name, sources, sink))
+            check(files, sources, file, sink).and_then(|spec| plan(&spec, name, sources, sink))
         }
         Some(other) => return Err(format!("unknown stage `{other}`")),
     };
     Ok(())
 }
 
-fn check(sources: &mut SourceMap, file: FileId, sink: &mut Sink) -> Result<Spec, Reported> {
-    let mut load = |_: &mut SourceMap, _, wanted: &peftc::syntax::ast::StringLit, _: &mut Sink| {
-        panic!("cases import no files: {}", wanted.node)
+fn check(
+    files: &Files,
+    sources: &mut SourceMap,
+    file: FileId,
+    sink: &mut Sink,
+) -> Result<Spec, Reported> {
+    let mut load = |sources: &mut SourceMap, _, wanted: &StringLit, _: &mut Sink| {
+        let text = files.get(&wanted.node);
+        let text = text.unwrap_or_else(|| panic!("the case has no file `{}`", wanted.node));
+        Ok(sources.add(wanted.node.clone(), text.clone()))
     };
     let program = hir::resolve(sources, file, &mut load, sink)?;
     Ok(Spec {
