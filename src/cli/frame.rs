@@ -4,7 +4,7 @@ use super::format::{Format, Report};
 use super::options::Global;
 use super::terminal::{Terminal, print_stderr};
 use super::{errors, exit, guard};
-use crate::diag::{Diagnostic, Reported, Severity, Sink, SourceMap, json, render};
+use crate::diag::{Diagnostic, Reported, Severity, Sink, SourceMap, counted, json, render};
 use crate::files;
 use crate::report::{self, Subject};
 use crate::runtime::{self, Library, Network, Surroundings, Wanted};
@@ -152,6 +152,10 @@ fn show_diagnostics(cx: &Context) {
             print_stderr(&format!("{apart}{drawn}"));
         }
     }
+    if cx.sink.left_out() > 0 {
+        let more = counted(cx.sink.left_out(), "more diagnostic");
+        print_stderr(&format!("\n{more} of the same codes\n"));
+    }
 }
 
 /// The output in one format, whole.
@@ -176,7 +180,7 @@ fn text(
     }
 }
 
-/// `{schema_version, command, valid, error_count, warning_count, diagnostics, …payload}`.
+/// `{schema_version, command, valid, error_count, warning_count, diagnostics, left_out, …payload}`.
 fn object(command: &str, cx: &Context, global: &Global, payload: &Payload) -> String {
     let sink = &cx.sink;
     let diagnostics: Vec<Value> = sink
@@ -193,6 +197,8 @@ fn object(command: &str, cx: &Context, global: &Global, payload: &Payload) -> St
     put("error_count", sink.error_count().into());
     put("warning_count", sink.warning_count().into());
     put("diagnostics", diagnostics.into());
+    // Counted above and not among the diagnostics.
+    put("left_out", sink.left_out().into());
     for (name, value) in &payload.json {
         let before = object.insert(name.clone(), value.clone());
         debug_assert!(before.is_none(), "`{name}` is a field of every output");

@@ -1,16 +1,23 @@
 //! Collects the diagnostics of a run.
 
-use super::{Diagnostic, Severity};
+use super::{Code, Diagnostic, Severity};
+use std::collections::BTreeMap;
+
+/// After so many of one code the rest says nothing new, and a file can be made to have millions.
+const MOST_OF_A_CODE: usize = 100;
 
 /// Proof that an error has been emitted; only [`Sink::emit`] and [`Sink::failed`] make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported(());
 
-/// Collects diagnostics in the order in which they were found.
+/// Collects diagnostics in the order in which they were found: the first ones of every code, and
+/// how many there are of all.
 #[derive(Debug, Default)]
 pub struct Sink {
     diagnostics: Vec<Diagnostic>,
+    kept: BTreeMap<Code, usize>,
     errors: usize,
+    warnings: usize,
 }
 
 impl Sink {
@@ -37,10 +44,15 @@ impl Sink {
         if self.diagnostics.contains(&diagnostic) {
             return;
         }
-        if diagnostic.severity() == Severity::Error {
-            self.errors += 1;
+        match diagnostic.severity() {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings += 1,
         }
-        self.diagnostics.push(diagnostic);
+        let kept = self.kept.entry(diagnostic.code).or_default();
+        if *kept < MOST_OF_A_CODE {
+            *kept += 1;
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// `Err` if any error has been emitted so far: the end of a phase that goes on after an error.
@@ -52,15 +64,40 @@ impl Sink {
         }
     }
 
+    /// Errors found, also those that are not kept.
     pub fn error_count(&self) -> usize {
         self.errors
     }
 
+    /// Warnings found, also those that are not kept.
     pub fn warning_count(&self) -> usize {
-        self.diagnostics.len() - self.errors
+        self.warnings
     }
 
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
+    }
+
+    /// How many were found and not kept.
+    pub fn left_out(&self) -> usize {
+        self.errors + self.warnings - self.diagnostics.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_every_code_are_kept_and_all_are_counted() {
+        let mut sink = Sink::new();
+        for number in 0..300 {
+            sink.emit(Diagnostic::new(Code::E0101, number.to_string()));
+        }
+        sink.emit(Diagnostic::new(Code::E0001, "another code"));
+        assert_eq!(sink.error_count(), 301);
+        assert_eq!(sink.diagnostics().len(), 101);
+        assert_eq!(sink.diagnostics()[100].code, Code::E0001);
+        assert_eq!(sink.left_out(), 200);
     }
 }

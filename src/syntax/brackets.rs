@@ -17,7 +17,7 @@ pub(super) const MAX_NESTING: usize = 64;
 pub(super) struct Brackets {
     /// For each token how many brackets are around it; a bracket is outside of itself.
     pub depth: Vec<usize>,
-    /// The tokens at which a fault was noticed, in order.
+    /// The tokens at which a fault was noticed, in the order of the text.
     pub faults: Vec<usize>,
 }
 
@@ -37,7 +37,9 @@ impl Brackets {
         for diagnostic in judged.diagnostics {
             sink.emit(diagnostic);
         }
-        Ok(judged.brackets)
+        let mut brackets = judged.brackets;
+        brackets.faults.sort_unstable();
+        Ok(brackets)
     }
 }
 

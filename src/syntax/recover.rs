@@ -137,11 +137,9 @@ impl Recovery<'_> {
     }
 
     fn has_bracket_fault(&self, piece: &Range<usize>) -> bool {
-        self.pieces
-            .brackets
-            .faults
-            .iter()
-            .any(|at| piece.contains(at))
+        let faults = &self.pieces.brackets.faults;
+        let next = faults.partition_point(|at| *at < piece.start);
+        faults.get(next).is_some_and(|at| *at < piece.end)
     }
 
     /// The byte range of a piece; all of the text if it has no token.

@@ -254,6 +254,23 @@ fn one_format_goes_to_stdout_the_others_to_files() {
 }
 
 #[test]
+fn of_many_findings_of_a_code_the_first_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("s.peft");
+    let lines: String = (0..300).map(|n| format!("adopt{n} x\n")).collect();
+    std::fs::write(&spec, lines).unwrap();
+    let mut command = peftc();
+    let (status, stdout, stderr) = run(command.arg("check").arg(&spec).args(["--format", "json"]));
+    let value: Value = serde_json::from_str(&stdout).expect("stdout is one JSON value");
+    assert_eq!(
+        (status, &value["error_count"], &value["left_out"]),
+        (1, &300.into(), &200.into())
+    );
+    assert_eq!(value["diagnostics"].as_array().unwrap().len(), 100);
+    assert!(stderr.ends_with("\n200 more diagnostics of the same codes\n"));
+}
+
+#[test]
 fn completions_know_the_subcommands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (status, stdout, _) = run(peftc().args(["completions", shell]));

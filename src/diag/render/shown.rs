@@ -1,5 +1,5 @@
-//! Texts that a terminal cannot show as they are: lines that are cut around their marks, and
-//! control characters, which could change what else is on the screen.
+//! What of a text is shown: the lines around its marks, long ones cut, and without control
+//! characters, which could change what else is on the screen.
 
 use miette::{
     LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode, SourceSpan, SpanContents,
@@ -11,23 +11,36 @@ const WHOLE: usize = 400;
 /// How much is shown on both sides of the marks of a longer line.
 const AROUND: usize = 60;
 
-/// A text whose long lines are cut. Places keep the columns that they have in the full text.
+/// How many lines of context are kept on both sides of the marks.
+const CONTEXT: usize = 3;
+
+/// The lines of a text around its marks, long ones cut. Places keep the lines and columns that they
+/// have in the full text.
 #[derive(Debug)]
 pub(super) struct Source {
     text: NamedSource<String>,
     name: String,
+    /// How many lines of the text come before those that are kept.
+    lines_before: usize,
     /// Lines that are cut at their start: where they start in the text, and how many characters
     /// more than are there were before what is left.
     cuts: Vec<(usize, usize)>,
 }
 
 impl Source {
-    /// Cuts the lines of a text, and moves the labels to where their places are then.
+    /// Cuts a text and its lines, and moves the labels to where their places are then.
     pub fn new(name: &str, text: &str, labels: &mut [LabeledSpan]) -> Source {
+        let near = lines_around(text, labels);
+        let lines_before = text[..near.start].matches('\n').count();
+        let moved_back = |label| {
+            let span = range(label);
+            span.start - near.start..span.end - near.start
+        };
+        let spans: Vec<Range<usize>> = labels.iter().map(moved_back).collect();
+        let text = &text[near];
         let mut kept = String::with_capacity(text.len());
         let mut cuts = Vec::new();
         let mut at = 0;
-        let spans: Vec<Range<usize>> = labels.iter().map(range).collect();
         let mut moved = spans.clone();
         for line in text.split_inclusive('\n') {
             let end = at + line.len();
@@ -62,6 +75,7 @@ impl Source {
         Source {
             text: NamedSource::new(name, kept),
             name: name.to_owned(),
+            lines_before,
             cuts,
         }
     }
@@ -82,6 +96,18 @@ pub(super) fn visible(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// The lines from the first mark to the last one with some around them.
+fn lines_around(text: &str, labels: &[LabeledSpan]) -> Range<usize> {
+    let spans = || labels.iter().map(range);
+    let first = spans().map(|span| span.start).min().unwrap_or(0);
+    let last = spans().map(|span| span.end).max().unwrap_or(0);
+    let before = text[..first].rmatch_indices('\n').nth(CONTEXT);
+    let start = before.map_or(0, |(at, _)| at + 1);
+    let behind = text[last..].match_indices('\n').nth(CONTEXT);
+    let end = behind.map_or(text.len(), |(at, _)| last + at + 1);
+    start..end
 }
 
 fn range(label: &LabeledSpan) -> Range<usize> {
@@ -129,8 +155,18 @@ impl SourceCode for Source {
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let found = self.text.read_span(span, lines_before, lines_after)?;
+        let at_column = |column| -> Box<dyn SpanContents<'a> + 'a> {
+            Box::new(MietteSpanContents::new_named(
+                self.name.clone(),
+                found.data(),
+                *found.span(),
+                self.lines_before + found.line(),
+                column,
+                found.line_count(),
+            ))
+        };
         if lines_before != 0 || lines_after != 0 {
-            return Ok(found);
+            return Ok(at_column(found.column()));
         }
         // This is how the place in the title is asked for. miette counts bytes, editors characters.
         let start = span.offset().saturating_sub(found.column());
@@ -138,14 +174,7 @@ impl SourceCode for Source {
         let shown = shown.map_or(found.column(), |text| text.chars().count());
         let missing = self.cuts.iter().find(|(line, _)| *line == start);
         let column = shown + missing.map_or(0, |(_, missing)| *missing);
-        Ok(Box::new(MietteSpanContents::new_named(
-            self.name.clone(),
-            found.data(),
-            *found.span(),
-            found.line(),
-            column,
-            found.line_count(),
-        )))
+        Ok(at_column(column))
     }
 }
 
@@ -183,6 +212,15 @@ mod tests {
             let place = format!("[a.peft:{line}:{}]", before.chars().count() + 1);
             assert!(drawn.contains(&place), "no {place} in {drawn}");
         }
+    }
+
+    #[test]
+    fn a_mark_far_from_the_start_keeps_its_line() {
+        let text = "line\n".repeat(70_000) + "  mark\nlast";
+        let drawn = drawn(&text, "mark");
+        assert!(drawn.contains("[a.peft:70001:3]"), "{drawn}");
+        assert!(drawn.contains(" 70001 │   mark\n"), "{drawn}");
+        assert!(drawn.contains(" 70002 │ last\n"), "{drawn}");
     }
 
     #[test]
