@@ -176,6 +176,26 @@ pub(super) fn file_too_large(span: Span, size: usize, limit: usize) -> Diagnosti
     .help("split it into several files and join them with `use`")
 }
 
+/// The text that formatting gives is larger than what is read.
+pub(super) fn formatted_too_large(span: Span, size: usize, limit: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0108,
+        format!("file has {size} bytes when formatted, at most {limit} are read"),
+    )
+    .label(span, "")
+    .help("split it into several files and join them with `use`")
+}
+
+/// Formatting has gone wrong, which was noticed before anything came of it.
+pub(super) fn formatting_changes_meaning(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E9901,
+        format!("formatting `{name}` would change what it says"),
+    )
+    .note(format!("version {}", env!("CARGO_PKG_VERSION")))
+    .help("please report this with the file, if you may share it")
+}
+
 pub(super) fn number_out_of_range(span: Span, limit: &str) -> Diagnostic {
     Diagnostic::new(Code::E0109, "number is out of range").label(span, limit)
 }

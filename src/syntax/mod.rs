@@ -10,6 +10,7 @@ mod brackets;
 mod build;
 mod errors;
 mod expected;
+mod format;
 mod grammar;
 mod lexical;
 mod parse;
@@ -18,6 +19,7 @@ mod recover;
 mod token;
 mod words;
 
+pub use format::format;
 pub use parse::parse;
 #[cfg(test)]
 mod tests;

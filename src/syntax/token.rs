@@ -44,7 +44,6 @@ impl Token {
     }
 }
 
-#[expect(dead_code, reason = "read by the formatter")]
 /// A `//` comment by byte offsets, without its line end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Comment {

@@ -1,7 +1,7 @@
 //! Tests of this room; the ones of messages are UI tests (`tests/ui`).
 
 mod faults;
-mod show;
+pub(super) mod show;
 mod trees;
 
 use super::ast;

@@ -4,7 +4,7 @@ use crate::syntax::ast::*;
 use std::fmt::Write;
 
 /// The whole file, one item or statement per line.
-pub(super) fn show(file: &File) -> String {
+pub(in crate::syntax) fn show(file: &File) -> String {
     let mut out = String::new();
     doc(&mut out, 0, &file.doc);
     for item in &file.items {
