@@ -1,6 +1,6 @@
 //! Evaluates a formula over the base weight and bias in f64, for computed start values.
 
-use crate::hir::{Activation, Axis, Binary, Formula, Reduce, TermId, TermKind, Unary};
+use crate::hir::{Axis, Binary, Formula, Reduce, TermId, TermKind};
 
 /// A dense row-major tensor.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(super) fn evaluate(
             TermKind::Weight => weight.ok_or("the module has no weight")?.clone(),
             TermKind::Bias => bias.ok_or("the module has no bias")?.clone(),
             TermKind::Number(value) => Dense::scalar(*value),
-            TermKind::Unary(function, a) => of(*a).map(|x| unary(*function, x)),
+            TermKind::Unary(function, a) => of(*a).map(|x| function.of_number(x)),
             TermKind::Binary(function, a, b) => binary(*function, of(*a), of(*b)),
             TermKind::MatMul(a, b) => matmul(of(*a), of(*b)),
             TermKind::Transpose(a) => transpose(of(*a)),
@@ -78,56 +78,17 @@ pub(super) fn evaluate(
                 );
                 slice(of(*operand), *axis, bounds)
             }
-            other => return Err(format!("{other:?} is not available in a start value")),
+            TermKind::Softmax(a) => softmax(of(*a)),
+            TermKind::Concat { axis, operands } => {
+                let operands: Vec<&Dense> = operands.iter().map(|id| of(*id)).collect();
+                concat(*axis, &operands)
+            }
+            _ => return Err("it depends on what the module is given".to_owned()),
         };
         values.push(Some(value));
     }
     let result = formula.result().0 as usize;
     Ok(values.swap_remove(result).expect("the result is reached"))
-}
-
-fn unary(function: Unary, x: f64) -> f64 {
-    match function {
-        Unary::Negate => -x,
-        Unary::Exp => x.exp(),
-        Unary::Log => x.ln(),
-        Unary::Sqrt => x.sqrt(),
-        Unary::Abs => x.abs(),
-        Unary::Sin => x.sin(),
-        Unary::Cos => x.cos(),
-        Unary::Erf => erf(x),
-        Unary::Activation(Activation::Relu) => x.max(0.0),
-        Unary::Activation(Activation::Sigmoid) => 1.0 / (1.0 + (-x).exp()),
-        Unary::Activation(Activation::Tanh) => x.tanh(),
-        Unary::Activation(Activation::Gelu) => {
-            x * 0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))
-        }
-        Unary::Activation(Activation::Silu) => x / (1.0 + (-x).exp()),
-        Unary::Activation(Activation::Softplus) => x.max(0.0) + (-x.abs()).exp().ln_1p(),
-    }
-}
-
-/// The error function by its Maclaurin series for small arguments and by the continued fraction
-/// of its complement for large ones (Abramowitz and Stegun 7.1.6 and 7.1.14).
-fn erf(x: f64) -> f64 {
-    let size = x.abs();
-    let value = if size < 3.0 {
-        let (mut term, mut sum) = (size, size);
-        for n in 1..200 {
-            term *= 2.0 * size * size / (2.0 * f64::from(n) + 1.0);
-            sum += term;
-            if term < 1e-17 * sum {
-                break;
-            }
-        }
-        2.0 / std::f64::consts::PI.sqrt() * (-size * size).exp() * sum
-    } else {
-        let fraction = (1..60)
-            .rev()
-            .fold(0.0, |tail, n| 0.5 * f64::from(n) / (size + tail));
-        1.0 - (-size * size).exp() / (std::f64::consts::PI.sqrt() * (size + fraction))
-    };
-    value.copysign(x)
 }
 
 fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {
@@ -245,20 +206,65 @@ fn slice(a: &Dense, axis: usize, (start, end): (usize, usize)) -> Dense {
     Dense { dims, data }
 }
 
+/// Over the last axis.
+fn softmax(a: &Dense) -> Dense {
+    let size = a.dims.last().copied().unwrap_or(1).max(1);
+    let mut data = Vec::with_capacity(a.data.len());
+    for row in a.data.chunks(size) {
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let powers: Vec<f64> = row.iter().map(|v| (v - largest).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        data.extend(powers.iter().map(|power| power / sum));
+    }
+    Dense {
+        dims: a.dims.clone(),
+        data,
+    }
+}
+
+fn concat(axis: usize, operands: &[&Dense]) -> Dense {
+    let mut dims = operands[0].dims.clone();
+    dims[axis] = operands.iter().map(|operand| operand.dims[axis]).sum();
+    let outer: usize = dims[..axis].iter().product();
+    let mut data = Vec::with_capacity(dims.iter().product());
+    for at in 0..outer {
+        for operand in operands {
+            let size: usize = operand.dims[axis..].iter().product();
+            data.extend_from_slice(&operand.data[at * size..(at + 1) * size]);
+        }
+    }
+    Dense { dims, data }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_error_function_agrees_with_tables() {
-        for (x, expected) in [
-            (0.5, 0.520_499_877_813_046_5),
-            (1.0, 0.842_700_792_949_714_9),
-            (2.5, 0.999_593_047_982_555),
-            (4.0, 0.999_999_984_582_742_1),
-        ] {
-            assert!((erf(x) - expected).abs() < 1e-14, "erf({x}) = {}", erf(x));
-            assert_eq!(erf(-x), -erf(x));
+    fn dense(dims: &[usize], data: &[f64]) -> Dense {
+        Dense {
+            dims: dims.to_vec(),
+            data: data.to_vec(),
         }
+    }
+
+    #[test]
+    fn tensors_are_joined_along_any_axis() {
+        let (a, b) = (
+            dense(&[2, 1], &[1.0, 2.0]),
+            dense(&[2, 2], &[3.0, 4.0, 5.0, 6.0]),
+        );
+        let joined = concat(1, &[&a, &b]);
+        assert_eq!(joined.dims, [2, 3]);
+        assert_eq!(joined.data, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+        let joined = concat(0, &[&b, &b]);
+        assert_eq!(joined.dims, [4, 2]);
+        assert_eq!(joined.data[4..], b.data);
+    }
+
+    #[test]
+    fn every_row_of_a_softmax_sums_to_one() {
+        let a = softmax(&dense(&[2, 2], &[0.0, 3f64.ln(), 1000.0, 1000.0]));
+        assert!((a.data[0] - 0.25).abs() < 1e-15 && (a.data[1] - 0.75).abs() < 1e-15);
+        assert_eq!(a.data[2..], [0.5, 0.5]);
     }
 }

@@ -5,7 +5,9 @@ use super::program::{HyperSpec, Method};
 use crate::diag::{Code, Diagnostic, Span, nearest};
 
 fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let near = nearest(wanted, known, 3);
+    // A name of another length is hardly a slip.
+    let alike = |name: &&str| 2 * name.len() >= wanted.len() && 2 * wanted.len() >= name.len();
+    let near = nearest(wanted, known.into_iter().filter(alike), 3);
     let list: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
     (!list.is_empty()).then(|| format!("did you mean {}?", list.join(" or ")))
 }
@@ -28,6 +30,13 @@ pub(super) fn unknown_name<'a>(
             .label(span, "not defined here"),
         help,
     )
+}
+
+/// A name inside the statement that gives it its first value.
+pub(super) fn not_yet_defined(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0201, format!("`{name}` is not defined"))
+        .label(span, "gets its first value in this statement")
+        .help("a line that starts with an operator, also `-`, goes on with the line before: put it in parentheses to start anew")
 }
 
 pub(super) fn duplicate(span: Span, first: Span, what: &str, name: &str) -> Diagnostic {
@@ -174,6 +183,26 @@ pub(super) fn wrong_hyper_type(span: Span, hyper: &HyperSpec, found: &str) -> Di
     .label(hyper.name.span, "declared here")
 }
 
+/// `in` and `out` are sizes, `features` and `tokens` axes.
+pub(super) fn axis_as_size(span: Span) -> Diagnostic {
+    wrong_type(span, "a size", "an axis")
+        .help("sizes are `in` and `out`; at a norm `features` is one, too")
+}
+
+pub(super) fn not_finite(span: Span, value: f64) -> Diagnostic {
+    let value = if value.is_nan() {
+        "no number"
+    } else {
+        "infinite"
+    };
+    Diagnostic::new(
+        Code::E0301,
+        format!("the value of this expression is {value}"),
+    )
+    .label(span, "computed when compiling")
+    .help("`require` what it needs, such as `rank >= 1` for a division by `rank`")
+}
+
 pub(super) fn not_in_choice(
     span: Span,
     hyper: &HyperSpec,
@@ -240,9 +269,20 @@ pub(super) fn wrong_arguments(span: Span, name: &str, signature: &str) -> Diagno
 }
 
 pub(super) fn not_known_when_compiling(span: Span, what: &str) -> Diagnostic {
+    not_known_when_compiling_as(span, what)
+        .help("conditions and loop bounds are made of hyper-parameters and sizes")
+}
+
+/// `let` is computed once, for start values and `forward` alike.
+pub(super) fn let_of_tensor(span: Span, name: &str) -> Diagnostic {
+    not_known_when_compiling_as(span, &format!("`let {name}`")).help(format!(
+        "compute it where it is used, or give it a name with `fn {name}() {{ … }}`"
+    ))
+}
+
+fn not_known_when_compiling_as(span: Span, what: &str) -> Diagnostic {
     Diagnostic::new(Code::E0307, format!("{what} must be known when compiling"))
         .label(span, "this depends on a tensor")
-        .help("conditions and loop bounds are made of hyper-parameters and sizes")
 }
 
 pub(super) fn loop_too_long(span: Span, count: i64) -> Diagnostic {
@@ -260,6 +300,35 @@ pub(super) fn not_available(span: Span, name: &str, why: &str) -> Diagnostic {
         format!("`{name}` is not available here: {why}"),
     )
     .label(span, "used here")
+}
+
+pub(super) fn in_start_value(span: Span, name: &str) -> Diagnostic {
+    not_available(
+        span,
+        name,
+        "a start value sees the base weight and bias only",
+    )
+}
+
+/// The name of a start value inside an expression.
+pub(super) fn lone_initialiser(span: Span, name: &str) -> Diagnostic {
+    not_available(span, name, "it is a whole start value")
+        .help("a parameter starts as one of these, or as an expression over the base weight, such as `0.5 * weight`")
+}
+
+/// A method called at a layer that it is not for.
+pub(super) fn called_at_another_kind(span: Span, method: &Method, kind: &str) -> Diagnostic {
+    let kinds: Vec<String> = method
+        .kinds
+        .iter()
+        .map(|known| format!("`{}`", known.node))
+        .collect();
+    let name = &method.name.node;
+    Diagnostic::new(Code::E0404, format!("`{name}` does not adapt `{kind}`"))
+        .label(span, format!("`{name}` is for {}", kinds.join(", ")))
+        .help(format!(
+            "take `{kind}` out of this method's `on`, or do without `{name}`"
+        ))
 }
 
 pub(super) fn parameter_unused(span: Span, name: &str) -> Diagnostic {

@@ -4,12 +4,13 @@ use super::errors;
 pub use super::eval::Context;
 use super::eval::{Eval, hyper_scope};
 use super::formula::{Formula, Lead, TermId, TermKind, TermType};
-use super::init::{Init, Random};
+use super::init::Init;
+use super::initialiser::start_value;
 use super::program::{HyperKind, HyperSpec, HyperValue, Method, Program};
 use super::scalar::Value;
 use crate::diag::{Diagnostic, Reported, Sink, Span};
 use crate::syntax::ast::{self, Expr, ExprKind, MethodItem};
-use crate::ty::{Dim, Proof};
+use crate::ty::Dim;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a method may ask about its site.
@@ -108,6 +109,9 @@ pub fn instantiate(
         absent: BTreeMap::new(),
         prefix: String::new(),
         depth: 0,
+        starting: false,
+        calls: BTreeMap::new(),
+        binding: None,
     };
     let span = method.body.span;
     let output = TermType::of(Lead::Full, [facts.output.clone()]);
@@ -143,6 +147,10 @@ pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result
             MethodItem::Require(require) => check_requirement(eval, require)?,
             MethodItem::Let(binding) => {
                 let value = eval.expr(&binding.value)?;
+                if value.holds_tensor() {
+                    let span = binding.value.span;
+                    return Err(eval.fail(errors::let_of_tensor(span, &binding.name.node)));
+                }
                 eval.bind(&binding.name.node, value);
             }
             MethodItem::Param(param) => declare(eval, param)?,
@@ -227,7 +235,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         dims.push(dim);
     }
     let ty = TermType::of(Lead::None, dims.clone());
-    let init = initialiser(eval, &param.init, &ty)?;
+    let init = start_value(eval, &param.init, &ty)?;
     let index = eval.params.len();
     let instance = ParamInstance {
         name: format!("{}{}", eval.prefix, param.name.node),
@@ -253,152 +261,6 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
     Ok(())
 }
 
-/// Distributions by name, else an expression over the base weight.
-fn initialiser(eval: &mut Eval<'_>, init: &Expr, ty: &TermType) -> Result<Init, Reported> {
-    if let ExprKind::Name(name) = &init.kind {
-        match name.as_str() {
-            "zeros" => return Ok(Init::Constant(0.0)),
-            "ones" => return Ok(Init::Constant(1.0)),
-            _ => {}
-        }
-    }
-    if let ExprKind::Call { callee, arguments } = &init.kind
-        && let Some(random) = distribution(eval, callee, arguments, init.span)?
-    {
-        if matches!(
-            random,
-            Init::Random(Random::Orthogonal { .. } | Random::XavierUniform { .. })
-        ) && ty.dims.len() != 2
-        {
-            return Err(eval.fail(errors::wrong_type(
-                init.span,
-                "a matrix to initialise",
-                &format!("{ty}"),
-            )));
-        }
-        return Ok(random);
-    }
-    computed(eval, init, ty)
-}
-
-/// An argument of a distribution with its default.
-type ArgumentDefault = (&'static str, Option<f64>);
-
-/// Signatures of the distributions: names of the arguments in their order, with defaults.
-const DISTRIBUTIONS: &[(&str, &[ArgumentDefault])] = &[
-    ("constant", &[("value", None)]),
-    ("uniform", &[("low", Some(0.0)), ("high", Some(1.0))]),
-    ("normal", &[("mean", Some(0.0)), ("std", Some(1.0))]),
-    ("kaiming_uniform", &[("a", Some(0.0))]),
-    ("xavier_uniform", &[("gain", Some(1.0))]),
-    ("orthogonal", &[("gain", Some(1.0))]),
-];
-
-fn distribution(
-    eval: &mut Eval<'_>,
-    callee: &ast::Ident,
-    arguments: &[ast::Argument],
-    span: Span,
-) -> Result<Option<Init>, Reported> {
-    let Some((name, parameters)) = DISTRIBUTIONS.iter().find(|(name, _)| *name == callee.node)
-    else {
-        return Ok(None);
-    };
-    let mut values: Vec<Option<f64>> = parameters.iter().map(|(_, default)| *default).collect();
-    for (position, argument) in arguments.iter().enumerate() {
-        let slot = match &argument.name {
-            Some(wanted) => parameters.iter().position(|(name, _)| *name == wanted.node),
-            None => (position < parameters.len()).then_some(position),
-        };
-        let Some(slot) = slot else {
-            return Err(eval.fail(errors::wrong_arguments(
-                span,
-                name,
-                &signature(name, parameters),
-            )));
-        };
-        let value = eval.expr(&argument.value)?;
-        let Some(number) = value.number() else {
-            return Err(eval.fail(errors::wrong_type(
-                argument.value.span,
-                "a number",
-                value.describe(),
-            )));
-        };
-        // Unknown without a model; no value is drawn there.
-        values[slot] = Some(number.unwrap_or(f64::NAN));
-    }
-    let Some(values) = values.into_iter().collect::<Option<Vec<f64>>>() else {
-        return Err(eval.fail(errors::wrong_arguments(
-            span,
-            name,
-            &signature(name, parameters),
-        )));
-    };
-    Ok(Some(match *name {
-        "constant" => Init::Constant(values[0]),
-        "uniform" => Init::Random(Random::Uniform(values[0], values[1])),
-        "normal" => Init::Random(Random::Normal(values[0], values[1])),
-        "kaiming_uniform" => Init::Random(Random::KaimingUniform { a: values[0] }),
-        "xavier_uniform" => Init::Random(Random::XavierUniform { gain: values[0] }),
-        _ => Init::Random(Random::Orthogonal { gain: values[0] }),
-    }))
-}
-
-fn signature(name: &str, parameters: &[(&str, Option<f64>)]) -> String {
-    let list: Vec<String> = parameters
-        .iter()
-        .map(|(name, default)| match default {
-            Some(value) => format!("{name} = {value}"),
-            None => (*name).to_owned(),
-        })
-        .collect();
-    format!("{name}({})", list.join(", "))
-}
-
-/// An expression over the base weight and bias, with a formula of its own.
-fn computed(eval: &mut Eval<'_>, init: &Expr, ty: &TermType) -> Result<Init, Reported> {
-    let forward = std::mem::take(&mut eval.formula);
-    let value = eval.expr(init);
-    let value = value.and_then(|value| eval.as_term(value, init.span));
-    let mut formula = std::mem::replace(&mut eval.formula, forward);
-    let result = value?;
-    formula.result = Some(result);
-    if let TermKind::Number(value) = formula.term(result).kind {
-        return Ok(Init::Constant(value));
-    }
-    let refers = formula.terms().find(|(_, term)| {
-        matches!(
-            term.kind,
-            TermKind::Param(_) | TermKind::Input | TermKind::Output | TermKind::Mask
-        )
-    });
-    if let Some((_, term)) = refers {
-        let span = term.span;
-        return Err(eval.fail(errors::not_available(
-            span,
-            "this",
-            "an initialiser sees the base weight and bias only",
-        )));
-    }
-    let found = formula.term(result).ty.clone();
-    let fits = found.lead == ty.lead
-        && found.dims.len() == ty.dims.len()
-        && found
-            .dims
-            .iter()
-            .zip(&ty.dims)
-            .all(|(a, b)| a.compare(b) == Proof::Equal);
-    if !fits {
-        return Err(eval.fail(errors::wrong_type(
-            init.span,
-            &format!("an initial value {ty}"),
-            &format!("{found}"),
-        )));
-    }
-    Ok(Init::Computed(formula))
-}
-
 /// Converts an evaluated argument to the declared type of the hyper-parameter.
 pub(super) fn hyper_value(
     hyper: &HyperSpec,
@@ -422,6 +284,21 @@ pub(super) fn hyper_value(
             }
         }
         _ => Err(mismatch()),
+    }
+}
+
+/// The value of a hyper-parameter for a method called inside `forward`, where it may depend on a
+/// size that is not known yet.
+pub(super) fn hyper_argument(
+    hyper: &HyperSpec,
+    value: &Value,
+    span: Span,
+) -> Result<Value, Diagnostic> {
+    match (&hyper.kind, value) {
+        (HyperKind::Int, Value::Int(dim)) if dim.known().is_none() => Ok(value.clone()),
+        (HyperKind::Float, number) if number.number() == Some(None) => Ok(Value::Float(None)),
+        (HyperKind::Bool, Value::Bool(None)) => Ok(Value::Bool(None)),
+        _ => hyper_value(hyper, value, span).map(|value| Value::from(&value)),
     }
 }
 

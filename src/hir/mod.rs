@@ -15,16 +15,20 @@ pub(crate) mod errors;
 mod eval;
 mod formula;
 mod init;
+mod initialiser;
 mod instance;
+mod number;
 mod program;
 mod resolve;
 mod scalar;
 pub mod start;
 
+pub use builtins::functions;
 pub use formula::{
     Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
 };
 pub use init::{Init, Random};
+pub use initialiser::initialisers;
 pub use instance::{Context, Instance, ParamInstance, SiteFacts, check_method, instantiate};
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,

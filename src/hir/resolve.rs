@@ -11,7 +11,7 @@ use super::scalar::Value;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::stdlib;
 use crate::syntax::{self, ast};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Reads an imported file: given the importing file and the path as written, adds the text to the
@@ -27,8 +27,8 @@ pub const ROLES: &[&str] = &[
     "q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "head",
 ];
 
-/// Resolves a file and everything that it imports, and checks every method that the file declares
-/// with symbolic sizes.
+/// Resolves a file and everything that it imports, and checks every method of these files with
+/// symbolic sizes; those of the library are known to be sound.
 pub fn resolve(
     sources: &mut SourceMap,
     file: FileId,
@@ -48,9 +48,15 @@ pub fn resolve(
     let tree = syntax::parse(resolver.sources, file, resolver.sink)?;
     resolver.train_methods()?;
     resolver.adapters(&tree, &names);
-    let Resolver { program, sink, .. } = resolver;
+    let Resolver {
+        program,
+        sink,
+        library,
+        ..
+    } = resolver;
+    let library: BTreeSet<FileId> = library.into_values().collect();
     for method in &program.methods {
-        if method.name.span.file == file {
+        if !library.contains(&method.name.span.file) {
             // Errors of one method do not hide those of the next.
             let _ = instance::check_method(&program, method, sink);
         }
@@ -189,6 +195,7 @@ impl Resolver<'_, '_> {
 
     fn train_methods(&mut self) -> Result<(), Reported> {
         let file = self.sources.add("std::train", stdlib::TRAIN.text);
+        self.library.insert(stdlib::TRAIN.name, file);
         for id in self.file(file, None)?.into_values() {
             for kind in self.program.method(id).kinds.clone() {
                 self.program.train.insert(kind.node, id);
@@ -557,10 +564,13 @@ fn with_scope<T>(
         context: None,
         formula: Formula::default(),
         params: Vec::new(),
-        scopes: vec![scope],
+        scopes: vec![scope, BTreeMap::new()],
         absent: BTreeMap::new(),
         prefix: String::new(),
         depth: 0,
+        starting: false,
+        calls: BTreeMap::new(),
+        binding: None,
     };
     evaluate(&mut eval)
 }

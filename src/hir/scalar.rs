@@ -1,6 +1,7 @@
 //! Values while a method is evaluated: numbers known when compiling, and terms.
 
 use super::formula::TermId;
+use super::program::HyperValue;
 use crate::ty::Dim;
 
 /// What an expression stands for. `None` in a float or a boolean means that it depends on a size
@@ -15,6 +16,17 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A named axis: `tokens` or `features`.
     Axis(NamedAxis),
+}
+
+impl From<&HyperValue> for Value {
+    fn from(value: &HyperValue) -> Value {
+        match value {
+            HyperValue::Int(value) => Value::Int(Dim::from(*value)),
+            HyperValue::Float(value) => Value::Float(Some(*value)),
+            HyperValue::Bool(value) => Value::Bool(Some(*value)),
+            HyperValue::String(value) => Value::String(value.clone()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +46,15 @@ impl Value {
             Value::Term(_) => "a tensor",
             Value::List(_) => "a list",
             Value::Axis(_) => "an axis",
+        }
+    }
+
+    /// Whether it is a tensor, or a list with one in it.
+    pub fn holds_tensor(&self) -> bool {
+        match self {
+            Value::Term(_) => true,
+            Value::List(items) => items.iter().any(Value::holds_tensor),
+            _ => false,
         }
     }
 

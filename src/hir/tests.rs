@@ -204,6 +204,84 @@ fn methods_call_methods_and_functions() {
     assert_eq!(names, ["lora.A", "lora.B"]);
 }
 
+/// The instance of the method `m` of a text, at a linear layer of unknown size.
+#[track_caller]
+fn instance(text: &str) -> super::Instance {
+    let program = program(text);
+    let method = program
+        .methods
+        .iter()
+        .find(|m| m.name.node == "m")
+        .expect("declared");
+    let values: BTreeMap<String, super::HyperValue> = method
+        .hypers
+        .iter()
+        .filter_map(|h| Some((h.name.node.clone(), h.default.clone()?)))
+        .collect();
+    let facts = SiteFacts::symbolic("linear", true);
+    instantiate(&program, method, &values, &facts, None, &mut Sink::new()).expect("sound")
+}
+
+#[test]
+fn every_call_of_a_method_has_parameters_of_its_own() {
+    let instance = instance(
+        "use std::bitfit\nmethod m() on linear {\n  forward(x, y) {\n    for i in 0..2 { y = bitfit(x, y) }\n    y\n  }\n}\n",
+    );
+    let names: Vec<&str> = instance.params.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["bitfit.c", "bitfit_2.c"]);
+}
+
+#[test]
+fn a_called_method_may_depend_on_the_size_of_the_layer() {
+    let instance = instance(
+        "use std::lora\nmethod m() on linear {\n  require in >= 4\n  forward(x, y) { lora(x, y, rank = in / 4, alpha = in / 2, rslora = in == out) }\n}\n",
+    );
+    let rank = crate::ty::Dim::symbol("in").floor_div(&4.into());
+    assert_eq!(instance.params[0].dims[0], rank);
+}
+
+#[test]
+fn a_function_changes_nothing_of_its_caller() {
+    program(
+        "method m(rank: int = 4) on linear {\n  param A : [rank, in] = zeros\n  param B : [out, rank] = zeros\n  fn double(v) {\n    t = 2 * v\n    rank = 1\n    t\n  }\n  forward(x, y) {\n    t = x @ A.T\n    d = double(y) - y\n    d + (t @ B.T) / rank\n  }\n}\n",
+    );
+}
+
+#[test]
+fn a_name_of_the_method_can_be_bound_anew_in_a_loop() {
+    let instance = instance(
+        "method m() on linear {\n  param A : [out] = zeros\n  forward(x, y) {\n    for i in 0..2 { A = 2 * A }\n    y + A\n  }\n}\n",
+    );
+    let products = instance.forward.terms().filter(|(_, term)| {
+        matches!(
+            term.kind,
+            super::TermKind::Binary(super::Binary::Multiply, ..)
+        )
+    });
+    assert_eq!(products.count(), 2);
+    assert!(start::is_identity_at_start(&instance));
+}
+
+#[test]
+fn a_loop_of_unknown_length_is_checked_once() {
+    check_codes(
+        "method m() on linear {\n  param A : [out] = zeros\n  forward(x, y) {\n    for i in 0..in { y = y + x }\n    y + A\n  }\n}\n",
+        &[Code::E0302],
+    );
+}
+
+#[test]
+fn a_start_value_may_depend_on_a_condition() {
+    use super::{Init, Random};
+    let text = "method m(random: bool = true) on linear {\n  param A : [4, in] = if random { normal(std = 0.5) } else if has_bias { zeros } else { weight[0..4, :] }\n  param B : [out, 4] = zeros\n  forward(x, y) { y + x @ A.T @ B.T }\n}\n";
+    let instance = instance(text);
+    assert!(matches!(
+        instance.params[0].init,
+        Init::Random(Random::Normal(0.0, 0.5))
+    ));
+    check_codes(&text.replace("weight[0..4, :]", "weight"), &[Code::E0301]);
+}
+
 #[test]
 fn endless_recursion_is_an_error() {
     check_codes(

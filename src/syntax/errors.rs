@@ -245,6 +245,15 @@ pub(super) fn positional_after_named(span: Span, named: &Ident) -> Diagnostic {
     .help("give it a name or move it to the front")
 }
 
+/// Arguments and parameters are told apart by their names.
+pub(super) fn named_twice(first: Span, second: &Ident, what: &str) -> Diagnostic {
+    let name = &second.node;
+    Diagnostic::new(Code::E0202, format!("{what} `{name}` is named twice"))
+        .label(second.span, "named again here")
+        .label(first, "first named here")
+        .help("rename or remove one of them")
+}
+
 pub(super) fn clause_twice(first: Span, second: Span, word: &str) -> Diagnostic {
     Diagnostic::new(Code::E0116, format!("`{word}` is written twice"))
         .label(second, "second one")

@@ -7,15 +7,22 @@ use crate::hir::formula::{Activation, Binary, TermKind, Unary};
 use crate::hir::scalar::Value;
 
 pub(super) fn elementwise(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let function = unary(builtin.name);
     let value = cx.expr(call.positional[0])?;
     if let Some(number) = value.number() {
-        return Ok(Value::Float(
-            number.and_then(|x| number_function(builtin.name, x)),
-        ));
+        return Ok(Value::Float(number.map(|x| function.of_number(x))));
     }
     let id = cx.as_term(value, call.positional[0].span)?;
     let ty = cx.ty(id);
-    let function = match builtin.name {
+    Ok(Value::Term(cx.term(
+        TermKind::Unary(function, id),
+        ty,
+        call.span,
+    )?))
+}
+
+fn unary(name: &str) -> Unary {
+    match name {
         "exp" => Unary::Exp,
         "log" => Unary::Log,
         "sqrt" => Unary::Sqrt,
@@ -30,29 +37,7 @@ pub(super) fn elementwise(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>)
         "silu" => Unary::Activation(Activation::Silu),
         "softplus" => Unary::Activation(Activation::Softplus),
         other => unreachable!("`{other}` is in the table of functions without an operation"),
-    };
-    Ok(Value::Term(cx.term(
-        TermKind::Unary(function, id),
-        ty,
-        call.span,
-    )?))
-}
-
-/// Functions of plain numbers; `None` where only tensors have it.
-fn number_function(name: &str, x: f64) -> Option<f64> {
-    Some(match name {
-        "exp" => x.exp(),
-        "log" => x.ln(),
-        "sqrt" => x.sqrt(),
-        "abs" => x.abs(),
-        "sin" => x.sin(),
-        "cos" => x.cos(),
-        "tanh" => x.tanh(),
-        "relu" => x.max(0.0),
-        "sigmoid" => 1.0 / (1.0 + (-x).exp()),
-        "softplus" => x.exp().ln_1p(),
-        _ => return None,
-    })
+    }
 }
 
 pub(super) fn extremum(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {

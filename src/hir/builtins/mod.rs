@@ -9,6 +9,7 @@ mod user;
 
 use super::errors;
 use super::eval::Eval;
+use super::initialiser;
 use super::scalar::Value;
 use crate::diag::{Reported, Span};
 use crate::syntax::ast::{Argument, Expr, Ident};
@@ -165,9 +166,18 @@ const fn reduction(name: &'static str, signature: &'static str) -> Builtin {
     }
 }
 
-/// Names of all functions, for suggestions and the reference.
-pub(in crate::hir) fn names() -> impl Iterator<Item = &'static str> {
-    BUILTINS.iter().map(|builtin| builtin.name)
+/// How the functions are called, such as `reshape(x, [a, b])`.
+pub fn functions() -> impl Iterator<Item = String> {
+    BUILTINS.iter().map(Builtin::shown)
+}
+
+impl Builtin {
+    fn shown(&self) -> String {
+        match self.signature {
+            "f(x)" => format!("{}(x)", self.name),
+            signature => signature.to_owned(),
+        }
+    }
 }
 
 /// Evaluates a call of a builtin, a function of the method or its file, or another method.
@@ -182,11 +192,7 @@ pub(in crate::hir) fn call(
     }
     if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.name == callee.node) {
         let Some(call) = fit(builtin, arguments, span) else {
-            let signature = if builtin.signature == "f(x)" {
-                format!("{}(x)", builtin.name)
-            } else {
-                builtin.signature.to_owned()
-            };
+            let signature = builtin.shown();
             return Err(cx.fail(errors::wrong_arguments(span, builtin.name, &signature)));
         };
         return (builtin.evaluate)(cx, builtin, &call);
@@ -194,8 +200,12 @@ pub(in crate::hir) fn call(
     if let Some(id) = cx.method.visible.get(&callee.node).copied() {
         return user::call_method(cx, id, callee, arguments, span);
     }
-    let known: Vec<String> = names()
-        .map(str::to_owned)
+    if initialiser::is_initialiser(&callee.node) {
+        return Err(cx.fail(errors::lone_initialiser(span, &callee.node)));
+    }
+    let known: Vec<String> = BUILTINS
+        .iter()
+        .map(|builtin| builtin.name.to_owned())
         .chain(cx.method.visible.keys().cloned())
         .chain(cx.method.functions.keys().cloned())
         .collect();

@@ -6,6 +6,7 @@ mod tensors;
 use super::builtins;
 use super::errors;
 use super::formula::{Binary, Formula, Lead, TermId, TermKind, TermType, Unary};
+use super::initialiser;
 use super::instance::{ParamInstance, SiteFacts};
 use super::program::{HyperValue, Method, Program};
 use super::scalar::{NamedAxis, Value};
@@ -40,8 +41,19 @@ pub(in crate::hir) struct Eval<'a> {
     pub absent: BTreeMap<String, String>,
     /// In front of the names of parameters: the path of methods called inside `forward`.
     pub prefix: String,
+    /// How often each method has been called inside `forward`, by its path.
+    pub calls: BTreeMap<String, usize>,
     pub depth: usize,
+    /// A start value is evaluated: it sees no parameter and no token.
+    pub starting: bool,
+    /// The name that the statement in hand gives a value to.
+    pub binding: Option<String>,
 }
+
+/// The scopes of an evaluation from the outside in: the site, the method, then those of functions
+/// and blocks, which alone are rebound.
+pub(in crate::hir) const METHOD_SCOPE: usize = 1;
+const LOCAL_SCOPES: usize = METHOD_SCOPE + 1;
 
 type Result<T> = std::result::Result<T, Reported>;
 
@@ -62,15 +74,21 @@ impl Eval<'_> {
             .insert(name.to_owned(), value);
     }
 
-    /// Binds where the name already lives, else in the innermost scope.
+    /// Binds where the name already lives in the function, else in the innermost scope. A name of
+    /// the method or the site is hidden to the end of the function, not changed.
     fn rebind(&mut self, name: &str, value: Value) {
-        for scope in self.scopes.iter_mut().rev() {
-            if let Some(slot) = scope.get_mut(name) {
-                *slot = value;
-                return;
-            }
+        let outer = self.scopes.len().min(LOCAL_SCOPES);
+        let (outer, local) = self.scopes.split_at_mut(outer);
+        let known = local.iter_mut().rev().find_map(|scope| scope.get_mut(name));
+        if let Some(slot) = known {
+            *slot = value;
+        } else if outer.iter().any(|scope| scope.contains_key(name))
+            && let Some(function) = local.first_mut()
+        {
+            function.insert(name.to_owned(), value);
+        } else {
+            self.bind(name, value);
         }
-        self.bind(name, value);
     }
 
     pub fn term(&mut self, kind: TermKind, ty: TermType, span: Span) -> Result<TermId> {
@@ -115,8 +133,10 @@ impl Eval<'_> {
         for statement in statements {
             match statement {
                 Statement::Bind { name, value, .. } => {
-                    let value = self.expr(value)?;
-                    self.rebind(&name.node, value);
+                    let outer = self.binding.replace(name.node.clone());
+                    let value = self.expr(value);
+                    self.binding = outer;
+                    self.rebind(&name.node, value?);
                 }
                 Statement::For {
                     variable,
@@ -125,16 +145,10 @@ impl Eval<'_> {
                     body,
                     span,
                 } => {
-                    let start = self.known_int(start)?;
-                    let end = self.known_int(end)?;
-                    if end.saturating_sub(start) > TERM_LIMIT as i64 {
-                        return Err(
-                            self.fail(errors::loop_too_long(*span, end.saturating_sub(start)))
-                        );
-                    }
-                    for step in start..end {
+                    let (start, end) = (self.size(start)?, self.size(end)?);
+                    for step in self.steps(start, end, *span)? {
                         self.scopes.push(BTreeMap::new());
-                        self.bind(&variable.node, Value::Int(Dim::from(step)));
+                        self.bind(&variable.node, Value::Int(step));
                         let done = self.statements(body);
                         self.scopes.pop();
                         done?;
@@ -143,6 +157,18 @@ impl Eval<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The values of a loop's variable. Where a bound is not known without a model, the body is
+    /// checked once.
+    fn steps(&mut self, start: Dim, end: Dim, span: Span) -> Result<Vec<Dim>> {
+        let (Some(from), Some(to)) = (start.known(), end.known()) else {
+            return Ok(vec![start]);
+        };
+        if to.saturating_sub(from) > TERM_LIMIT as i64 {
+            return Err(self.fail(errors::loop_too_long(span, to.saturating_sub(from))));
+        }
+        Ok((from..to).map(Dim::from).collect())
     }
 
     // --- expressions -------------------------------------------------------------------------
@@ -184,17 +210,35 @@ impl Eval<'_> {
     }
 
     fn name(&mut self, name: &str, span: Span) -> Result<Value> {
-        if let Some(value) = self.scopes.iter().rev().find_map(|scope| scope.get(name)) {
+        let scopes = self.scopes.iter().enumerate().rev();
+        let mut found = scopes.filter_map(|(depth, scope)| Some((depth, scope.get(name)?)));
+        if let Some((depth, value)) = found.next() {
+            if self.starting && depth == METHOD_SCOPE && value.holds_tensor() {
+                return Err(self.fail(errors::in_start_value(span, name)));
+            }
             return Ok(value.clone());
         }
         if let Some(why) = self.absent.get(name).cloned() {
             return Err(self.fail(errors::not_available(span, name, &why)));
         }
+        if initialiser::is_initialiser(name) {
+            return Err(self.fail(errors::lone_initialiser(span, name)));
+        }
         match name {
+            "in" | "out" if self.facts.kind == "norm" => {
+                let why = "the size of a norm is `features`";
+                return Err(self.fail(errors::not_available(span, name, why)));
+            }
+            "mask" if self.starting => {
+                return Err(self.fail(errors::in_start_value(span, name)));
+            }
             "tokens" => return Ok(Value::Axis(NamedAxis::Tokens)),
             "features" => return Ok(Value::Axis(NamedAxis::Features)),
             "weight" | "bias" | "mask" => return self.site_tensor(name, span),
             _ => {}
+        }
+        if self.binding.as_deref() == Some(name) {
+            return Err(self.fail(errors::not_yet_defined(span, name)));
         }
         let known: Vec<String> = self.scopes.iter().flat_map(|s| s.keys().cloned()).collect();
         Err(self.fail(errors::unknown_name(
@@ -238,15 +282,6 @@ impl Eval<'_> {
         }
     }
 
-    fn known_int(&mut self, expr: &Expr) -> Result<i64> {
-        let dim = self.size(expr)?;
-        match dim.known() {
-            Some(value) => Ok(value),
-            // Without a model the loop body is checked once.
-            None => Ok(0),
-        }
-    }
-
     /// An integer for a shape, a bound or a slice.
     pub fn size(&mut self, expr: &Expr) -> Result<Dim> {
         let value = self.expr(expr)?;
@@ -266,6 +301,7 @@ impl Eval<'_> {
                 Err(self.fail(errors::not_a_size(span, "a number of unknown value")))
             }
             Value::Term(_) => Err(self.fail(errors::not_known_when_compiling(span, "a size"))),
+            Value::Axis(_) => Err(self.fail(errors::axis_as_size(span))),
             other => Err(self.fail(errors::wrong_type(span, "a size", other.describe()))),
         }
     }
@@ -275,8 +311,12 @@ impl Eval<'_> {
         match value {
             Value::Term(id) => Ok(id),
             ref number @ (Value::Int(_) | Value::Float(_)) => {
+                let number = number.number().flatten();
+                if let Some(number) = number.filter(|number| !number.is_finite()) {
+                    return Err(self.fail(errors::not_finite(span, number)));
+                }
                 // An unknown number only occurs without a model, where no value is computed.
-                let number = number.number().flatten().unwrap_or(f64::NAN);
+                let number = number.unwrap_or(f64::NAN);
                 self.term(TermKind::Number(number), TermType::scalar(), span)
             }
             other => Err(self.fail(errors::wrong_type(
@@ -328,6 +368,9 @@ impl Eval<'_> {
             BinaryOp::Divide => Binary::Divide,
             BinaryOp::Power => Binary::Power,
             BinaryOp::MatMul => return Ok(Value::Term(self.matmul(a, b, span)?)),
+            BinaryOp::Remainder => {
+                return Err(self.fail(errors::not_known_when_compiling(span, "a remainder")));
+            }
             _ => return Err(self.fail(errors::not_known_when_compiling(span, "a comparison"))),
         };
         Ok(Value::Term(self.elementwise(function, a, b, span)?))
@@ -340,14 +383,6 @@ pub(in crate::hir) fn hyper_scope(
 ) -> BTreeMap<String, Value> {
     values
         .iter()
-        .map(|(name, value)| {
-            let value = match value {
-                HyperValue::Int(value) => Value::Int(Dim::from(*value)),
-                HyperValue::Float(value) => Value::Float(Some(*value)),
-                HyperValue::Bool(value) => Value::Bool(Some(*value)),
-                HyperValue::String(value) => Value::String(value.clone()),
-            };
-            (name.clone(), value)
-        })
+        .map(|(name, value)| (name.clone(), Value::from(value)))
         .collect()
 }

@@ -142,6 +142,7 @@ impl Builder<'_> {
             }
             arguments.push(Argument { name, value });
         }
+        self.check_distinct(arguments.iter().filter_map(|a| a.name.as_ref()), "argument");
         arguments
     }
 

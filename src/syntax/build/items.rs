@@ -2,8 +2,8 @@
 
 use super::{Builder, Parts};
 use crate::syntax::ast::{
-    File, Forward, Function, Hyper, HyperType, Item, Let, Method, MethodItem, Param, Require, Use,
-    UseName, UseSource,
+    File, Forward, Function, Hyper, HyperType, Ident, Item, Let, Method, MethodItem, Param,
+    Require, Use, UseName, UseSource,
 };
 use crate::syntax::grammar::Rule;
 use pest::iterators::{Pair, Pairs};
@@ -213,10 +213,17 @@ impl Builder<'_> {
         Function {
             doc,
             name,
-            parameters: self.idents(names.into_iter()),
+            parameters: self.distinct(names),
             body: self.block(parts.one(Rule::block)),
             span,
         }
+    }
+
+    /// The names of a function's parameters.
+    fn distinct(&mut self, names: Vec<Pair<'_, Rule>>) -> Vec<Ident> {
+        let names = self.idents(names.into_iter());
+        self.check_distinct(&names, "parameter");
+        names
     }
 
     fn forward(&mut self, pair: Pair<'_, Rule>) -> Forward {
@@ -225,7 +232,7 @@ impl Builder<'_> {
         let mut head = Parts::of(parts.one(Rule::forward_head));
         let names = Parts::of(head.one(Rule::names)).rest();
         Forward {
-            parameters: self.idents(names.into_iter()),
+            parameters: self.distinct(names),
             body: self.block(parts.one(Rule::block)),
             span,
         }

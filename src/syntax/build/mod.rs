@@ -17,7 +17,7 @@ use super::grammar::Rule;
 use super::token::{Tokens, has_line_end};
 use crate::diag::{Diagnostic, FileId, Reported, Sink, Span, Spanned};
 use pest::iterators::{Pair, Pairs};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 /// How deep expressions and blocks may nest, counting each operator of a chain: later phases may
@@ -83,6 +83,16 @@ impl<'a> Builder<'a> {
     /// The names among `pairs`.
     fn idents<'i>(&self, pairs: impl Iterator<Item = Pair<'i, Rule>>) -> Vec<Ident> {
         pairs.map(|pair| self.ident(&pair)).collect()
+    }
+
+    /// Reports names that stand twice in one list.
+    fn check_distinct<'n>(&mut self, names: impl IntoIterator<Item = &'n Ident>, what: &str) {
+        let mut places: BTreeMap<&str, Span> = BTreeMap::new();
+        for name in names {
+            if let Some(first) = places.insert(&name.node, name.span) {
+                self.report(errors::named_twice(first, name, what));
+            }
+        }
     }
 
     fn string(&mut self, pair: &Pair<'_, Rule>) -> StringLit {
