@@ -55,6 +55,8 @@ pub mod onnx;
 
 pub mod passes;
 
+pub mod reference;
+
 pub mod modules;
 
 pub mod adapt;

@@ -19,6 +19,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("onnx", &["diag", "ty", "files", "graph"]),
     ("ops", &["diag", "ty", "graph"]),
     ("passes", &["diag", "ty", "graph", "ops"]),
+    // Shares no code with the rooms that it is a witness for.
+    ("reference", &["ty", "graph"]),
     ("modules", &["diag", "ty", "graph"]),
     (
         "adapt",

@@ -18,6 +18,7 @@ mod inspect;
 mod layers;
 mod models;
 mod recorded;
+mod reference;
 mod rewriting;
 mod roles;
 mod runtime;
