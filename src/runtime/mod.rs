@@ -16,6 +16,7 @@ mod locate;
 mod port;
 mod raw;
 mod session;
+mod stateful;
 mod tensor;
 
 pub use compare::{Comparison, Tolerance, Worst, compare};
@@ -24,6 +25,7 @@ pub use library::{Library, Load, Tried, check, load, loaded, ready};
 pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use session::{MemoryPattern, ModelSource, Optimization, Options, Provider, Session};
+pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};
 
 /// The version that `peftc runtime install` fetches unless told otherwise.

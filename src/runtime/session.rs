@@ -8,7 +8,7 @@ use crate::diag::{Diagnostic, Reported, Sink};
 use crate::files;
 use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{DynTensorValueType, DynValue};
+use ort::value::{DynTensor, DynTensorValueType, DynValue};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -72,9 +72,9 @@ pub enum Provider {
 /// A model loaded by ONNX Runtime.
 #[derive(Debug)]
 pub struct Session {
-    session: ort::session::Session,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    pub(super) session: ort::session::Session,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
     /// Inputs with a default in the model; given, the value replaces the default.
     optional: Vec<Port>,
 }
@@ -237,9 +237,14 @@ fn with_cuda(
         .map_err(|error| absent(error.message()))
 }
 
+pub(super) fn value(tensor: &HostTensor) -> Result<DynTensor, Diagnostic> {
+    raw::tensor(tensor.dtype(), tensor.dims(), tensor.bytes())
+        .map_err(|error| errors::run_failed(error.message()))
+}
+
 /// Whether a tensor is what the port asks for. Dimensions with a name may have any size: ONNX
 /// Runtime does not hold exporters to one size a name either.
-fn fits(port: &Port, tensor: &HostTensor) -> Result<(), String> {
+pub(super) fn fits(port: &Port, tensor: &HostTensor) -> Result<(), String> {
     let Some(ty) = &port.ty else {
         return Err(format!("it takes {}, which no tensor is", port.words));
     };
@@ -264,7 +269,7 @@ fn fits(port: &Port, tensor: &HostTensor) -> Result<(), String> {
     Ok(())
 }
 
-fn host_tensor(value: &DynValue) -> Option<HostTensor> {
+pub(super) fn host_tensor(value: &DynValue) -> Option<HostTensor> {
     let tensor = value.view().downcast::<DynTensorValueType>().ok()?;
     let dtype = raw::dtype(*tensor.data_type())?;
     let dims: Vec<i64> = tensor.shape().to_vec();

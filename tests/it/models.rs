@@ -31,6 +31,26 @@ pub fn add_bias() -> Vec<u8> {
     })
 }
 
+/// `next = state + x` and `sum = Σ next`, with everything `f32[2]`.
+pub fn running_sum() -> Vec<u8> {
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+        op_type: op.into(),
+        input: inputs.iter().map(|name| (*name).into()).collect(),
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    model(GraphProto {
+        name: "running_sum".into(),
+        node: vec![
+            node("Add", &["state", "x"], "next"),
+            node("ReduceSum", &["next"], "sum"),
+        ],
+        input: vec![float_value("x", &[Ok(2)]), float_value("state", &[Ok(2)])],
+        output: vec![float_value("next", &[Ok(2)]), float_value("sum", &[Ok(1)])],
+        ..Default::default()
+    })
+}
+
 /// `y = x w` with `x: f32[1, 2]`; the product is the module `fc`.
 pub fn linear() -> Vec<u8> {
     model(linear_graph())

@@ -3,8 +3,8 @@
 use crate::models;
 use peftc::diag::{Code, Sink, SourceMap, render};
 use peftc::runtime::{
-    self, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization, Options, Provider,
-    Session, Surroundings, Wanted,
+    self, Feed, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization, Options,
+    Provider, Session, Stateful, Surroundings, Wanted,
 };
 use peftc::ty::DType;
 use std::path::PathBuf;
@@ -33,6 +33,40 @@ fn open(bytes: &[u8], options: &Options) -> Result<Session, Sink> {
 
 fn x(dims: &[i64], values: &[f32]) -> NamedTensors {
     NamedTensors(vec![("x".into(), HostTensor::from_f32(dims, values))])
+}
+
+#[test]
+fn a_state_goes_from_run_to_run_and_stays_when_a_run_fails() {
+    let session = open(&models::running_sum(), &Options::default()).unwrap();
+    let feed = Feed {
+        output: "next".into(),
+        input: "state".into(),
+    };
+    let mut summing = Stateful::new(session, vec![feed]);
+    let mut sink = Sink::new();
+    // There is no state yet.
+    assert!(summing.run(&x(&[2], &[1.0, 2.0]), &mut sink).is_err());
+    let start = HostTensor::from_f32(&[2], &[10.0, 0.0]);
+    summing.set("state", &start, &mut sink).unwrap();
+    for sum in [13.0, 16.0, 19.0] {
+        let found = summing.run(&x(&[2], &[1.0, 2.0]), &mut sink).unwrap();
+        assert_eq!(found.0.len(), 1);
+        assert_eq!(found.get("sum").unwrap().to_f64s().unwrap(), [sum]);
+    }
+    assert!(summing.run(&x(&[3], &[1.0, 2.0, 3.0]), &mut sink).is_err());
+    let state = summing.get("state").unwrap().to_f64s().unwrap();
+    assert_eq!(state, [13.0, 6.0]);
+    // A state of another shape is refused.
+    assert!(
+        summing
+            .set("state", &HostTensor::from_f32(&[1], &[0.0]), &mut sink)
+            .is_err()
+    );
+    assert!(summing.set("other", &start, &mut sink).is_err());
+    assert_eq!(
+        codes(&sink),
+        [Code::E0805, Code::E0805, Code::E0805, Code::E0805]
+    );
 }
 
 fn codes(sink: &Sink) -> Vec<Code> {

@@ -1,0 +1,151 @@
+//! Sessions whose results are operands of their next run: parameters and the state of an optimizer
+//! stay in ONNX Runtime's memory from step to step.
+
+use super::session::{Session, fits, host_tensor, value};
+use super::tensor::{HostTensor, NamedTensors};
+use super::{Port, errors};
+use crate::diag::{Diagnostic, Reported, Sink};
+use ort::session::SessionInputValue;
+use ort::value::DynValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// An output that is an input of the next run. Both have one type and one shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    pub output: String,
+    pub input: String,
+}
+
+/// A session with a state. A run reads the state of the run before and leaves a new one; the two
+/// are different memory, so no operator can read what has been overwritten already.
+#[derive(Debug)]
+pub struct Stateful {
+    session: Session,
+    /// Inputs by the output that feeds them.
+    feeds: BTreeMap<String, String>,
+    /// By input.
+    state: BTreeMap<String, DynValue>,
+}
+
+impl Stateful {
+    /// A session whose feeds have no values yet: [`Stateful::set`] gives them. Every feed must name
+    /// an output and an input of the session.
+    pub fn new(session: Session, feeds: Vec<Feed>) -> Stateful {
+        let feeds = feeds.into_iter().map(|feed| (feed.output, feed.input));
+        Stateful {
+            session,
+            feeds: feeds.collect(),
+            state: BTreeMap::new(),
+        }
+    }
+
+    /// Gives an input of a feed its value for the next run.
+    pub fn set(
+        &mut self,
+        input: &str,
+        tensor: &HostTensor,
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        self.try_set(input, tensor)
+            .map_err(|diagnostic| sink.emit(diagnostic))
+    }
+
+    fn try_set(&mut self, input: &str, tensor: &HostTensor) -> Result<(), Diagnostic> {
+        let inputs = &self.session.inputs;
+        let Some(port) = inputs.iter().find(|port| port.name == input) else {
+            return Err(errors::unknown_inputs(&[input], inputs));
+        };
+        fits(port, tensor).map_err(|reason| errors::input_differs(port, tensor, &reason))?;
+        self.state
+            .insert(input.to_owned(), value(tensor)?.into_dyn());
+        Ok(())
+    }
+
+    /// What an input of a feed reads in the next run; `None` if it has no value yet or none in host
+    /// memory.
+    pub fn get(&self, input: &str) -> Option<HostTensor> {
+        host_tensor(self.state.get(input)?)
+    }
+
+    /// Every input that an output feeds.
+    pub fn fed(&self) -> impl Iterator<Item = &str> {
+        self.feeds.values().map(String::as_str)
+    }
+
+    /// Runs once on the state and on `inputs`; returns the outputs that are fed to no input, in the
+    /// model's order. A run that fails leaves the state as it was.
+    pub fn run(
+        &mut self,
+        inputs: &NamedTensors,
+        sink: &mut Sink,
+    ) -> Result<NamedTensors, Reported> {
+        let misfits = self.misfits(inputs);
+        if let Some(reported) = misfits.into_iter().map(|m| sink.emit(m)).last() {
+            return Err(reported);
+        }
+        self.run_fitting(inputs)
+            .map_err(|diagnostic| sink.emit(diagnostic))
+    }
+
+    fn misfits(&self, inputs: &NamedTensors) -> Vec<Diagnostic> {
+        let ports = &self.session.inputs;
+        let find = |name: &str| ports.iter().find(|port| port.name == name);
+        let mut misfits: Vec<Diagnostic> = inputs
+            .iter()
+            .filter_map(|(name, tensor)| {
+                let port = find(name)?;
+                let reason = fits(port, tensor).err()?;
+                Some(errors::input_differs(port, tensor, &reason))
+            })
+            .collect();
+        let unknown: Vec<&str> = inputs
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| find(name).is_none())
+            .collect();
+        if !unknown.is_empty() {
+            misfits.push(errors::unknown_inputs(&unknown, ports));
+        }
+        let is_missing =
+            |port: &&Port| inputs.get(&port.name).is_none() && !self.state.contains_key(&port.name);
+        let missing: Vec<&Port> = ports.iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            misfits.push(errors::missing_inputs(&missing));
+        }
+        misfits
+    }
+
+    fn run_fitting(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+        for (name, tensor) in inputs.iter() {
+            values.push((name.into(), value(tensor)?.into()));
+        }
+        for (name, value) in &self.state {
+            if inputs.get(name).is_none() {
+                values.push((name.into(), value.into()));
+            }
+        }
+        let mut outputs = self
+            .session
+            .session
+            .run(values)
+            .map_err(|error| errors::run_failed(error.message()))?;
+        let mut fed = Vec::with_capacity(self.feeds.len());
+        let mut named = NamedTensors::default();
+        for port in &self.session.outputs {
+            let value = outputs
+                .remove(&port.name)
+                .ok_or_else(|| errors::not_a_tensor(port))?;
+            match self.feeds.get(&port.name) {
+                Some(input) => fed.push((input.clone(), value)),
+                None => {
+                    let tensor = host_tensor(&value).ok_or_else(|| errors::not_a_tensor(port))?;
+                    named.push(port.name.clone(), tensor);
+                }
+            }
+        }
+        self.state.extend(fed);
+        Ok(named)
+    }
+}
