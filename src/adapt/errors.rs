@@ -131,29 +131,21 @@ pub(super) fn unnamed_sites(span: Span, kind: &str, node: &str, count: usize) ->
 /// The longest beginning of the pattern that some module has, and what follows there instead.
 fn where_it_stops(text: &str, paths: &[&str]) -> Option<String> {
     let segments: Vec<&str> = text.split('.').collect();
-    for length in (1..segments.len()).rev() {
+    let parts: Vec<Vec<&str>> = paths.iter().map(|path| path.split('.').collect()).collect();
+    let deepest = parts.iter().map(Vec::len).max().unwrap_or(0);
+    for length in (1..segments.len()).rev().filter(|length| *length < deepest) {
         let head = segments[..length].join(".");
-        let compiled = super::pattern::Compiled::glob(&format!("{head}.**")).ok()?;
-        let mut next: Vec<String> = paths
-            .iter()
-            .filter(|path| compiled.matches(path))
-            .flat_map(|path| {
-                let parts: Vec<&str> = path.split('.').collect();
-                (0..parts.len())
-                    .filter(|start| {
-                        let prefix = parts[*start..]
-                            .iter()
-                            .take(length)
-                            .copied()
-                            .collect::<Vec<_>>()
-                            .join(".");
-                        super::pattern::Compiled::glob(&head)
-                            .is_ok_and(|head| head.matches(&prefix))
-                    })
-                    .filter_map(|start| parts.get(start + length).map(|s| (*s).to_owned()))
-                    .collect::<Vec<String>>()
-            })
-            .collect();
+        let compiled = super::pattern::Compiled::glob(&head).ok()?;
+        let behind = |parts: &Vec<&str>| {
+            let starts = 0..parts.len().saturating_sub(length);
+            let found = starts.filter(|start| {
+                let prefix = &parts[*start..start + length];
+                compiled.matches(&prefix.join("."))
+            });
+            let next = found.map(|start| parts[start + length].to_owned());
+            next.collect::<Vec<String>>()
+        };
+        let mut next: Vec<String> = parts.iter().flat_map(behind).collect();
         next.sort();
         next.dedup();
         if !next.is_empty() {

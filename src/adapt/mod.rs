@@ -14,6 +14,7 @@ mod apply;
 mod emit;
 mod errors;
 mod expect;
+mod glob;
 mod initial;
 mod lower;
 mod numeric;

@@ -5,6 +5,7 @@
 //! `*` stands for any characters within one segment, `**` for any characters, `?` for one
 //! character, `{a,b}` for either, `{0..11}` for every number from 0 to 11.
 
+use super::glob::{Glob, expand};
 use crate::modules::Site;
 use regex::Regex;
 
@@ -19,11 +20,14 @@ pub(super) struct Compiled {
 pub(super) struct Alternative {
     /// The glob without braces, or the regular expression.
     pub text: String,
-    regex: Regex,
+    matcher: Matcher,
 }
 
-/// Braces may expand to at most this many alternatives.
-const ALTERNATIVE_LIMIT: usize = 4096;
+#[derive(Debug)]
+enum Matcher {
+    Glob(Glob),
+    Regex(Regex),
+}
 
 impl Compiled {
     /// Compiles a glob; `Err` says what is wrong with it.
@@ -31,15 +35,11 @@ impl Compiled {
         if text.is_empty() {
             return Err("the pattern is empty".to_owned());
         }
-        let alternatives = expand(text)?
-            .into_iter()
-            .map(|text| {
-                let regex = Regex::new(&format!(r"(?:^|\.){}$", glob_to_regex(&text)));
-                regex
-                    .map(|regex| Alternative { text, regex })
-                    .map_err(|error| error.to_string())
-            })
-            .collect::<Result<Vec<_>, String>>()?;
+        let alternative = |text: String| Alternative {
+            matcher: Matcher::Glob(Glob::new(&text)),
+            text,
+        };
+        let alternatives = expand(text)?.into_iter().map(alternative).collect();
         Ok(Compiled { alternatives })
     }
 
@@ -57,7 +57,7 @@ impl Compiled {
         Ok(Compiled {
             alternatives: vec![Alternative {
                 text: text.to_owned(),
-                regex,
+                matcher: Matcher::Regex(regex),
             }],
         })
     }
@@ -68,116 +68,22 @@ impl Compiled {
     }
 
     pub fn matches(&self, path: &str) -> bool {
-        self.alternatives.iter().any(|a| a.regex.is_match(path))
+        self.alternatives.iter().any(|a| a.matches(path))
     }
 }
 
 impl Alternative {
     /// Whether it matches one of the site's paths.
     pub fn names(&self, site: &Site) -> bool {
-        site.paths().any(|path| self.regex.is_match(path))
+        site.paths().any(|path| self.matches(path))
     }
-}
 
-fn glob_to_regex(glob: &str) -> String {
-    let mut out = String::new();
-    let mut rest = glob.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '*' if rest.peek() == Some(&'*') => {
-                rest.next();
-                out.push_str(".*");
-            }
-            '*' => out.push_str(r"[^.]*"),
-            '?' => out.push_str(r"[^.]"),
-            other => out.push_str(&regex::escape(&other.to_string())),
+    fn matches(&self, path: &str) -> bool {
+        match &self.matcher {
+            Matcher::Glob(glob) => glob.matches(path),
+            Matcher::Regex(regex) => regex.is_match(path),
         }
     }
-    out
-}
-
-/// Expands the braces of a glob from left to right; nested braces expand too.
-fn expand(text: &str) -> Result<Vec<String>, String> {
-    let Some(open) = text.find('{') else {
-        return if text.contains('}') {
-            Err("`}` without `{`".to_owned())
-        } else {
-            Ok(vec![text.to_owned()])
-        };
-    };
-    let close = matching_brace(text, open).ok_or("`{` is not closed")?;
-    let (head, body, tail) = (&text[..open], &text[open + 1..close], &text[close + 1..]);
-    if head.contains('}') {
-        return Err("`}` without `{`".to_owned());
-    }
-    let tails = expand(tail)?;
-    let mut found = Vec::new();
-    for branch in branches(body)? {
-        for tail in &tails {
-            if found.len() >= ALTERNATIVE_LIMIT {
-                return Err(format!(
-                    "the braces expand to more than {ALTERNATIVE_LIMIT} patterns"
-                ));
-            }
-            found.push(format!("{head}{branch}{tail}"));
-        }
-    }
-    Ok(found)
-}
-
-fn matching_brace(text: &str, open: usize) -> Option<usize> {
-    let mut depth = 0;
-    for (at, c) in text[open..].char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 1 => return Some(open + at),
-            '}' => depth -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The alternatives inside one pair of braces.
-fn branches(body: &str) -> Result<Vec<String>, String> {
-    if let Some((start, end)) = body.split_once("..")
-        && !body.contains(',')
-    {
-        let number = |text: &str| {
-            text.trim()
-                .parse::<u32>()
-                .map_err(|_| format!("`{{{body}}}` is no range of numbers"))
-        };
-        let (start, end) = (number(start)?, number(end)?);
-        if end < start {
-            return Err(format!("`{{{body}}}` ends before it starts"));
-        }
-        if (end - start) as usize >= ALTERNATIVE_LIMIT {
-            return Err(format!(
-                "the braces expand to more than {ALTERNATIVE_LIMIT} patterns"
-            ));
-        }
-        return Ok((start..=end).map(|n| n.to_string()).collect());
-    }
-    let mut parts = Vec::new();
-    let (mut depth, mut from) = (0, 0);
-    for (at, c) in body.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&body[from..at]);
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&body[from..]);
-    let mut found = Vec::new();
-    for part in parts {
-        found.extend(expand(part.trim())?);
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -109,6 +109,9 @@ pub fn counted(count: usize, noun: &str) -> String {
     }
 }
 
+/// Nobody means a name by a longer text.
+const LONGEST_NAME: usize = 500;
+
 /// The candidates nearest to `wanted`, best first, for "did you mean" helps; at most `limit`.
 pub fn nearest<'a>(
     wanted: &str,
@@ -117,6 +120,7 @@ pub fn nearest<'a>(
 ) -> Vec<&'a str> {
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
+        .filter(|candidate| candidate.len().max(wanted.len()) <= LONGEST_NAME)
         .map(|candidate| (strsim::jaro_winkler(wanted, candidate), candidate))
         .filter(|(score, _)| *score > 0.7)
         .collect();
