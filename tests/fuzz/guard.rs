@@ -2,20 +2,22 @@
 //!
 //! A panic is caught and answered. What cannot be caught ends the process, with a word on stderr:
 //! a stack overflow, no answer in time, more memory held than the limit. Its input was saved
-//! before it ran: see [`current`].
+//! before it ran.
 
+use crate::model::WEIGHTS;
 use crate::targets::Target;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
-/// More than this beyond what was held before is a blow-up: inputs have at most some 500 KB.
+/// More than this for one input is a blow-up: inputs have at most some 500 KB.
 const MEMORY: usize = 256 << 20;
 /// What a command's main thread has.
 const STACK: usize = 8 << 20;
@@ -24,6 +26,8 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static PANIC: Mutex<Option<Fault>> = Mutex::new(None);
+/// What is said when the limit is passed: then nothing can be allocated for it.
+static TOO_MUCH: OnceLock<String> = OnceLock::new();
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -32,29 +36,47 @@ thread_local! {
 /// Counts what the process holds, and ends it above the limit.
 pub struct Counting;
 
+impl Counting {
+    fn more(size: usize) {
+        let held = HELD.fetch_add(size, Relaxed).saturating_add(size);
+        if held > LIMIT.load(Relaxed) {
+            too_much();
+        }
+        PEAK.fetch_max(held, Relaxed);
+    }
+}
+
 #[expect(unsafe_code, reason = "an allocator cannot be written without")]
 // SAFETY: every call is passed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        if held > LIMIT.load(Ordering::Relaxed) {
-            too_much();
-        }
-        PEAK.fetch_max(held, Ordering::Relaxed);
+        Counting::more(layout.size());
         unsafe { System.alloc(layout) }
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Counting::more(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Counting::more(size);
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        HELD.fetch_sub(layout.size(), Relaxed);
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// Without an allocation of its own.
 #[cold]
 fn too_much() -> ! {
-    LIMIT.store(usize::MAX, Ordering::Relaxed);
-    let text = b"more than 256 MiB are held: see target/fuzz/<target>.current\n";
+    LIMIT.store(usize::MAX, Relaxed);
+    let text = TOO_MUCH
+        .get()
+        .map_or(&b"too much memory"[..], |text| text.as_bytes());
     let _ = std::io::stderr().write_all(text);
     std::process::abort()
 }
@@ -70,11 +92,6 @@ pub enum Outcome {
     /// With a word for what happened, the same for inputs that are treated alike.
     Passed(String),
     Failed(Fault),
-}
-
-/// The most that was held at once, in bytes.
-pub fn peak() -> usize {
-    PEAK.load(Ordering::Relaxed)
 }
 
 /// Panics of the code under test are collected, not printed.
@@ -95,72 +112,121 @@ pub fn silence_panics() {
 
 /// Where inputs that fail are put.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzzed")
 }
 
-/// The input that runs, or the one that ended the process.
-pub fn current(target: &Target) -> PathBuf {
-    folder().join(format!("{}.current", target.name))
+/// A folder of this process for files that readers want, with the weights of models in it.
+pub fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+    SCRATCH.get_or_init(|| {
+        let path = folder().join(format!("{}.files", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let (name, size) = WEIGHTS;
+        // As f32 and as f16 these are ordinary numbers.
+        std::fs::write(path.join(name), vec![0x3c; size]).unwrap();
+        path
+    })
+}
+
+/// The most that single inputs took.
+#[derive(Clone, Default)]
+pub struct Cost {
+    memory: usize,
+    time: Duration,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mib, ms) = (self.memory >> 20, self.time.as_millis());
+        write!(f, "at most {mib} MiB and {ms} ms for one")
+    }
 }
 
 /// Runs inputs, each on a thread of its own.
 pub struct Guard {
-    /// How long one input may take.
-    pub time: Duration,
+    target: &'static Target,
+    limit: Duration,
+    /// The input that runs, or the one that ended the process.
+    current: PathBuf,
+    cost: Cost,
 }
 
 impl Guard {
-    pub fn attempt(&self, target: &'static Target, input: &[u8]) -> Outcome {
-        std::fs::write(current(target), input).unwrap();
+    /// `limit` is how long one input may take.
+    pub fn new(target: &'static Target, limit: Duration) -> Guard {
+        let name = format!("{}.{}.current", target.name, std::process::id());
+        let current = folder().join(name);
+        let megabytes = MEMORY >> 20;
+        TOO_MUCH.get_or_init(|| {
+            format!(
+                "more than {megabytes} MiB for one input: see {}\n",
+                folder().display()
+            )
+        });
+        Guard {
+            target,
+            limit,
+            current,
+            cost: Cost::default(),
+        }
+    }
+
+    pub fn attempt(&mut self, input: &[u8]) -> Outcome {
+        std::fs::write(&self.current, input).unwrap();
+        let run = self.target.run;
         let owned = input.to_vec();
         let (send, receive) = mpsc::channel();
-        LIMIT.store(HELD.load(Ordering::Relaxed) + MEMORY, Ordering::Relaxed);
+        let before = HELD.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        LIMIT.store(before + MEMORY, Relaxed);
+        let start = Instant::now();
         let worker = std::thread::Builder::new()
             .stack_size(STACK)
             .spawn(move || {
                 QUIET.set(true);
-                let result = catch_unwind(AssertUnwindSafe(|| (target.run)(&owned)));
+                let result = catch_unwind(AssertUnwindSafe(|| run(&owned)));
                 let _ = send.send(result);
             })
             .unwrap();
-        let result = receive.recv_timeout(self.time);
+        let result = receive.recv_timeout(self.limit);
         if matches!(result, Err(RecvTimeoutError::Timeout)) {
             // A thread cannot be stopped: the process ends, and what it was at stays.
-            let (seconds, path) = (self.time.as_secs(), current(target));
-            eprintln!("no answer after {seconds} s: see {}", path.display());
-            std::process::exit(1);
+            let (limit, path) = (self.limit, self.current.display());
+            eprintln!("no answer after {limit:?}: see {path}");
+            std::process::abort();
         }
+        let time = start.elapsed();
         let _ = worker.join();
-        LIMIT.store(usize::MAX, Ordering::Relaxed);
+        LIMIT.store(usize::MAX, Relaxed);
+        self.note(time, PEAK.load(Relaxed).saturating_sub(before), input);
         match result {
             Ok(Ok(behaviour)) => Outcome::Passed(behaviour),
             _ => Outcome::Failed(PANIC.lock().unwrap().take().expect("a panic has a fault")),
         }
     }
 
-    /// The input without pieces that the panic at this place does not need.
-    pub fn shrunk(&self, target: &'static Target, input: &[u8], place: &str) -> Vec<u8> {
-        let fails = |bytes: &[u8]| {
-            let outcome = self.attempt(target, bytes);
-            matches!(outcome, Outcome::Failed(fault) if fault.place == place)
-        };
-        let mut best = input.to_vec();
-        let mut piece = best.len() / 2;
-        let mut tries = 0;
-        while piece > 0 && tries < 1000 {
-            let mut at = 0;
-            while at < best.len() && tries < 1000 {
-                let end = (at + piece).min(best.len());
-                let shorter = [&best[..at], &best[end..]].concat();
-                tries += 1;
-                if fails(&shorter) {
-                    best = shorter;
-                } else {
-                    at = end;
-                }
-            }
-            piece /= 2;
+    /// The most expensive inputs are kept, too.
+    fn note(&mut self, time: Duration, memory: usize, input: &[u8]) {
+        if time > self.cost.time {
+            self.cost.time = time;
+            std::fs::write(self.current.with_extension("slowest"), input).unwrap();
         }
-        best
+        if memory > self.cost.memory {
+            self.cost.memory = memory;
+            std::fs::write(self.current.with_extension("largest"), input).unwrap();
+        }
+    }
+
+    pub fn cost(&self) -> Cost {
+        self.cost.clone()
+    }
+
+    /// All inputs have been answered.
+    pub fn finish(&self) {
+        let _ = std::fs::remove_file(&self.current);
+        for kind in ["slowest", "largest"] {
+            let name = format!("{}.{kind}", self.target.name);
+            let _ = std::fs::rename(self.current.with_extension(kind), folder().join(name));
+        }
     }
 }

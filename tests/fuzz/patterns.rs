@@ -1,8 +1,9 @@
 //! Globs and regular expressions that select modules.
 
 use crate::random::Random;
-use crate::targets::{plan_all, resolved, told};
+use crate::spec::plan_all;
 use crate::text;
+use crate::told::{resolved, told};
 use peftc::diag::{Sink, SourceMap};
 
 const SEEDS: &[&str] = &[
@@ -94,8 +95,8 @@ pub fn run(input: &[u8]) -> String {
         let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
         let spec = format!("use std::lora\nadapter a {{ adapt {pattern} with lora(rank = 1) }}\n");
         let planned = resolved("fuzz.peft", &spec, &mut sources, &mut sink)
-            .and_then(|spec| plan_all(&spec, &mut sources, &mut sink));
-        format!("{} {}", told(&sources, &sink), planned.is_ok())
+            .map(|spec| plan_all(&spec, &mut sources, &mut sink));
+        format!("{} {}", told(&sources, &sink), planned.unwrap_or_default())
     });
     words.join(" ")
 }

@@ -27,6 +27,12 @@ impl Random {
         &items[self.below(items.len())]
     }
 
+    /// One of two, the shorter: short inputs run faster and show as much.
+    pub fn pick_short<'a>(&mut self, inputs: &'a [Vec<u8>]) -> &'a Vec<u8> {
+        let (first, second) = (self.pick(inputs), self.pick(inputs));
+        std::cmp::min_by_key(first, second, |input| input.len())
+    }
+
     /// One time in `times`.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0

@@ -1,11 +1,14 @@
 //! Adapter tensors, as `compile --values` reads them.
 
+use crate::guard;
+use crate::model::ADAPTERS;
 use crate::random::Random;
-use crate::targets::{ADAPTERS, resolved, told};
+use crate::spec;
 use crate::text;
+use crate::told::{resolved, told};
 use peftc::adapt::{self, Plan};
 use peftc::diag::{Reported, Sink, SourceMap};
-use peftc::driver::{Loaded, ModelOptions, PlanOptions, Session, trained_values};
+use peftc::driver::{Loaded, trained_values};
 use peftc::onnx;
 use peftc::runtime::{HostTensor, NamedTensors};
 use std::path::Path;
@@ -17,21 +20,10 @@ fn planned() -> &'static (Loaded, Plan) {
     PLANNED.get_or_init(|| {
         let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
         let spec = resolved("all.peft", ADAPTERS, &mut sources, &mut sink).unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/synthetic.if.onnx");
-        let mut session = Session {
-            sources: &mut sources,
-            sink: &mut sink,
-        };
-        let loaded = session.model(&path, &ModelOptions::default()).unwrap();
-        let plan = adapt::plan(
-            &spec.program,
-            &spec.program.adapters[0],
-            &loaded.model,
-            &loaded.modules,
-            &PlanOptions::default(),
-            &mut sink,
-        );
-        (loaded, plan.unwrap())
+        let loaded = spec::loaded("synthetic.if");
+        let adapter = &spec.program.adapters[0];
+        let planned = spec::planned(&spec, adapter, &loaded, &sources, &mut sink).unwrap();
+        (loaded, planned.plan)
     })
 }
 
@@ -48,10 +40,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
 
 /// Mostly the header changes, and its length with it.
 pub fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let bytes = random.pick(corpus);
-    let header = split(bytes).filter(|_| !random.once_in(5));
+    let mut bytes = random.pick(corpus).clone();
+    let header = split(&bytes).filter(|_| !random.once_in(5));
     let Some((header, data)) = header else {
-        return text::mutate(corpus, random);
+        text::spoil(&mut bytes, random);
+        return bytes;
     };
     let header = text::mutate(&[header.to_vec()], random);
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -68,10 +61,12 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 pub fn run(input: &[u8]) -> String {
     let (sources, mut sink) = (SourceMap::new(), Sink::new());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), input).unwrap();
-    let as_input = NamedTensors::read_safetensors(file.path()).is_ok();
-    let fits = adapted(file.path(), &mut sink).is_ok();
+    let path = guard::scratch().join("tensors.safetensors");
+    // A new file: the last one may still be mapped.
+    let _ = std::fs::remove_file(&path);
+    std::fs::write(&path, input).unwrap();
+    let as_input = NamedTensors::read_safetensors(&path).is_ok();
+    let fits = adapted(&path, &mut sink).is_ok();
     format!("{} {as_input} {fits}", told(&sources, &sink))
 }
 
@@ -84,8 +79,7 @@ fn adapted(path: &Path, sink: &mut Sink) -> Result<(), Reported> {
         bytes.map_err(|found| sink.emit(*found))
     };
     adapt::apply(plan, &mut model, &loaded.modules, 0, &reader, &values, sink)?;
-    let mut written = Vec::new();
-    let done = onnx::write_model(&model, &mut written);
+    let done = onnx::write_model(&model, &mut Vec::new());
     assert!(done.is_ok(), "a model with trained values can be written");
     Ok(())
 }

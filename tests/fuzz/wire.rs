@@ -1,6 +1,7 @@
 //! Mutations of protobuf: fields are found by the wire format, and each is a thing to change.
 
 use crate::random::Random;
+use crate::shrink::Pieces;
 use crate::text;
 
 #[derive(Clone)]
@@ -9,6 +10,8 @@ enum Value {
     Fixed(Vec<u8>),
     Bytes(Vec<u8>),
     Message(Vec<Field>),
+    /// What follows the key as it is, under a wire type of its own.
+    Raw(u64, Vec<u8>),
 }
 
 #[derive(Clone)]
@@ -16,6 +19,9 @@ struct Field {
     number: u64,
     value: Value,
 }
+
+/// Larger models show nothing more.
+const LONGEST: usize = 1 << 19;
 
 /// Sizes and numbers at which readers err.
 const EDGES: &[u64] = &[
@@ -37,52 +43,12 @@ const EDGES: &[u64] = &[
     u64::MAX,
 ];
 
-const NAMES: &[&str] = &[
-    "",
-    "MatMul",
-    "Gemm",
-    "Reshape",
-    "Transpose",
-    "If",
-    "Loop",
-    "Scan",
-    "Constant",
-    "Slice",
-    "Concat",
-    "Conv",
-    "Gather",
-    "LayerNormalization",
-    "DequantizeLinear",
-    "MatMulNBits",
-    "Expand",
-    "Split",
-    "Einsum",
-    "ConstantOfShape",
-    "Range",
-    "com.microsoft",
-    "ai.onnx",
-    "../w.bin",
-    "location",
-    "offset",
-    "length",
-    "axis",
-    "axes",
-    "perm",
-    "value",
-    "then_branch",
-    "body",
-];
-
-pub fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut bytes = random.pick(corpus).clone();
+/// Changes the bytes of a model.
+pub fn mutated(mut bytes: Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     if random.once_in(12) {
         // What is no protobuf at all, or is cut.
         for _ in 0..=random.below(3) {
-            match random.below(3) {
-                0 => text::flip(&mut bytes, random),
-                1 => bytes.truncate(random.below(bytes.len().max(1))),
-                _ => text::remove(&mut bytes, random),
-            }
+            text::spoil(&mut bytes, random);
         }
         return bytes;
     }
@@ -91,12 +57,10 @@ pub fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         return bytes;
     };
     for _ in 0..=random.below(3) {
-        let other = random.pick(corpus);
+        let other = random.pick_short(corpus);
         change(&mut fields, other, random, 0);
     }
-    let mut out = Vec::with_capacity(bytes.len());
-    write(&fields, &mut out);
-    out
+    written(&fields)
 }
 
 /// Goes down a random way and changes what it finds there.
@@ -110,7 +74,7 @@ fn change(fields: &mut Vec<Field>, other: &[u8], random: &mut Random, depth: usi
     {
         return change(inner, other, random, depth + 1);
     }
-    match random.below(9) {
+    match random.below(11) {
         0 => drop(fields.remove(at)),
         1 => fields.insert(at, fields[at].clone()),
         2 => {
@@ -126,7 +90,42 @@ fn change(fields: &mut Vec<Field>, other: &[u8], random: &mut Random, depth: usi
                 fields[at].value = field.value.clone();
             }
         }
+        6 => fields[at].value = wrong(&fields[at].value, random),
+        7 => {
+            // The same field again and again.
+            let copy = vec![fields[at].clone(); 1 << random.below(8)];
+            fields.splice(at..at, copy);
+        }
         _ => value(&mut fields[at].value, random),
+    }
+    while written(fields).len() > LONGEST {
+        fields.truncate(fields.len() / 2);
+    }
+}
+
+/// The field under another wire type, or with a length that is not its own.
+fn wrong(value: &Value, random: &mut Random) -> Value {
+    let mut content = Vec::new();
+    match value {
+        Value::Varint(number) => write_varint(*number, &mut content),
+        Value::Fixed(bytes) | Value::Bytes(bytes) | Value::Raw(_, bytes) => {
+            content.clone_from(bytes);
+        }
+        Value::Message(fields) => content = written(fields),
+    }
+    match random.below(5) {
+        0 => Value::Varint(content.len() as u64),
+        1 => Value::Fixed(vec![0xff; if random.once_in(2) { 4 } else { 8 }]),
+        2 => Value::Bytes(content),
+        // A varint in more bytes than it needs, or than there may be.
+        3 => Value::Raw(0, [vec![0x80; random.below(12)], vec![0x01]].concat()),
+        _ => {
+            // 2 claims a length; 3, 4, 6 and 7 are old or none.
+            let mut lie = Vec::new();
+            write_varint(*random.pick(EDGES), &mut lie);
+            lie.extend(content);
+            Value::Raw(*random.pick(&[2, 2, 2, 3, 4, 6, 7]), lie)
+        }
     }
 }
 
@@ -135,13 +134,50 @@ fn value(value: &mut Value, random: &mut Random) {
         Value::Varint(number) if random.once_in(2) => *number = *random.pick(EDGES),
         Value::Varint(number) => *number = number.wrapping_add(random.next() % 5).wrapping_sub(2),
         Value::Fixed(bytes) => text::flip(bytes, random),
-        Value::Bytes(bytes) if random.once_in(2) => {
-            *bytes = random.pick(NAMES).as_bytes().to_vec();
-        }
+        Value::Bytes(bytes) if random.once_in(3) => text::spoil(bytes, random),
+        Value::Raw(_, bytes) => text::flip(bytes, random),
         Value::Bytes(bytes) if random.once_in(2) => text::remove(bytes, random),
         Value::Bytes(bytes) => text::flip(bytes, random),
         Value::Message(fields) => fields.clear(),
     }
+}
+
+/// The fields of a model, at every depth; its bytes if it is none.
+pub fn pieces(input: &[u8]) -> Pieces {
+    let Some(fields) = parse(input, 0).filter(|fields| written(fields) == input) else {
+        return Pieces::bytes(input);
+    };
+    Pieces {
+        count: count(&fields),
+        join: Box::new(move |kept| written(&only(&fields, kept, &mut 0))),
+    }
+}
+
+fn count(fields: &[Field]) -> usize {
+    let inside = fields.iter().map(|field| match &field.value {
+        Value::Message(inner) => count(inner),
+        _ => 0,
+    });
+    fields.len() + inside.sum::<usize>()
+}
+
+/// The fields that are kept, by their place from the first to the last; with a message goes what is
+/// in it.
+fn only(fields: &[Field], kept: &[bool], at: &mut usize) -> Vec<Field> {
+    let mut out = Vec::new();
+    for field in fields {
+        let is_kept = kept[*at];
+        *at += 1;
+        let value = match &field.value {
+            Value::Message(inner) => Value::Message(only(inner, kept, at)),
+            value => value.clone(),
+        };
+        if is_kept {
+            let number = field.number;
+            out.push(Field { number, value });
+        }
+    }
+    out
 }
 
 /// The field many times inside itself.
@@ -219,9 +255,16 @@ fn take<'b>(rest: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
     Some(taken)
 }
 
+fn written(fields: &[Field]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(fields, &mut out);
+    out
+}
+
 fn write(fields: &[Field], out: &mut Vec<u8>) {
     for field in fields {
         let wire = match &field.value {
+            Value::Raw(wire, _) => *wire,
             Value::Varint(_) => 0,
             Value::Fixed(bytes) if bytes.len() == 8 => 1,
             Value::Fixed(_) => 5,
@@ -230,14 +273,13 @@ fn write(fields: &[Field], out: &mut Vec<u8>) {
         write_varint(field.number << 3 | wire, out);
         match &field.value {
             Value::Varint(number) => write_varint(*number, out),
-            Value::Fixed(bytes) => out.extend(bytes),
+            Value::Fixed(bytes) | Value::Raw(_, bytes) => out.extend(bytes),
             Value::Bytes(bytes) => {
                 write_varint(bytes.len() as u64, out);
                 out.extend(bytes);
             }
             Value::Message(inner) => {
-                let mut bytes = Vec::new();
-                write(inner, &mut bytes);
+                let bytes = written(inner);
                 write_varint(bytes.len() as u64, out);
                 out.extend(bytes);
             }

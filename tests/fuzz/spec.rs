@@ -1,0 +1,100 @@
+//! Specs: parsed, checked, planned on three models, and compiled in memory on the smallest.
+
+use crate::corpus::{below, root};
+use crate::model::compiled;
+use crate::told::{resolved, told};
+use peftc::adapt;
+use peftc::diag::{Reported, Sink, SourceMap};
+use peftc::driver::{Loaded, ModelOptions, PlanOptions, Planned, Session, Spec, Summary};
+use peftc::files;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Start values of a larger adapter take longer than they say.
+const MOST_ELEMENTS: u64 = 1 << 18;
+/// Adapters of a spec that are planned.
+const MOST_ADAPTERS: usize = 8;
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let specs = ["src/stdlib", "fixtures", "tests/ui"];
+    let files = specs.into_iter().flat_map(|folder| below(folder, ".peft"));
+    let documents = ["grammar", "src/diag/codes"];
+    let blocks = documents
+        .into_iter()
+        .flat_map(|folder| below(folder, ".md"));
+    files
+        .chain(blocks.flat_map(|text| examples(&text)))
+        .collect()
+}
+
+/// The specs in a document.
+fn examples(document: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(document);
+    let blocks = text.split("\n```peft").skip(1);
+    let blocks = blocks.filter_map(|block| {
+        let (_, body) = block.split_once('\n')?;
+        Some(body.split_once("\n```")?.0.as_bytes().to_vec())
+    });
+    blocks.collect()
+}
+
+pub fn run(input: &[u8]) -> String {
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let planned = files::text(Path::new("fuzz.peft"), input.to_vec(), &mut sink)
+        .and_then(|text| resolved("fuzz.peft", &text, &mut sources, &mut sink))
+        .map(|spec| plan_all(&spec, &mut sources, &mut sink));
+    format!("{} {}", told(&sources, &sink), planned.unwrap_or_default())
+}
+
+/// How far the adapters came, on a model of linear layers, embeddings and norms, on one of
+/// convolutions and on one with subgraphs.
+pub fn plan_all(spec: &Spec, sources: &mut SourceMap, sink: &mut Sink) -> String {
+    static LOADED: OnceLock<Vec<Loaded>> = OnceLock::new();
+    let models = LOADED.get_or_init(|| {
+        ["bert.dynamo", "convnet.ts", "synthetic.if"]
+            .map(loaded)
+            .into()
+    });
+    let mut reached = String::new();
+    for adapter in spec.program.adapters.iter().take(MOST_ADAPTERS) {
+        for loaded in models {
+            let Ok(planned) = planned(spec, adapter, loaded, sources, sink) else {
+                reached.push('-');
+                continue;
+            };
+            let elements: u64 = planned.plan.parameters.iter().map(|p| p.elements()).sum();
+            reached.push(match elements {
+                0..MOST_ELEMENTS => compiled(&planned.plan, loaded, sink),
+                _ => 'l',
+            });
+        }
+    }
+    reached
+}
+
+pub fn loaded(name: &str) -> Loaded {
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let path = root().join(format!("fixtures/models/{name}.onnx"));
+    session.model(&path, &ModelOptions::default()).unwrap()
+}
+
+pub fn planned(
+    spec: &Spec,
+    adapter: &peftc::hir::Adapter,
+    loaded: &Loaded,
+    sources: &SourceMap,
+    sink: &mut Sink,
+) -> Result<Planned, Reported> {
+    let Loaded { model, modules, .. } = loaded;
+    let options = PlanOptions::default();
+    let plan = adapt::plan(&spec.program, adapter, model, modules, &options, sink)?;
+    let expectations = adapt::check_expectations(adapter, &plan, model, modules, sources, sink);
+    let planned = Planned { plan, expectations };
+    let summary = Summary::new(&planned, loaded);
+    assert!(summary.to_json().is_object() && !summary.to_text(model).is_empty());
+    Ok(planned)
+}
