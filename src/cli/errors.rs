@@ -1,6 +1,7 @@
 //! Diagnostics about the command line itself.
 
-use crate::diag::{Code, Diagnostic, nearest};
+use crate::diag::{Code, Diagnostic, Span, nearest};
+use crate::report::ChangedLine;
 use std::path::Path;
 
 /// `text` is what clap writes: the message, then paragraphs of help.
@@ -47,6 +48,63 @@ pub(super) fn unknown_code(name: &str) -> Diagnostic {
         near => diagnostic.help(format!("near it are {}", near.join(", "))),
     }
     .help("`peftc explain --list` shows every code")
+}
+
+pub(super) fn no_path() -> Diagnostic {
+    Diagnostic::new(Code::E0010, "no path is given")
+        .help("name specs or folders, such as `peftc fmt .`; `peftc fmt -` formats stdin")
+}
+
+pub(super) fn stdin_among_paths() -> Diagnostic {
+    Diagnostic::new(Code::E0010, "`-` stands among other paths")
+        .help("give it alone: it reads a spec from stdin and prints it to stdout")
+}
+
+/// A folder in which there is nothing to do.
+pub(super) fn no_specs(folder: &Path) -> Diagnostic {
+    let folder = folder.display();
+    Diagnostic::new(Code::E0010, format!("no `.peft` file below `{folder}`"))
+        .help("name the specs, or a folder that has some; hidden files and links are left out")
+}
+
+/// `change` is the first one of the spec, which the command line names by `argument`.
+pub(super) fn not_formatted(
+    span: Span,
+    name: &str,
+    argument: &Path,
+    change: &ChangedLine<'_>,
+) -> Diagnostic {
+    let argument = argument.display();
+    Diagnostic::new(Code::E0117, format!("`{name}` is not formatted"))
+        .label(span, becomes(change))
+        .help(format!(
+            "`peftc fmt {argument}` formats it, `--diff` shows all that changes"
+        ))
+}
+
+/// What becomes of a line, in words where it cannot be seen.
+fn becomes(change: &ChangedLine<'_>) -> String {
+    const MOST: usize = 80;
+    let Some(after) = change.after else {
+        return "this blank line goes".to_owned();
+    };
+    let (before, after) = (change.before, after.trim_end());
+    let content = before.trim_end_matches(['\n', '\r']);
+    if content == after {
+        return match before.len() > content.len() {
+            true => "ends in a line feed alone".to_owned(),
+            false => "ends in a line feed".to_owned(),
+        };
+    }
+    if before.trim_end() == after {
+        return "has no blanks at its end".to_owned();
+    }
+    if before.starts_with('\u{FEFF}') {
+        return "has no byte order mark".to_owned();
+    }
+    let short: String = after.chars().take(MOST).collect();
+    let more = if short.len() < after.len() { "…" } else { "" };
+    format!("becomes `{short}{more}`")
 }
 
 /// Outputs that differ from what `--expect` holds.

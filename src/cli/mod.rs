@@ -12,6 +12,7 @@ mod completions;
 mod errors;
 mod exit;
 mod explain;
+mod fmt;
 mod format;
 mod frame;
 mod graph;
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Compile(compile::Args),
     Check(check::Args),
+    Fmt(fmt::Args),
     Plan(plan::Args),
     Inspect(inspect::Args),
     Graph(graph::Args),
@@ -60,6 +62,7 @@ impl Command {
         match self {
             Command::Compile(_) => "compile",
             Command::Check(_) => "check",
+            Command::Fmt(_) => "fmt",
             Command::Plan(_) => "plan",
             Command::Inspect(_) => "inspect",
             Command::Graph(_) => "graph",
@@ -74,6 +77,7 @@ impl Command {
         match self {
             Command::Compile(args) => compile::run(args, cx),
             Command::Check(args) => check::run(args, cx),
+            Command::Fmt(args) => fmt::run(args, cx),
             Command::Plan(args) => plan::run(args, cx),
             Command::Inspect(args) => inspect::run(args, cx),
             Command::Graph(args) => graph::run(args, cx),

@@ -65,6 +65,7 @@ codes! {
     E0114: "value without a use",
     E0115: "argument without a name after one with a name",
     E0116: "clause written twice",
+    E0117: "file is not formatted",
     // E02 names
     E0201: "name is not defined",
     E0202: "name is declared twice",

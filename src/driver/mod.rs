@@ -8,6 +8,7 @@
 mod compile;
 mod errors;
 mod fingerprint;
+mod format;
 mod inspect;
 mod manifest;
 mod neighborhood;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use compile::{Artifacts, CompileOptions, Destination, compile, trained_values};
 pub use fingerprint::{Depth, fingerprint};
+pub use format::Formatted;
 pub use inspect::{modules_json, modules_text, write_names};
 pub use manifest::Manifest;
 pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};

@@ -15,7 +15,7 @@ use crate::weights;
 use std::path::{Component, Path, PathBuf};
 
 /// Specs are texts that people write: larger ones are refused.
-const SPEC_LIMIT: u64 = 4 << 20;
+pub(super) const SPEC_LIMIT: u64 = 4 << 20;
 
 /// Source texts and diagnostics of one run.
 pub struct Session<'a> {

@@ -52,6 +52,37 @@ pub fn replace(
     Ok(())
 }
 
+/// Gives a file that is there another content, and keeps its permissions. What is named by a
+/// symbolic link is the file behind it. A file that is read-only stays as it is.
+pub fn rewrite(path: &Path, content: &[u8], sink: &mut Sink) -> Result<(), Reported> {
+    rewrite_existing(path, content).map_err(|error| sink.emit(cannot_write(path, &error)))
+}
+
+fn rewrite_existing(path: &Path, content: &[u8]) -> io::Result<()> {
+    let target = path.canonicalize()?;
+    let found = std::fs::metadata(&target)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if found.permissions().readonly() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is read-only",
+        ));
+    }
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(".peftc-").suffix(".part");
+    let make = || builder.tempfile_in(folder);
+    let (mut temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
+    temporary.write_all(content)?;
+    temporary.as_file().set_permissions(found.permissions())?;
+    temporary
+        .persist(&target)
+        .map_err(|failure| failure.error)?;
+    Ok(())
+}
+
 /// Copies a file of any size to a new name, complete or not at all; answers with its size. The
 /// system does the copying where it can (a reflink or `copy_file_range`), so the content does not
 /// pass through this process.
@@ -122,6 +153,30 @@ mod tests {
         }
         assert_eq!(fs::read(&base).unwrap(), b"base");
         assert!(!fs::symlink_metadata(&soft).unwrap().is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_rewritten_file_stays_where_it_is_and_what_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let link = folder.path().join("link");
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        let mut sink = Sink::new();
+        rewrite(&link, b"new", &mut sink).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o640);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        assert!(rewrite(&path, b"newer", &mut sink).is_err());
+        assert!(rewrite(folder.path(), b"newer", &mut sink).is_err());
+        assert!(rewrite(&folder.path().join("b"), b"newer", &mut sink).is_err());
+        assert_eq!((&*fs::read(&path).unwrap(), mode()), (&b"new"[..], 0o440));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[cfg(unix)]

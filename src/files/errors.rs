@@ -28,7 +28,7 @@ pub fn cannot_write(path: &Path, error: &io::Error) -> Diagnostic {
     );
     let help = match error.kind() {
         io::ErrorKind::NotFound => Some("make its folder first"),
-        io::ErrorKind::PermissionDenied => Some("check the permissions of its folder"),
+        io::ErrorKind::PermissionDenied => Some("check its permissions and those of its folder"),
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
             Some("name a folder: there is a file of this name")
         }

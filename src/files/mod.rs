@@ -3,17 +3,19 @@
 //! In: paths that the user named. Out: bytes, or a diagnostic that says which file and why. What
 //! holds: a read never takes more memory than its cap; a write replaces the name only when the
 //! whole content has reached the disk, and never goes through a symbolic or hard link to change
-//! the file behind it. Not here: which files may be opened (see `onnx`'s rules for external data)
+//! the file behind it, unless the file is there to be changed (`rewrite`). Not here: which files may be opened (see `onnx`'s rules for external data)
 //! and what is in them.
 
 mod atomic;
 mod errors;
+mod find;
 mod map;
 mod staging;
 mod unfinished;
 
-pub use atomic::{copy, replace, write};
+pub use atomic::{copy, replace, rewrite, write};
 pub use errors::{cannot_read, cannot_write, reason};
+pub use find::find;
 pub use map::map;
 pub use staging::Staging;
 pub use unfinished::{Unfinished, discard_unfinished, unfinished};
@@ -26,9 +28,20 @@ use std::path::Path;
 /// Reads a file of at most `cap` bytes.
 pub fn read(path: &Path, cap: u64, sink: &mut Sink) -> Result<Vec<u8>, Reported> {
     let file = File::open(path).map_err(|error| sink.emit(cannot_read(path, &error)))?;
+    read_from(file, path, cap, sink)
+}
+
+/// [`read`] of a file that is open, such as stdin; `path` is its name in messages.
+pub fn read_from(
+    source: impl Read,
+    path: &Path,
+    cap: u64,
+    sink: &mut Sink,
+) -> Result<Vec<u8>, Reported> {
     let mut bytes = Vec::new();
     // One byte more than allowed, so that a file that grows while it is read is noticed too.
-    file.take(cap.saturating_add(1))
+    source
+        .take(cap.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| sink.emit(cannot_read(path, &error)))?;
     if bytes.len() as u64 > cap {

@@ -4,9 +4,9 @@ use crate::corpus::{below, root};
 use crate::model::compiled;
 use crate::told::{resolved, told};
 use peftc::adapt;
-use peftc::diag::{Reported, Sink, SourceMap};
+use peftc::diag::{Code, Reported, Sink, SourceMap};
 use peftc::driver::{Loaded, ModelOptions, PlanOptions, Planned, Session, Spec, Summary};
-use peftc::files;
+use peftc::{files, syntax};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -41,9 +41,26 @@ fn examples(document: &[u8]) -> Vec<Vec<u8>> {
 pub fn run(input: &[u8]) -> String {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let planned = files::text(Path::new("fuzz.peft"), input.to_vec(), &mut sink)
+        .inspect(|text| formatted_twice(text))
         .and_then(|text| resolved("fuzz.peft", &text, &mut sources, &mut sink))
         .map(|spec| plan_all(&spec, &mut sources, &mut sink));
     format!("{} {}", told(&sources, &sink), planned.unwrap_or_default())
+}
+
+/// What can be formatted means the same afterwards (a text that does not is E9901), and is then
+/// formatted.
+fn formatted_twice(text: &str) {
+    let format = |text: &str| {
+        let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+        let file = sources.add("fuzz.peft", text);
+        let formatted = syntax::format(&sources, file, &mut sink);
+        let mut found = sink.diagnostics().iter();
+        assert!(found.all(|diagnostic| diagnostic.code != Code::E9901));
+        formatted
+    };
+    if let Ok(once) = format(text) {
+        assert!(format(&once).as_ref() == Ok(&once), "it goes on changing");
+    }
 }
 
 /// How far the adapters came, on a model of linear layers, embeddings and norms, on one of

@@ -191,6 +191,7 @@ fn json_is_valid_whatever_is_wrong_with_the_command_line() {
         "chek",
         "run",
         "run --rtol x m.onnx",
+        "fmt",
         "explain E9999",
         "--deny all runtime",
         "",
@@ -275,7 +276,9 @@ fn completions_know_the_subcommands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (status, stdout, _) = run(peftc().args(["completions", shell]));
         assert_eq!(status, 0);
-        assert!(stdout.contains("runtime"), "{shell}");
+        for subcommand in ["runtime", "fmt"] {
+            assert!(stdout.contains(subcommand), "{shell}");
+        }
     }
 }
 
