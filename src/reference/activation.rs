@@ -166,7 +166,7 @@ fn hardmax(row: &[f64]) -> Vec<f64> {
 fn dropout_by_attributes(cx: &Cx<'_>) -> Result<Vec<Array>, Fault> {
     // Until opset 6 an attribute said whether it is a test; training was the default.
     if cx.opset < 7 && !cx.flag("is_test") {
-        return unsupported!("a dropout that draws random numbers");
+        return unsupported!("a dropout with random numbers");
     }
     kept(cx, cx.operand(0)?.clone())
 }
@@ -176,7 +176,7 @@ fn dropout(cx: &Cx<'_>) -> Result<Vec<Array>, Fault> {
     let ratio = cx.single(1)?.unwrap_or(0.5);
     let training = cx.single(2)?.unwrap_or(0.0) != 0.0;
     if training && ratio != 0.0 {
-        return unsupported!("a dropout that draws random numbers");
+        return unsupported!("a dropout with random numbers");
     }
     kept(cx, cx.operand(0)?.clone())
 }

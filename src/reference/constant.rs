@@ -13,7 +13,18 @@ pub(super) const OPS: &[Entry] = &[
     one("ConstantOfShape", 9, constant_of_shape),
     one("Range", 11, range),
     one("EyeLike", 9, eye_like),
+    one("RandomNormal", 1, random),
+    one("RandomUniform", 1, random),
+    one("RandomNormalLike", 1, random),
+    one("RandomUniformLike", 1, random),
+    one("Bernoulli", 15, random),
+    one("Multinomial", 7, random),
 ];
+
+/// Nobody could say what is right.
+fn random(_: &Cx<'_>) -> Result<Array, Fault> {
+    unsupported!("random numbers")
+}
 
 /// The value that one of the attributes states.
 fn constant(cx: &Cx<'_>) -> Result<Array, Fault> {

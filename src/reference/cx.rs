@@ -34,6 +34,17 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The same node with other operands.
+    pub fn with<'b>(&'b self, operands: &'b [Option<&'b Array>]) -> Cx<'b> {
+        Cx::new(
+            self.opset,
+            self.rounding,
+            self.attributes,
+            operands,
+            self.results,
+        )
+    }
+
     // --- operands ---------------------------------------------------------------------------
 
     /// How many operands the node lists, absent ones included.
@@ -131,6 +142,13 @@ impl<'a> Cx<'a> {
         }
     }
 
+    pub fn floats(&self, name: &str) -> Option<&'a [f32]> {
+        match self.attribute(name)? {
+            AttributeValue::Floats(values) => Some(values),
+            _ => None,
+        }
+    }
+
     pub fn ints(&self, name: &str) -> Option<&'a [i64]> {
         match self.attribute(name)? {
             AttributeValue::Ints(values) => Some(values),
@@ -141,6 +159,16 @@ impl<'a> Cx<'a> {
     pub fn string(&self, name: &str) -> Option<&'a str> {
         match self.attribute(name)? {
             AttributeValue::String(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    pub fn strings(&self, name: &str) -> Option<Vec<&'a str>> {
+        match self.attribute(name)? {
+            AttributeValue::Strings(list) => list
+                .iter()
+                .map(|bytes| std::str::from_utf8(bytes).ok())
+                .collect(),
             _ => None,
         }
     }

@@ -174,7 +174,14 @@ fn modulo(cx: &Cx<'_>) -> Result<Array, Fault> {
     }
     arithmetic(
         cx,
-        |a, b| a - b * (a / b).floor(),
+        |a, b| {
+            let left = a % b;
+            if left != 0.0 && (left < 0.0) != (b < 0.0) {
+                left + b
+            } else {
+                left
+            }
+        },
         |a, b| {
             let left = remainder(a, b)?;
             Ok(if left != 0 && (left < 0) != (b < 0) {
@@ -243,17 +250,17 @@ fn prelu(cx: &Cx<'_>) -> Result<Array, Fault> {
     }
 }
 
+/// Shifts by more places than there are, or by fewer than 0, push every bit out.
 fn shift(cx: &Cx<'_>) -> Result<Array, Fault> {
     let (a, b) = pair(cx)?;
     same_type(&a, &b)?;
-    let places = |b: i128| u32::try_from(b).ok().filter(|b| *b < 64);
+    let places = |b: i128| u32::try_from(b).ok().filter(|places| *places < 64);
     match cx.string("direction") {
         Some("LEFT") => zip_ints(a.dtype(), &a, &b, |a, b| {
             Ok(places(b).map_or(0, |places| a << places))
         }),
-        Some("RIGHT") => zip_ints(a.dtype(), &a, &b, |a, b| {
-            Ok(places(b).map_or(0, |places| a >> places))
-        }),
+        // The sign moves in from the left.
+        Some("RIGHT") => zip_ints(a.dtype(), &a, &b, |a, b| Ok(a >> places(b).unwrap_or(127))),
         other => mismatch!("a shift in the direction {other:?}"),
     }
 }

@@ -135,9 +135,9 @@ pub(super) fn round(dtype: DType, x: f64, overflow: Overflow) -> f64 {
     }
     let layout = layout(dtype);
     if x.is_nan() {
-        // What has no NaN takes it as its largest number.
+        // What has no NaN takes it as 0.
         let none = layout.specials == Specials::None;
-        return if none { largest(dtype) } else { x };
+        return if none { 0.0 } else { x };
     }
     let rounded = if x.is_finite() && x != 0.0 {
         let least = 1 - layout.bias;

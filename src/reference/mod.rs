@@ -30,17 +30,35 @@ mod sizes;
 mod table;
 
 mod activation;
+mod attention;
+mod attention_fused;
+mod attention_grouped;
+mod blocks;
 mod cast;
 mod constant;
+mod conv;
+mod einsum;
 mod elementwise;
+mod fused;
 mod gather;
+mod heads;
 mod matmul;
 mod movement;
 mod normalization;
+mod packed;
+mod pool;
+mod qlinear;
+mod quantized;
+mod recurrent;
 mod reduce;
+mod resize;
 mod rows;
+mod sample;
+mod select;
 mod shape;
 mod special;
+mod suppression;
+mod window;
 
 #[cfg(test)]
 mod check;
@@ -67,4 +85,20 @@ static FAMILIES: &[&[Entry]] = &[
     constant::OPS,
     normalization::OPS,
     bodies::OPS,
+    einsum::OPS,
+    blocks::OPS,
+    select::OPS,
+    conv::OPS,
+    pool::OPS,
+    fused::OPS,
+    quantized::OPS,
+    qlinear::OPS,
+    packed::OPS,
+    attention::OPS,
+    attention_fused::OPS,
+    attention_grouped::OPS,
+    recurrent::OPS,
+    resize::OPS,
+    sample::OPS,
+    suppression::OPS,
 ];

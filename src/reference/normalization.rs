@@ -10,7 +10,7 @@ use crate::ty::DType;
 pub(super) const OPS: &[Entry] = &[
     // ONNX Runtime takes it before opset 17, too.
     many("LayerNormalization", 1, |cx| {
-        layer(cx, cx.operand(0)?, 1, Some(2))
+        layer(cx, cx.operand(0)?, 1, Some(2), cx.float_or("epsilon", 1e-5))
     }),
     many("SimplifiedLayerNormalization", 1, simplified),
     many("SimplifiedLayerNormalization", 1, simplified).microsoft(),
@@ -56,9 +56,9 @@ pub(super) fn layer(
     x: &Array,
     scale: usize,
     bias: Option<usize>,
+    epsilon: f64,
 ) -> Result<Vec<Array>, Fault> {
     let axes = behind(cx, x.rank())?;
-    let epsilon = cx.float_or("epsilon", 1e-5);
     let rows = Rows::over(x, &axes)?;
     let (mut data, mut means, mut inverses) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows.floats()? {

@@ -21,14 +21,14 @@ use std::path::{Path, PathBuf};
 
 /// How much is known of the dimensions of one model.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    values: usize,
+pub(crate) struct Counts {
+    pub values: usize,
     /// Values of which not even the rank is inferred.
-    unranked: usize,
+    pub unranked: usize,
     /// Dimensions that are a number, or follow from the sizes of the inputs.
-    known: usize,
+    pub known: usize,
     /// Dimensions that depend on data.
-    open: usize,
+    pub open: usize,
 }
 
 impl Counts {
@@ -80,10 +80,10 @@ fn expose(graph: &mut GraphProto) {
 }
 
 /// Removes every stated type but those of the inputs, in bodies too.
-fn remove_statements(graph: &mut GraphProto) {
+pub(crate) fn remove_statements(graph: &mut GraphProto) {
     graph.value_info.clear();
-    for output in &mut graph.output {
-        output.type_.as_mut().unwrap().mut_tensor_type().shape = None.into();
+    for ty in graph.output.iter_mut().filter_map(|o| o.type_.as_mut()) {
+        ty.mut_tensor_type().shape = None.into();
     }
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         attribute.g.as_mut().map(remove_statements);
@@ -91,7 +91,7 @@ fn remove_statements(graph: &mut GraphProto) {
 }
 
 /// What ONNX Runtime computes, as written and without any of its own rewriting.
-fn computed(path: &Path, inputs: &NamedTensors) -> NamedTensors {
+pub(crate) fn computed(path: &Path, inputs: &NamedTensors) -> NamedTensors {
     let mut sink = Sink::new();
     let options = Options {
         optimization: Optimization::Disabled,
@@ -106,7 +106,7 @@ fn computed(path: &Path, inputs: &NamedTensors) -> NamedTensors {
 
 /// The numbers of symbols, found where a dimension is a lone symbol.
 #[derive(Default)]
-struct Bindings(BTreeMap<String, i64>);
+pub(crate) struct Bindings(BTreeMap<String, i64>);
 
 impl Bindings {
     /// Whether the dimension can be this number; it is bound if it was free.
@@ -124,7 +124,7 @@ impl Bindings {
 }
 
 /// Compares one value; says what contradicts.
-fn contradiction(
+pub(crate) fn contradiction(
     ty: &TensorType,
     found: &TensorType,
     bindings: &mut Bindings,

@@ -18,6 +18,7 @@ mod inference;
 mod inspect;
 mod layers;
 mod models;
+mod node_cases;
 mod recorded;
 mod reference;
 mod rewriting;
