@@ -8,6 +8,7 @@
 
 use super::attribute::Attribute;
 use super::ir::{Graph, NodeId, OpName, Position, Slot, Value, ValueId, ValueKind};
+use super::names::Unique;
 use super::tensor::Tensor;
 use crate::ty::{Proof, TensorType};
 use petgraph::Direction::Outgoing;
@@ -84,6 +85,8 @@ enum Anchor {
 pub struct Patch {
     values: Vec<NewValue>,
     insertions: Vec<Insertion>,
+    /// Nodes of the graph that give one more result: the slot, and the new value.
+    further: Vec<(NodeId, u32, u32)>,
     replacements: Vec<(ValueId, Operand)>,
     outputs: Vec<Operand>,
     anchor: Option<NodeId>,
@@ -102,7 +105,10 @@ impl Patch {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.insertions.is_empty() && self.replacements.is_empty() && self.values.is_empty()
+        self.insertions.is_empty()
+            && self.replacements.is_empty()
+            && self.values.is_empty()
+            && self.outputs.is_empty()
     }
 
     /// Nodes inserted from now on stand directly behind this one, in the order of insertion.
@@ -141,6 +147,29 @@ impl Patch {
             outputs,
         });
         operands
+    }
+
+    /// Makes a node of the graph give one more result, in a slot that it leaves empty.
+    pub fn further_result(
+        &mut self,
+        node: NodeId,
+        slot: usize,
+        name: &str,
+        ty: Option<TensorType>,
+    ) -> Operand {
+        let name = name.to_owned();
+        let value = self.push(NewValue::Result { name, ty });
+        self.further.push((node, slot as u32, value));
+        Operand::New(value)
+    }
+
+    /// States the type of a node's new result more precisely.
+    pub fn set_type_of_new(&mut self, operand: Operand, stated: TensorType) {
+        if let Operand::New(index) = operand
+            && let NewValue::Result { ty, .. } = &mut self.values[index as usize]
+        {
+            *ty = Some(stated);
+        }
     }
 
     /// Adds an initializer; the name is made unique by a suffix.
@@ -252,6 +281,9 @@ impl Graph {
             }
             nodes.push(node);
         }
+        for (node, slot, value) in patch.further {
+            self.add_result(node, slot, values[value as usize]);
+        }
         // Before anything moves: a value may be replaced by one that is replaced, too.
         let uses: Vec<_> = patch
             .replacements
@@ -292,6 +324,14 @@ impl Graph {
                 ));
             }
         }
+        for (node, slot, _) in &patch.further {
+            if self.result(*node, *slot as usize).is_some() {
+                return Err(format!(
+                    "`{}` has a result {slot} already",
+                    self.display_name(*node)
+                ));
+            }
+        }
         for value in &patch.values {
             if let NewValue::Input { name, .. } = value
                 && self.find_value(name).is_some()
@@ -326,6 +366,13 @@ impl Graph {
             *entry = (*entry).max(position.sequence);
         }
         last
+    }
+
+    fn add_result(&mut self, node: NodeId, slot: u32, value: ValueId) {
+        let owner = self.node_mut(node);
+        owner.outputs = owner.outputs.max(slot + 1);
+        owner.is_changed = true;
+        self.wires.add_edge(node.0, value.0, Slot::Output(slot));
     }
 
     fn add_new_value(&mut self, value: NewValue, names: &mut Unique) -> ValueId {
@@ -414,40 +461,4 @@ impl Graph {
     pub fn put_typed_body(&mut self, node: NodeId, attribute: usize, graph: usize, body: Graph) {
         self.node_mut(node).attributes[attribute].value.graphs_mut()[graph] = body;
     }
-}
-
-/// Hands out names that are not taken.
-struct Unique {
-    nodes: rustc_hash::FxHashSet<String>,
-}
-
-impl Unique {
-    fn new(graph: &Graph) -> Self {
-        Unique {
-            nodes: graph
-                .node_ids()
-                .map(|id| graph.node(id).name.clone())
-                .collect(),
-        }
-    }
-
-    fn value(&self, graph: &Graph, wish: &str) -> String {
-        numbered(wish, |name| graph.find_value(name).is_some())
-    }
-
-    fn node(&mut self, wish: &str) -> String {
-        let name = numbered(wish, |name| self.nodes.contains(name));
-        self.nodes.insert(name.clone());
-        name
-    }
-}
-
-fn numbered(wish: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(wish) {
-        return wish.to_owned();
-    }
-    (1..)
-        .map(|number| format!("{wish}_{number}"))
-        .find(|name| !taken(name))
-        .expect("some number is free")
 }
