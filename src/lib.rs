@@ -68,6 +68,8 @@ pub mod adapt;
 
 pub mod autodiff;
 
+pub mod train;
+
 pub mod weights;
 
 pub mod runtime;

@@ -21,18 +21,18 @@ impl Activity {
     /// the loss has no gradient or a parameter does not reach the loss.
     pub(super) fn find(
         model: &Model,
-        loss: ValueId,
+        roots: &[ValueId],
         wrt: &[ValueId],
         sink: &mut Sink,
     ) -> Result<Activity, Reported> {
         let graph = &model.graph;
-        check_types(model, loss, wrt, sink)?;
+        check_parameters(model, wrt, sink)?;
         let Ok(order) = graph.order() else {
             // Import has refused cycles, and no patch makes one.
             return Err(sink.emit(errors::patch_refused(&model.name, "the graph has a cycle")));
         };
         let down = Flow::down(model, &order, wrt);
-        let up = Flow::up(model, &order, loss);
+        let up = Flow::up(model, &order, roots);
         let active: FxHashSet<ValueId> = down
             .reached
             .keys()
@@ -124,9 +124,9 @@ impl Flow {
     }
 
     /// Against the flow, from the loss.
-    fn up(model: &Model, order: &[NodeId], loss: ValueId) -> Flow {
+    fn up(model: &Model, order: &[NodeId], roots: &[ValueId]) -> Flow {
         let graph = &model.graph;
-        let mut flow = Flow::start(&[loss]);
+        let mut flow = Flow::start(roots);
         for node in order.iter().rev() {
             if let Some(from) = flow.first(graph.results(*node).into_iter().flatten())
                 && flows(model, *node)
@@ -150,22 +150,22 @@ impl Flow {
     }
 }
 
-fn check_types(
-    model: &Model,
-    loss: ValueId,
-    wrt: &[ValueId],
-    sink: &mut Sink,
-) -> Result<(), Reported> {
-    let graph = &model.graph;
-    let value = graph.value(loss);
+/// A loss is one float.
+pub(super) fn check_loss(model: &Model, loss: ValueId, sink: &mut Sink) -> Result<(), Reported> {
+    let value = model.graph.value(loss);
     let is_number = value.ty.as_ref().is_some_and(|ty| {
         let dims = ty.shape.as_ref().map(|shape| &shape.0);
         ty.dtype.is_float()
             && dims.is_some_and(|dims| dims.iter().all(|dim| dim.known() == Some(1)))
     });
-    if !is_number {
-        sink.emit(errors::not_a_number(&value.name, value.ty.as_ref()));
+    if is_number {
+        return Ok(());
     }
+    Err(sink.emit(errors::not_a_number(&value.name, value.ty.as_ref())))
+}
+
+fn check_parameters(model: &Model, wrt: &[ValueId], sink: &mut Sink) -> Result<(), Reported> {
+    let graph = &model.graph;
     for parameter in wrt {
         let value = graph.value(*parameter);
         match &value.ty {

@@ -47,28 +47,71 @@ pub fn gradients(
     wrt: &[ValueId],
     sink: &mut Sink,
 ) -> Result<Vec<ValueId>, Reported> {
-    let opset = model.opset("").unwrap_or(0);
-    if opset < OLDEST_OPSET {
-        return Err(sink.emit(errors::opset_too_old(&model.name, opset)));
-    }
+    check_opset(model, sink)?;
     let values = passes::infer_values(model, sink)?;
-    let found = {
-        let activity = Activity::find(model, loss, wrt, sink)?;
-        let build = Builder::new(&model.graph, values.all(), opset);
-        let gradients = sweep::run(&build, model, &activity, loss, wrt)
+    activity::check_loss(model, loss, sink)?;
+    let seed = Seed {
+        value: loss,
+        gradient: None,
+    };
+    append(model, &values, &[seed], wrt, sink)
+}
+
+/// [`gradients`] of a loss that is not in the graph, or whose derivative is known in closed form:
+/// `gradient` is its derivative by `value`, of the same element type and shape.
+pub fn gradients_from(
+    model: &mut Model,
+    value: ValueId,
+    gradient: ValueId,
+    wrt: &[ValueId],
+    sink: &mut Sink,
+) -> Result<Vec<ValueId>, Reported> {
+    check_opset(model, sink)?;
+    let values = passes::infer_values(model, sink)?;
+    let seed = Seed {
+        value,
+        gradient: Some(gradient),
+    };
+    append(model, &values, &[seed], wrt, sink)
+}
+
+/// Where the sweep starts.
+struct Seed {
+    value: ValueId,
+    /// The derivative of the loss by it; `None` for the loss itself.
+    gradient: Option<ValueId>,
+}
+
+/// Refuses a model whose opset lacks what gradients are written in.
+pub fn check_opset(model: &Model, sink: &mut Sink) -> Result<(), Reported> {
+    match model.opset("").unwrap_or(0) {
+        opset if opset < OLDEST_OPSET => Err(sink.emit(errors::opset_too_old(&model.name, opset))),
+        _ => Ok(()),
+    }
+}
+
+fn append(
+    model: &mut Model,
+    values: &passes::Values,
+    seeds: &[Seed],
+    wrt: &[ValueId],
+    sink: &mut Sink,
+) -> Result<Vec<ValueId>, Reported> {
+    let roots: Vec<ValueId> = seeds.iter().map(|seed| seed.value).collect();
+    let (gradients, patch) = {
+        let activity = Activity::find(model, &roots, wrt, sink)?;
+        let build = Builder::new(&model.graph, values.all(), model.opset("").unwrap_or(0));
+        let gradients = sweep::run(&build, model, &activity, seeds, wrt)
             .map_err(|diagnostic| sink.emit(*diagnostic))?;
         (gradients, build.finish())
     };
-    let (gradients, patch) = found;
     let applied = model
         .graph
         .apply(patch)
         .map_err(|why| sink.emit(errors::patch_refused(&model.name, &why)))?;
-    Ok(gradients
-        .into_iter()
-        .map(|operand| match operand {
-            Operand::Existing(id) | Operand::Original(id) => id,
-            Operand::New(index) => applied.values[index as usize],
-        })
-        .collect())
+    let resolved = gradients.into_iter().map(|operand| match operand {
+        Operand::Existing(id) | Operand::Original(id) => id,
+        Operand::New(index) => applied.values[index as usize],
+    });
+    Ok(resolved.collect())
 }

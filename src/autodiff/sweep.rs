@@ -1,5 +1,6 @@
 //! The walk against the flow: every node's rule after those of all its readers.
 
+use super::Seed;
 use super::activity::{Activity, definition, opset};
 use super::errors;
 use super::fit::{fit, narrow};
@@ -39,7 +40,7 @@ pub(super) fn run<'b>(
     build: &'b Builder<'b>,
     model: &Model,
     activity: &Activity,
-    loss: ValueId,
+    seeds: &[Seed],
     wrt: &[ValueId],
 ) -> Result<Vec<Operand>, Box<Diagnostic>> {
     let mut sweep = Sweep {
@@ -53,8 +54,13 @@ pub(super) fn run<'b>(
         build.behind(*last);
     }
     build.set_scope("grad".to_owned());
-    let seed = build.expr(loss).number(1.0);
-    sweep.arrived.entry(loss).or_default().whole = Some(seed);
+    for seed in seeds {
+        let gradient = match seed.gradient {
+            Some(gradient) => build.expr(gradient),
+            None => build.expr(seed.value).number(1.0),
+        };
+        sweep.arrived.entry(seed.value).or_default().whole = Some(gradient);
+    }
     // Reverse order guarantees that every reader of a value has added its share before the value's
     // own rule runs.
     for node in activity.nodes.iter().rev() {

@@ -156,6 +156,9 @@ codes! {
     E0704: "loss is not one float",
     E0705: "parameter is not a float tensor",
     E0706: "opset is too old for gradients",
+    E0751: "nothing to train",
+    E0752: "output does not fit the task",
+    E0753: "loss or update cannot be computed",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

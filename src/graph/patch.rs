@@ -89,6 +89,10 @@ pub struct Patch {
     further: Vec<(NodeId, u32, u32)>,
     replacements: Vec<(ValueId, Operand)>,
     outputs: Vec<Operand>,
+    /// New names of computed values.
+    names: Vec<(Operand, String)>,
+    /// Whether the outputs that the graph had are outputs no more.
+    drops_outputs: bool,
     anchor: Option<NodeId>,
 }
 
@@ -208,6 +212,19 @@ impl Patch {
         self.outputs.push(value);
     }
 
+    /// Adds a graph output under a name, which must be free: it is an interface. The value is
+    /// computed by a node, and its readers read it by its new name.
+    pub fn named_output(&mut self, value: Operand, name: &str) {
+        self.output(value);
+        self.names.push((value, name.to_owned()));
+    }
+
+    /// Leaves no output of the graph but those that the patch adds; what was computed for the others
+    /// alone is removed.
+    pub fn drop_outputs(&mut self) {
+        self.drops_outputs = true;
+    }
+
     /// The declared type of a new value; `None` for unknown and for existing values.
     pub fn type_of_new(&self, operand: Operand) -> Option<TensorType> {
         match operand {
@@ -293,12 +310,19 @@ impl Graph {
         for ((old, new), edges) in patch.replacements.iter().zip(uses) {
             self.move_uses(*old, resolve(new), edges, &mut names);
         }
+        let mut left: Vec<ValueId> = patch.replacements.iter().map(|(old, _)| *old).collect();
+        if patch.drops_outputs {
+            left.append(&mut self.outputs);
+        }
         for output in &patch.outputs {
             let id = resolve(output);
             self.outputs.push(id);
         }
+        for (value, name) in &patch.names {
+            self.give_name(resolve(value), name);
+        }
         // Last, because ids of what is removed may be given out again.
-        self.prune(patch.replacements.iter().map(|(old, _)| *old).collect());
+        self.prune(left);
         debug_assert!(self.verify().is_empty(), "{:?}", self.verify());
         Ok(Applied { values, nodes })
     }
@@ -332,10 +356,13 @@ impl Graph {
                 ));
             }
         }
-        for value in &patch.values {
-            if let NewValue::Input { name, .. } = value
-                && self.find_value(name).is_some()
-            {
+        let inputs = patch.values.iter().filter_map(|value| match value {
+            NewValue::Input { name, .. } => Some(name),
+            _ => None,
+        });
+        let outputs = patch.names.iter().map(|(_, name)| name);
+        for name in inputs.chain(outputs) {
+            if self.find_value(name).is_some() {
                 return Err(format!("the graph already has a value named `{name}`"));
             }
         }
@@ -428,6 +455,17 @@ impl Graph {
         let readers: Vec<NodeId> = self.uses(old).into_iter().map(|(node, _)| node).collect();
         for reader in readers {
             self.node_mut(reader).is_changed = true;
+        }
+    }
+
+    /// Renames a computed value for everyone who reads it.
+    fn give_name(&mut self, id: ValueId, name: &str) {
+        self.rename(id, Arc::from(name));
+        self.value_vertex(id).origin = None;
+        let readers = self.uses(id).into_iter().map(|(node, _)| node);
+        let touched: Vec<NodeId> = readers.chain(self.producer(id)).collect();
+        for node in touched {
+            self.node_mut(node).is_changed = true;
         }
     }
 

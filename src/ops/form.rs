@@ -44,6 +44,11 @@ pub(super) fn slice(opset: i64, axes: &[i64], starts: &[i64], ends: &[i64]) -> F
     Form::new(opset >= 10, &lists)
 }
 
+/// A split of the first axis.
+pub(super) fn split(opset: i64, lengths: &[i64]) -> Form {
+    Form::new(opset >= 13, &[("split", lengths)]).with(Attribute::int("axis", 0))
+}
+
 /// `Squeeze` or `Unsqueeze`.
 pub(super) fn squeeze(opset: i64, axes: &[i64]) -> Form {
     Form::new(opset >= 13, &[("axes", axes)])

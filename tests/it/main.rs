@@ -28,5 +28,6 @@ mod roles;
 mod runtime;
 mod stored;
 mod tolerances;
+mod training;
 mod values;
 mod witness;

@@ -193,6 +193,17 @@ impl super::Builder<'_> {
         }
     }
 
+    /// A vector in parts of these lengths.
+    pub fn split<'b>(&'b self, vector: Expr<'b>, lengths: &[i64]) -> Vec<Expr<'b>> {
+        if lengths.len() == 1 {
+            return vec![vector];
+        }
+        let form = form::split(self.opset(), lengths);
+        let mut operands = vec![Some(vector.operand)];
+        operands.extend(form.lists.iter().map(|list| Some(self.ints(list).operand)));
+        self.nodes("", "Split", operands, form.attributes, lengths.len())
+    }
+
     /// Zeros in a shape.
     pub fn zeros(&self, ty: crate::ty::DType, dims: &[Dim]) -> Result<Expr<'_>, Refusal> {
         self.scalar(0.0, ty).expand(dims)
