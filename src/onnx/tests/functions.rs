@@ -564,7 +564,7 @@ fn tower(levels: usize, times: usize) -> ModelProto {
 
 #[test]
 fn an_expansion_is_counted_before_it_is_made() {
-    let words = ["more than 1000000 nodes"];
+    let words = ["000 nodes when they are inlined"];
     check_refused(&tower(60, 10), Code::E0607, &words);
     check_refused(&tower(6, 10), Code::E0607, &words);
     assert_eq!(accepted(&tower(4, 10)).graph.node_ids().count(), 10_000);
@@ -574,11 +574,19 @@ fn an_expansion_is_counted_before_it_is_made() {
 }
 
 #[test]
+fn a_large_file_may_become_more_than_a_small_one() {
+    let mut model = tower(2, 250);
+    check_refused(&model, Code::E0607, &["more than 51000 nodes"]);
+    graph(&mut model).doc_string = Some("d".repeat(200_000));
+    assert_eq!(accepted(&model).graph.node_ids().count(), 62_500);
+}
+
+#[test]
 fn long_names_and_large_attributes_are_counted_too() {
-    let mut model = tower(2, 600);
+    let mut model = tower(2, 200);
     graph(&mut model).node[0].name = Some("n".repeat(1 << 19));
     check_refused(&model, Code::E0607, &["bytes"]);
-    let mut model = tower(2, 600);
+    let mut model = tower(2, 200);
     graph(&mut model).node[0].attribute = vec![attribute("given", |a| {
         a.ints = vec![1; 1 << 19];
         a.r#type = Some(attribute_type::INTS);

@@ -15,6 +15,38 @@ const MOST_NODES: u64 = 1_000_000;
 /// Bytes of what comes out of functions, names included, in all of a model.
 const MOST_BYTES: u64 = 1 << 29;
 
+/// What may come out of the functions of a model: so much that no exporter comes near, and from a
+/// small file less than from a large one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Limits {
+    nodes: u64,
+    bytes: u64,
+}
+
+impl Limits {
+    /// For a model whose graph and functions have `size` bytes together.
+    pub fn of(size: u64) -> Limits {
+        let nodes = 50_000 + size / 10;
+        let bytes = size.saturating_mul(64).saturating_add(32 << 20);
+        Limits {
+            nodes: MOST_NODES.min(nodes - nodes % 1000),
+            bytes: MOST_BYTES.min(bytes - bytes % (1 << 20)),
+        }
+    }
+
+    /// Checks the size of what comes out of functions.
+    pub fn check(self, nodes: u64, bytes: u64) -> Result<(), Diagnostic> {
+        let too_large = errors::functions_too_large;
+        if nodes > self.nodes {
+            return Err(too_large(self.nodes, "nodes"));
+        }
+        if bytes > self.bytes {
+            return Err(too_large(self.bytes, "bytes"));
+        }
+        Ok(())
+    }
+}
+
 /// What one call of a function becomes. What depends on the call is linear in it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cost {
@@ -73,12 +105,12 @@ impl<'a> Costs<'a> {
     }
 
     /// Checks what all calls of a model become together.
-    pub fn check(&mut self, calls: &[Call]) -> Result<(), Diagnostic> {
+    pub fn check(&mut self, calls: &[Call], limits: Limits) -> Result<(), Diagnostic> {
         let mut all = Cost::default();
         for call in calls {
             all.add(call, &self.of(call.function)?);
         }
-        check(all.nodes, all.bytes)
+        limits.check(all.nodes, all.bytes)
     }
 
     fn of(&mut self, function: usize) -> Result<Cost, Diagnostic> {
@@ -111,16 +143,4 @@ impl<'a> Costs<'a> {
         let known = self.known.iter().zip(self.all);
         known.filter_map(|(cost, function)| cost.map(|_| &**function))
     }
-}
-
-/// Checks the size of what comes out of functions.
-pub(super) fn check(nodes: u64, bytes: u64) -> Result<(), Diagnostic> {
-    let too_large = errors::functions_too_large;
-    if nodes > MOST_NODES {
-        return Err(too_large(MOST_NODES, "nodes"));
-    }
-    if bytes > MOST_BYTES {
-        return Err(too_large(MOST_BYTES, "bytes"));
-    }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use crate::graph::{AttributeValue, Graph, Origin};
 use crate::onnx::errors::{self, NEWEST_OPSET};
 use crate::onnx::proto::{FunctionProto, NodeProto};
 use bytes::Bytes;
-use cost::{Call, Cost, Costs};
+use cost::{Call, Cost, Costs, Limits};
 use names::Names;
 use prost::Message;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -105,6 +105,7 @@ pub(super) struct Functions {
     index: Index,
     all: Vec<Rc<Function>>,
     names: Names,
+    limits: Limits,
     nodes: u64,
     bytes: u64,
 }
@@ -121,6 +122,9 @@ pub(super) fn read(
     if serialized.is_empty() {
         return Ok(functions);
     }
+    let size = graph.len() + serialized.iter().map(Bytes::len).sum::<usize>();
+    let limits = Limits::of(size as u64);
+    functions.limits = limits;
     let protos = protos(cx, serialized, &mut functions.index)?;
     let Functions {
         index, names, all, ..
@@ -138,7 +142,9 @@ pub(super) fn read(
         }
     });
     let mut costs = Costs::new(all);
-    costs.check(&calls).map_err(|fault| cx.error(fault))?;
+    costs
+        .check(&calls, limits)
+        .map_err(|fault| cx.error(fault))?;
     for function in costs.called() {
         check(&function.proto, &function.shown).map_err(|fault| cx.error(fault))?;
         import(function, opsets).map_err(|fault| cx.error(fault))?;
@@ -283,7 +289,8 @@ fn expand(
     // counted only now.
     functions.nodes += made.nodes.len() as u64;
     functions.bytes += made.subgraph_bytes;
-    cost::check(functions.nodes, functions.bytes).map_err(|fault| cx.error(fault))?;
+    let checked = functions.limits.check(functions.nodes, functions.bytes);
+    checked.map_err(|fault| cx.error(fault))?;
     for node in made.nodes {
         match cx.functions.index.called(&node) {
             Some(inner) => expand(cx, inner, &node, all)?,
