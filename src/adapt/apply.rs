@@ -1,5 +1,7 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
+use super::emit::Emitter;
+use super::errors;
 use super::initial::{WeightReader, initial_tensor};
 use super::lower::{Bindings, Lowering};
 use super::plan::{Plan, PlannedSite};
@@ -7,9 +9,11 @@ use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId, ValueKind};
 use crate::hir::TermKind;
 use crate::modules::{Modules, Scope, Site};
-use crate::ops::Emitter;
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// What a model file holds, in bytes; protobuf reads no more.
+const LARGEST: u64 = i32::MAX as u64;
 
 /// What has been added to the model.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ pub fn apply(
     values: &BTreeMap<String, Tensor>,
     sink: &mut Sink,
 ) -> Result<Adapted, Reported> {
+    check_size(plan, sink)?;
     let mut tensors = Vec::with_capacity(plan.parameters.len());
     for parameter in &plan.parameters {
         let tensor = match values.get(&parameter.name) {
@@ -272,6 +277,18 @@ fn lower_one(
         output = Lowering::new(emitter, graph, site, bindings, &method.instance.forward).run();
     }
     output
+}
+
+/// The tensors of an adapter are written into the model's file, and none is made for nothing.
+fn check_size(plan: &Plan, sink: &mut Sink) -> Result<(), Reported> {
+    let largest = plan.parameters.iter().max_by_key(|p| p.elements());
+    match largest {
+        Some(largest) if plan.bytes() > LARGEST => {
+            let diagnostic = errors::adapter_too_large(plan, largest, LARGEST);
+            Err(sink.emit(diagnostic))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adapts the sites of one subgraph; the tensors stay in the top graph and are captured.

@@ -1,5 +1,6 @@
 //! Diagnostics of this room: targets (E04).
 
+use super::plan::{Plan, PlannedParameter};
 use crate::diag::{Code, Diagnostic, Span, nearest};
 use crate::modules::{Role, Site};
 use std::collections::BTreeSet;
@@ -366,4 +367,17 @@ pub(super) fn tied_weight(span: Span, path: &str, others: &[String]) -> Diagnost
     )
     .label(span, "only the module named here is adapted")
     .help("the other module keeps the base weight; merging would untie them")
+}
+
+pub(super) fn adapter_too_large(plan: &Plan, largest: &PlannedParameter, most: u64) -> Diagnostic {
+    let (adapter, bytes) = (&plan.adapter, plan.bytes());
+    Diagnostic::new(
+        Code::E0414,
+        format!("the tensors of adapter `{adapter}` take {bytes} bytes, a model file holds {most}"),
+    )
+    .label(
+        largest.span,
+        format!("such as `{}` {:?}", largest.name, largest.dims),
+    )
+    .help("lower the rank, or adapt fewer modules")
 }

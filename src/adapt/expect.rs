@@ -1,7 +1,7 @@
 //! Evaluates `expect` lines against a plan.
 
 use super::errors;
-use super::plan::Plan;
+use super::plan::{Plan, total};
 use crate::diag::{Sink, SourceMap};
 use crate::graph::Model;
 use crate::hir::affine::{Affine, Tokens, is_affine, token_reach};
@@ -216,7 +216,7 @@ fn show(value: f64, percent: bool) -> String {
 /// weights.
 pub fn base_parameters(model: &Model) -> u64 {
     let graph = &model.graph;
-    graph
+    let elements = graph
         .initializers()
         .iter()
         .filter_map(|id| graph.value(*id).tensor())
@@ -225,10 +225,10 @@ pub fn base_parameters(model: &Model) -> u64 {
         })
         .map(|tensor| {
             if tensor.dtype == crate::ty::DType::U8 && tensor.dims.len() == 3 {
-                2 * tensor.elements()
+                tensor.elements().saturating_mul(2)
             } else {
                 tensor.elements()
             }
-        })
-        .sum()
+        });
+    total(elements)
 }

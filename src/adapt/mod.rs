@@ -11,6 +11,7 @@
 //! reading weights (a callback does), writing files.
 
 mod apply;
+mod emit;
 mod errors;
 mod expect;
 mod glob;
@@ -28,5 +29,6 @@ pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use initial::{WeightReader, initial_tensor};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
+    total,
 };
 pub use select::sites_named;

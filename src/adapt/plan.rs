@@ -99,19 +99,30 @@ pub struct PlannedParameter {
 }
 
 impl PlannedParameter {
+    /// The largest number there is if there are more: a spec may ask for that, and is refused when
+    /// it is compiled.
     pub fn elements(&self) -> u64 {
-        self.dims.iter().map(|d| *d as u64).product()
+        let dims = self.dims.iter().map(|dim| *dim as u64);
+        dims.fold(1, u64::saturating_mul)
     }
+}
+
+/// The sum, or the largest number there is.
+pub fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
 }
 
 impl Plan {
     /// Elements of all trained tensors.
     pub fn trainable(&self) -> u64 {
-        self.parameters
-            .iter()
-            .filter(|p| p.trainable)
-            .map(PlannedParameter::elements)
-            .sum()
+        let trained = self.parameters.iter().filter(|p| p.trainable);
+        total(trained.map(PlannedParameter::elements))
+    }
+
+    /// What all tensors of the adapter take in a file.
+    pub fn bytes(&self) -> u64 {
+        let elements = self.parameters.iter().map(PlannedParameter::elements);
+        total(elements.map(|elements| elements.saturating_mul(4)))
     }
 
     /// Distinct module paths that are adapted.

@@ -2,11 +2,9 @@
 //! project's `README.md`; a test holds the two together.
 
 use super::session::{Loaded, Planned};
-use super::training::GraphEntry;
-use crate::adapt::{Adapted, PlannedMethod};
+use crate::adapt::{Adapted, PlannedMethod, total};
 use crate::graph::Model;
 use crate::hir::HyperValue;
-use crate::train::{Optimizer, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,46 +31,6 @@ pub struct Manifest {
     pub parameters: Vec<ParameterEntry>,
     pub counts: Counts,
     pub expectations: Vec<ExpectationEntry>,
-    /// What the training graphs are for, if there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub training: Option<TrainingEntry>,
-    /// The training graphs by name: `step`, `grad`, `update`, `eval`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub graphs: BTreeMap<&'static str, GraphEntry>,
-}
-
-/// A recipe: what its graphs compute.
-#[derive(Debug, Serialize)]
-pub struct TrainingEntry {
-    pub task: &'static str,
-    pub label_smoothing: f64,
-    pub optimizer: BTreeMap<&'static str, serde_json::Value>,
-    pub max_grad_norm: Option<f64>,
-}
-
-impl TrainingEntry {
-    pub fn new(recipe: &Recipe) -> TrainingEntry {
-        let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
-        match recipe.optimizer {
-            Optimizer::Sgd(sgd) => optimizer.extend([
-                ("momentum", sgd.momentum.into()),
-                ("nesterov", sgd.nesterov.into()),
-                ("weight_decay", sgd.weight_decay.into()),
-            ]),
-            Optimizer::Adam(adam) | Optimizer::AdamW(adam) => optimizer.extend([
-                ("beta1", adam.beta1.into()),
-                ("beta2", adam.beta2.into()),
-                ("epsilon", adam.epsilon.into()),
-                ("weight_decay", adam.weight_decay.into()),
-            ]),
-        }
-        TrainingEntry {
-            task: recipe.task.name(),
-            label_smoothing: recipe.task.label_smoothing(),
-            optimizer,
-            max_grad_norm: recipe.max_grad_norm,
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -252,17 +210,13 @@ pub(super) fn counts(planned: &Planned, loaded: &Loaded) -> Counts {
     let plan = &planned.plan;
     let trainable = plan.trainable();
     let base = crate::adapt::base_parameters(&loaded.model);
+    let frozen = plan.parameters.iter().filter(|p| !p.trainable);
     Counts {
         modules: plan.module_count(&loaded.modules),
         trainable,
-        frozen: plan
-            .parameters
-            .iter()
-            .filter(|p| !p.trainable)
-            .map(|p| p.elements())
-            .sum(),
+        frozen: total(frozen.map(|p| p.elements())),
         base,
-        trainable_share: trainable as f64 / (trainable + base).max(1) as f64,
+        trainable_share: trainable as f64 / trainable.saturating_add(base).max(1) as f64,
     }
 }
 

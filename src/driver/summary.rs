@@ -1,7 +1,7 @@
 //! What a plan means in numbers, for people and for programs.
 
 use super::session::{Loaded, Planned};
-use crate::adapt::base_parameters;
+use crate::adapt::{Plan, base_parameters, total};
 use crate::graph::{Graph, Model};
 use crate::hir::{Formula, Lead, TermKind};
 use crate::modules::SiteKind;
@@ -74,8 +74,7 @@ impl Summary {
         let plan = &planned.plan;
         let base = base_parameters(&loaded.model);
         let trainable = plan.trainable();
-        let adapter_bytes: u64 = plan.parameters.iter().map(|p| 4 * p.elements()).sum();
-        let weights = weight_bytes(&loaded.model.graph);
+        let run = weight_bytes(&loaded.model.graph).saturating_add(plan.bytes());
         Summary {
             adapter: plan.adapter.clone(),
             statements: plan
@@ -92,17 +91,11 @@ impl Summary {
             modules: plan.module_count(&loaded.modules),
             trainable,
             base,
-            trainable_share: trainable as f64 / (trainable + base).max(1) as f64,
-            inference_bytes: weights + adapter_bytes,
-            training_bytes: weights + adapter_bytes + 12 * trainable,
+            trainable_share: trainable as f64 / trainable.saturating_add(base).max(1) as f64,
+            inference_bytes: run,
+            training_bytes: run.saturating_add(trainable.saturating_mul(12)),
             base_flops_per_token: base_flops(loaded),
-            adapter_flops_per_token: plan
-                .sites
-                .iter()
-                .filter(|s| loaded.modules.sites[s.site].kind == SiteKind::Linear)
-                .flat_map(|s| &s.methods)
-                .map(|m| flops(&m.instance.forward))
-                .sum(),
+            adapter_flops_per_token: adapter_flops(plan, loaded),
             expectations: planned
                 .expectations
                 .iter()
@@ -168,7 +161,7 @@ impl Summary {
             out,
             "\n  trained    {} of {} ({:.3} %)",
             grouped(self.trainable),
-            grouped(self.trainable + self.base),
+            grouped(self.trainable.saturating_add(self.base)),
             100.0 * self.trainable_share
         );
         let _ = writeln!(
@@ -180,7 +173,10 @@ impl Summary {
         let _ = writeln!(
             out,
             "  compute    {} FLOP a token, {} of them the adapter's",
-            si(self.base_flops_per_token + self.adapter_flops_per_token),
+            si(total([
+                self.base_flops_per_token,
+                self.adapter_flops_per_token
+            ])),
             si(self.adapter_flops_per_token)
         );
         for expectation in &self.expectations {
@@ -224,7 +220,7 @@ fn groups(planned: &Planned, loaded: &Loaded) -> Vec<Group> {
                 .map_or(tensor.name.as_str(), |n| n.trim_start_matches('.'));
             parameters.push((short.to_owned(), tensor.dims.clone()));
             if seen.insert(*parameter) && tensor.trainable {
-                trainable += tensor.elements();
+                trainable = total([trainable, tensor.elements()]);
             }
         }
         let key = (
@@ -249,7 +245,7 @@ fn groups(planned: &Planned, loaded: &Loaded) -> Vec<Group> {
             groups.len() - 1
         });
         let group = &mut groups[at];
-        group.trainable += trainable;
+        group.trainable = total([group.trainable, trainable]);
         if !group.paths.contains(&site.path) {
             group.count += 1;
             group.paths.push(site.path.clone());
@@ -268,12 +264,11 @@ fn star_numbers(path: &str) -> String {
 }
 
 fn weight_bytes(graph: &Graph) -> u64 {
-    graph
-        .initializers()
+    let initializers = graph.initializers();
+    let tensors = initializers
         .iter()
-        .filter_map(|id| graph.value(*id).tensor())
-        .map(|t| t.byte_len())
-        .sum()
+        .filter_map(|id| graph.value(*id).tensor());
+    total(tensors.map(|tensor| tensor.byte_len()))
 }
 
 fn base_flops(loaded: &Loaded) -> u64 {
@@ -282,27 +277,42 @@ fn base_flops(loaded: &Loaded) -> u64 {
         .sites
         .iter()
         .filter(|s| s.kind == SiteKind::Linear);
-    linear
-        .map(|s| 2 * s.in_features as u64 * s.out_features as u64)
-        .sum()
+    total(linear.map(|s| multiplications(s.in_features, s.out_features)))
+}
+
+fn adapter_flops(plan: &Plan, loaded: &Loaded) -> u64 {
+    let linear = plan
+        .sites
+        .iter()
+        .filter(|s| loaded.modules.sites[s.site].kind == SiteKind::Linear);
+    let methods = linear.flat_map(|s| &s.methods);
+    total(methods.map(|m| flops(&m.instance.forward)))
+}
+
+/// Operations of a product with a matrix, an addition for every multiplication.
+fn multiplications(inner: i64, outer: i64) -> u64 {
+    (inner as u64)
+        .saturating_mul(outer as u64)
+        .saturating_mul(2)
 }
 
 /// Operations of the matrix products that a linear site computes for every token. Convolutions have
 /// positions instead, whose number the plan does not know; embeddings look rows up.
 fn flops(formula: &Formula) -> u64 {
     let reached = formula.reachable();
-    formula
+    let products = formula
         .terms()
         .zip(reached)
         .filter(|((_, term), reached)| *reached && term.ty.lead == Lead::Full)
         .filter_map(|((_, term), _)| match &term.kind {
             TermKind::MatMul(a, _) => {
                 let inner = formula.term(*a).ty.dims.last()?.known()?;
-                Some(2 * inner as u64 * term.ty.dims.last()?.known()? as u64)
+                let outer = term.ty.dims.last()?.known()?;
+                Some(multiplications(inner, outer))
             }
             _ => None,
-        })
-        .sum()
+        });
+    total(products)
 }
 
 fn count(number: usize, word: &str) -> String {

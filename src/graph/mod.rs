@@ -19,7 +19,6 @@
 mod attribute;
 mod ir;
 mod model;
-mod names;
 mod order;
 mod patch;
 mod prune;

@@ -78,6 +78,8 @@ fn too_much() -> ! {
         .get()
         .map_or(&b"too much memory"[..], |text| text.as_bytes());
     let _ = std::io::stderr().write_all(text);
+    // The limit is off now.
+    eprintln!("{}", std::backtrace::Backtrace::force_capture());
     std::process::abort()
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// Start values of a larger adapter take longer than they say.
-const MOST_ELEMENTS: u64 = 1 << 18;
+const MOST_BYTES: u64 = 1 << 20;
 /// Adapters of a spec that are planned.
 const MOST_ADAPTERS: usize = 8;
 
@@ -79,9 +79,8 @@ pub fn plan_all(spec: &Spec, sources: &mut SourceMap, sink: &mut Sink) -> String
                 reached.push('-');
                 continue;
             };
-            let elements: u64 = planned.plan.parameters.iter().map(|p| p.elements()).sum();
-            reached.push(match elements {
-                0..MOST_ELEMENTS => compiled(&planned.plan, loaded, sink),
+            reached.push(match planned.plan.bytes() {
+                0..MOST_BYTES => compiled(&planned.plan, loaded, sink),
                 _ => 'l',
             });
         }

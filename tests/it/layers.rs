@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "diag", "ty", "syntax", "hir", "graph", "ops", "passes", "modules",
         ],
     ),
-    ("autodiff", &["diag", "ty", "graph", "ops", "passes"]),
+    ("autodiff", &["diag", "ty", "graph", "ops"]),
     (
         "train",
         &["diag", "ty", "hir", "graph", "ops", "passes", "autodiff"],
