@@ -8,7 +8,8 @@
 //! model ─ onnx ─▶ Model ─ passes, modules ───────┘
 //! ```
 //!
-//! `driver` calls the phases, `cli` puts them into commands.
+//! `autodiff` appends the gradients of a loss to a model. `driver` calls the phases, `cli` puts them
+//! into commands.
 //!
 //! # Invariants
 //!
@@ -29,6 +30,10 @@
 //! * A method is evaluated with its hyper-parameters into a [`Formula`](hir::Formula), a typed graph of
 //!   terms without control flow. Lowering, identity at start and merging are walks over it, so that
 //!   none of them knows any method.
+//! * A gradient rule, like a shape rule, is data in the registry of operators, and an operator says
+//!   what it has: a rule, a gradient of zero, or none with what to do then. Formulas are written with
+//!   expressions that emit nodes (`ops::Expr`). What broadcasting stretched is summed in one place, the
+//!   sweep.
 //! * A convolution is a linear layer over patches, an embedding one over one-hot rows (`adapt/rows.rs`):
 //!   a method is written once for all three, and its parameters are matrices for all three.
 //! * When a value's uses move to a replacement, its name moves too, so graph outputs and the captures of
@@ -60,6 +65,10 @@ pub mod reference;
 pub mod modules;
 
 pub mod adapt;
+
+pub mod autodiff;
+
+pub mod train;
 
 pub mod weights;
 

@@ -1,6 +1,5 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
-use super::emit::Emitter;
 use super::errors;
 use super::initial::{WeightReader, initial_tensor};
 use super::lower::{Bindings, Lowering};
@@ -9,6 +8,7 @@ use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId, ValueKind};
 use crate::hir::TermKind;
 use crate::modules::{Modules, Scope, Site};
+use crate::ops::Emitter;
 use std::collections::BTreeMap;
 use std::ops::Range;
 

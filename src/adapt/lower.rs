@@ -1,9 +1,9 @@
 //! Lowers a formula to ONNX nodes at a site.
 
-use super::emit::Emitter;
 use crate::graph::{Attribute, Graph, Operand};
 use crate::hir::{Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, Unary};
 use crate::modules::{Layout, Site, SiteKind};
+use crate::ops::{Emitter, encode_float};
 use crate::ty::DType;
 
 /// The values that a formula speaks of, at one site.
@@ -231,7 +231,7 @@ impl<'a> Lowering<'a> {
             crate::graph::Tensor::from_raw(
                 self.site.dtype,
                 &[1],
-                super::emit::encode_float(1.0, self.site.dtype),
+                encode_float(1.0, self.site.dtype),
             ),
         );
         let ones = self.emitter.node("ConstantOfShape", &[tokens], vec![ones]);

@@ -11,7 +11,6 @@
 //! reading weights (a callback does), writing files.
 
 mod apply;
-mod emit;
 mod errors;
 mod expect;
 mod glob;

@@ -2,6 +2,7 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
+use super::recipe_args::RecipeArgs;
 use super::verify;
 use crate::diag::Reported;
 use crate::driver::{
@@ -42,6 +43,11 @@ pub(super) struct Args {
     /// are apart at the start
     #[arg(long, value_name = "SAFETENSORS")]
     verify: Option<PathBuf>,
+    /// Write training graphs, too: step.onnx, grad.onnx, update.onnx and eval.onnx
+    #[arg(long)]
+    train: bool,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -147,6 +153,7 @@ fn compile_one(
         },
         settings: args.settings.clone(),
         values: args.values.clone(),
+        training: args.train.then(|| args.recipe.recipe()),
     };
     let artifacts = compile(session, spec, loaded, &planned, &options)?;
     describe(&artifacts, &mut text);
@@ -155,6 +162,7 @@ fn compile_one(
         "model": artifacts.model.display().to_string(),
         "weights": artifacts.weights.display().to_string(),
         "manifest": artifacts.manifest_path.display().to_string(),
+        "graphs": artifacts.graphs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "copied": artifacts.copied.iter().map(|(path, size)| json!({"file": path.display().to_string(), "bytes": size})).collect::<Vec<_>>(),
         "plan": summary.to_json(),
     });
@@ -167,7 +175,10 @@ fn describe(artifacts: &Artifacts, text: &mut String) {
         &artifacts.model,
         &artifacts.weights,
         &artifacts.manifest_path,
-    ] {
+    ]
+    .into_iter()
+    .chain(&artifacts.graphs)
+    {
         let size = std::fs::metadata(path).map_or(0, |m| m.len());
         let _ = writeln!(text, "  wrote      {} ({size} bytes)", path.display());
     }

@@ -21,6 +21,7 @@ mod inspect;
 mod model_args;
 mod options;
 mod plan;
+mod recipe_args;
 mod run;
 mod runtime;
 mod terminal;

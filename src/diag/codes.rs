@@ -150,6 +150,16 @@ codes! {
     W0607: "fields are not known",
     W0608: "fields that are not known are lost",
     W0609: "nodes have the same name",
+    // E07 gradients
+    E0701: "no gradient on the way",
+    E0702: "gradient cannot be derived",
+    E0703: "parameter does not reach the loss",
+    E0704: "loss is not one float",
+    E0705: "parameter is not a float tensor",
+    E0706: "opset is too old for gradients",
+    E0751: "nothing to train",
+    E0752: "output does not fit the task",
+    E0753: "loss or update cannot be computed",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

@@ -2,13 +2,15 @@
 
 use super::errors;
 use super::fingerprint::{Depth, fingerprint};
-use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry};
+use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry, TrainingEntry};
 use super::session::{Loaded, Planned, Session, Spec};
+use super::training::{GraphEntry, trained, training_graphs};
 use crate::adapt::{self, Adapted, Plan};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
+use crate::train::{Graphs, Parameter, Recipe, TrainingGraph};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,8 @@ pub struct CompileOptions {
     pub settings: adapt::Settings,
     /// A trained adapter whose tensors replace the start values.
     pub values: Option<PathBuf>,
+    /// Write training graphs, too.
+    pub training: Option<Recipe>,
 }
 
 /// What has been written.
@@ -43,6 +47,8 @@ pub struct Artifacts {
     pub model: PathBuf,
     pub weights: PathBuf,
     pub manifest_path: PathBuf,
+    /// The training graphs.
+    pub graphs: Vec<PathBuf>,
     pub manifest: Manifest,
     /// Copied external data with sizes in bytes.
     pub copied: Vec<(PathBuf, u64)>,
@@ -89,7 +95,13 @@ pub fn compile(
         &values,
         sink,
     )?;
+    let training = match &options.training {
+        Some(recipe) => Some(training_graphs(planned, &adapted, model, recipe, sink)?),
+        None => None,
+    };
     let names = Names::new(path, &planned.plan.adapter, &options.destination);
+    let graphs = Named::of(training.as_ref(), &names);
+    let trained = trained(planned, &adapted);
     let data = external_files(&model.graph);
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
@@ -130,7 +142,15 @@ pub fn compile(
         parameters: manifest::parameters(planned, &adapted),
         counts,
         expectations: manifest::expectations(planned),
+        training: options.training.as_ref().map(TrainingEntry::new),
+        graphs: graphs
+            .iter()
+            .map(|named| (named.name, named.entry(&trained)))
+            .collect(),
     };
+    for named in &graphs {
+        onnx::save(&named.graph.model, &staging.path(&named.file), sink)?;
+    }
     write_all(model, adapted, &manifest, &names, &staging, sink)?;
     // Giving back ten thousand nodes takes a while, and the process may end before that.
     std::thread::spawn(move || drop(loaded));
@@ -139,6 +159,7 @@ pub fn compile(
         .iter()
         .map(|(location, _)| location.clone())
         .collect();
+    order.extend(graphs.iter().map(|named| named.file.clone()));
     order.extend([&names.model, &names.weights, &names.manifest].map(Clone::clone));
     staging.publish(&order, sink)?;
     let place = |name: &String| names.folder.join(name);
@@ -146,12 +167,44 @@ pub fn compile(
         model: place(&names.model),
         weights: place(&names.weights),
         manifest_path: place(&names.manifest),
+        graphs: graphs.iter().map(|named| place(&named.file)).collect(),
         manifest,
         copied: copied
             .iter()
             .map(|(name, size)| (place(name), *size))
             .collect(),
     })
+}
+
+/// A training graph and its file.
+struct Named<'g> {
+    name: &'static str,
+    file: String,
+    graph: &'g TrainingGraph,
+}
+
+impl<'g> Named<'g> {
+    fn of(graphs: Option<&'g Graphs>, names: &Names) -> Vec<Named<'g>> {
+        let Some(graphs) = graphs else {
+            return Vec::new();
+        };
+        let all = [
+            ("step", &graphs.step),
+            ("grad", &graphs.grad),
+            ("update", &graphs.update),
+            ("eval", &graphs.eval),
+        ];
+        all.map(|(name, graph)| Named {
+            name,
+            file: names.graph(name),
+            graph,
+        })
+        .into()
+    }
+
+    fn entry(&self, trained: &[Parameter]) -> GraphEntry {
+        GraphEntry::new(self.file.clone(), self.graph, trained)
+    }
 }
 
 /// The tensors of an adapter file: exactly those of the plan, in f32.
@@ -227,6 +280,15 @@ impl Names {
 }
 
 impl Names {
+    /// The file of a training graph: `step.onnx` in a folder, `<model>.<adapter>.step.onnx` beside
+    /// the model.
+    fn graph(&self, name: &str) -> String {
+        match self.model.strip_suffix(".onnx") {
+            Some("model") | None => format!("{name}.onnx"),
+            Some(stem) => format!("{stem}.{name}.onnx"),
+        }
+    }
+
     /// An artifact never takes the place of the model that it was made from.
     fn check_base(
         &self,

@@ -2,9 +2,11 @@
 //! project's `README.md`; a test holds the two together.
 
 use super::session::{Loaded, Planned};
+use super::training::GraphEntry;
 use crate::adapt::{Adapted, PlannedMethod, total};
 use crate::graph::Model;
 use crate::hir::HyperValue;
+use crate::train::{Optimizer, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +33,46 @@ pub struct Manifest {
     pub parameters: Vec<ParameterEntry>,
     pub counts: Counts,
     pub expectations: Vec<ExpectationEntry>,
+    /// What the training graphs are for, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingEntry>,
+    /// The training graphs by name: `step`, `grad`, `update`, `eval`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub graphs: BTreeMap<&'static str, GraphEntry>,
+}
+
+/// A recipe: what its graphs compute.
+#[derive(Debug, Serialize)]
+pub struct TrainingEntry {
+    pub task: &'static str,
+    pub label_smoothing: f64,
+    pub optimizer: BTreeMap<&'static str, serde_json::Value>,
+    pub max_grad_norm: Option<f64>,
+}
+
+impl TrainingEntry {
+    pub fn new(recipe: &Recipe) -> TrainingEntry {
+        let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
+        match recipe.optimizer {
+            Optimizer::Sgd(sgd) => optimizer.extend([
+                ("momentum", sgd.momentum.into()),
+                ("nesterov", sgd.nesterov.into()),
+                ("weight_decay", sgd.weight_decay.into()),
+            ]),
+            Optimizer::Adam(adam) | Optimizer::AdamW(adam) => optimizer.extend([
+                ("beta1", adam.beta1.into()),
+                ("beta2", adam.beta2.into()),
+                ("epsilon", adam.epsilon.into()),
+                ("weight_decay", adam.weight_decay.into()),
+            ]),
+        }
+        TrainingEntry {
+            task: recipe.task.name(),
+            label_smoothing: recipe.task.label_smoothing(),
+            optimizer,
+            max_grad_norm: recipe.max_grad_norm,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

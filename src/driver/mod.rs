@@ -14,6 +14,7 @@ mod manifest;
 mod neighborhood;
 mod session;
 mod summary;
+mod training;
 mod tree;
 
 pub use compile::{Artifacts, CompileOptions, Destination, compile, trained_values};
@@ -24,7 +25,9 @@ pub use manifest::Manifest;
 pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};
 pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
 pub use summary::Summary;
+pub use training::{GraphEntry, PortEntry, trained, training_graphs};
 
 // What callers of the driver name beside its own types.
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
+pub use crate::train::{Adam, Graphs, Optimizer, Recipe, Sgd, Task};

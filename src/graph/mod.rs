@@ -19,6 +19,7 @@
 mod attribute;
 mod ir;
 mod model;
+mod names;
 mod order;
 mod patch;
 mod prune;

@@ -8,6 +8,7 @@
 
 use super::attribute::Attribute;
 use super::ir::{Graph, NodeId, OpName, Position, Slot, Value, ValueId, ValueKind};
+use super::names::Unique;
 use super::tensor::Tensor;
 use crate::ty::{Proof, TensorType};
 use petgraph::Direction::Outgoing;
@@ -84,8 +85,14 @@ enum Anchor {
 pub struct Patch {
     values: Vec<NewValue>,
     insertions: Vec<Insertion>,
+    /// Nodes of the graph that give one more result: the slot, and the new value.
+    further: Vec<(NodeId, u32, u32)>,
     replacements: Vec<(ValueId, Operand)>,
     outputs: Vec<Operand>,
+    /// New names of computed values.
+    names: Vec<(Operand, String)>,
+    /// Whether the outputs that the graph had are outputs no more.
+    drops_outputs: bool,
     anchor: Option<NodeId>,
 }
 
@@ -102,7 +109,10 @@ impl Patch {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.insertions.is_empty() && self.replacements.is_empty() && self.values.is_empty()
+        self.insertions.is_empty()
+            && self.replacements.is_empty()
+            && self.values.is_empty()
+            && self.outputs.is_empty()
     }
 
     /// Nodes inserted from now on stand directly behind this one, in the order of insertion.
@@ -143,6 +153,29 @@ impl Patch {
         operands
     }
 
+    /// Makes a node of the graph give one more result, in a slot that it leaves empty.
+    pub fn further_result(
+        &mut self,
+        node: NodeId,
+        slot: usize,
+        name: &str,
+        ty: Option<TensorType>,
+    ) -> Operand {
+        let name = name.to_owned();
+        let value = self.push(NewValue::Result { name, ty });
+        self.further.push((node, slot as u32, value));
+        Operand::New(value)
+    }
+
+    /// States the type of a node's new result more precisely.
+    pub fn set_type_of_new(&mut self, operand: Operand, stated: TensorType) {
+        if let Operand::New(index) = operand
+            && let NewValue::Result { ty, .. } = &mut self.values[index as usize]
+        {
+            *ty = Some(stated);
+        }
+    }
+
     /// Adds an initializer; the name is made unique by a suffix.
     pub fn constant(&mut self, name: &str, tensor: Tensor) -> Operand {
         Operand::New(self.push(NewValue::Constant {
@@ -177,6 +210,19 @@ impl Patch {
     /// Adds a graph output.
     pub fn output(&mut self, value: Operand) {
         self.outputs.push(value);
+    }
+
+    /// Adds a graph output under a name, which must be free: it is an interface. The value is
+    /// computed by a node, and its readers read it by its new name.
+    pub fn named_output(&mut self, value: Operand, name: &str) {
+        self.output(value);
+        self.names.push((value, name.to_owned()));
+    }
+
+    /// Leaves no output of the graph but those that the patch adds; what was computed for the others
+    /// alone is removed.
+    pub fn drop_outputs(&mut self) {
+        self.drops_outputs = true;
     }
 
     /// The declared type of a new value; `None` for unknown and for existing values.
@@ -252,6 +298,9 @@ impl Graph {
             }
             nodes.push(node);
         }
+        for (node, slot, value) in patch.further {
+            self.add_result(node, slot, values[value as usize]);
+        }
         // Before anything moves: a value may be replaced by one that is replaced, too.
         let uses: Vec<_> = patch
             .replacements
@@ -261,12 +310,19 @@ impl Graph {
         for ((old, new), edges) in patch.replacements.iter().zip(uses) {
             self.move_uses(*old, resolve(new), edges, &mut names);
         }
+        let mut left: Vec<ValueId> = patch.replacements.iter().map(|(old, _)| *old).collect();
+        if patch.drops_outputs {
+            left.append(&mut self.outputs);
+        }
         for output in &patch.outputs {
             let id = resolve(output);
             self.outputs.push(id);
         }
+        for (value, name) in &patch.names {
+            self.give_name(resolve(value), name);
+        }
         // Last, because ids of what is removed may be given out again.
-        self.prune(patch.replacements.iter().map(|(old, _)| *old).collect());
+        self.prune(left);
         debug_assert!(self.verify().is_empty(), "{:?}", self.verify());
         Ok(Applied { values, nodes })
     }
@@ -292,10 +348,21 @@ impl Graph {
                 ));
             }
         }
-        for value in &patch.values {
-            if let NewValue::Input { name, .. } = value
-                && self.find_value(name).is_some()
-            {
+        for (node, slot, _) in &patch.further {
+            if self.result(*node, *slot as usize).is_some() {
+                return Err(format!(
+                    "`{}` has a result {slot} already",
+                    self.display_name(*node)
+                ));
+            }
+        }
+        let inputs = patch.values.iter().filter_map(|value| match value {
+            NewValue::Input { name, .. } => Some(name),
+            _ => None,
+        });
+        let outputs = patch.names.iter().map(|(_, name)| name);
+        for name in inputs.chain(outputs) {
+            if self.find_value(name).is_some() {
                 return Err(format!("the graph already has a value named `{name}`"));
             }
         }
@@ -326,6 +393,13 @@ impl Graph {
             *entry = (*entry).max(position.sequence);
         }
         last
+    }
+
+    fn add_result(&mut self, node: NodeId, slot: u32, value: ValueId) {
+        let owner = self.node_mut(node);
+        owner.outputs = owner.outputs.max(slot + 1);
+        owner.is_changed = true;
+        self.wires.add_edge(node.0, value.0, Slot::Output(slot));
     }
 
     fn add_new_value(&mut self, value: NewValue, names: &mut Unique) -> ValueId {
@@ -384,6 +458,17 @@ impl Graph {
         }
     }
 
+    /// Renames a computed value for everyone who reads it.
+    fn give_name(&mut self, id: ValueId, name: &str) {
+        self.rename(id, Arc::from(name));
+        self.value_vertex(id).origin = None;
+        let readers = self.uses(id).into_iter().map(|(node, _)| node);
+        let touched: Vec<NodeId> = readers.chain(self.producer(id)).collect();
+        for node in touched {
+            self.node_mut(node).is_changed = true;
+        }
+    }
+
     fn rename(&mut self, id: ValueId, name: Arc<str>) {
         if self.names.get(&self.value(id).name) == Some(&id) {
             let old = self.value(id).name.clone();
@@ -414,40 +499,4 @@ impl Graph {
     pub fn put_typed_body(&mut self, node: NodeId, attribute: usize, graph: usize, body: Graph) {
         self.node_mut(node).attributes[attribute].value.graphs_mut()[graph] = body;
     }
-}
-
-/// Hands out names that are not taken.
-struct Unique {
-    nodes: rustc_hash::FxHashSet<String>,
-}
-
-impl Unique {
-    fn new(graph: &Graph) -> Self {
-        Unique {
-            nodes: graph
-                .node_ids()
-                .map(|id| graph.node(id).name.clone())
-                .collect(),
-        }
-    }
-
-    fn value(&self, graph: &Graph, wish: &str) -> String {
-        numbered(wish, |name| graph.find_value(name).is_some())
-    }
-
-    fn node(&mut self, wish: &str) -> String {
-        let name = numbered(wish, |name| self.nodes.contains(name));
-        self.nodes.insert(name.clone());
-        name
-    }
-}
-
-fn numbered(wish: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(wish) {
-        return wish.to_owned();
-    }
-    (1..)
-        .map(|number| format!("{wish}_{number}"))
-        .find(|name| !taken(name))
-        .expect("some number is free")
 }

@@ -3,38 +3,180 @@
 use super::arithmetic;
 use super::cx::{InferCx, Outcome};
 use super::elementwise::unary;
-use super::registry::{OpDef, between, exactly, op};
+use super::grad;
+use super::registry::{Grad, OpDef, between, exactly, op};
 use super::shapes;
 use crate::ty::DType;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Relu", 1, exactly(1), unary).folds(|cx| {
+    op(
+        "Relu",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::relu),
+    )
+    .folds(|cx| {
         let zero = super::Element::Int(0.into());
         arithmetic::unary(cx, |x| arithmetic::larger(x, &zero))
     }),
-    op("Sigmoid", 1, exactly(1), unary),
-    op("Tanh", 1, exactly(1), unary),
-    op("Softplus", 1, exactly(1), unary),
-    op("Softsign", 1, exactly(1), unary),
-    op("Gelu", 20, exactly(1), unary),
-    op("Mish", 18, exactly(1), unary),
-    op("Swish", 24, exactly(1), unary),
-    op("HardSwish", 14, exactly(1), unary),
-    op("HardSigmoid", 1, exactly(1), unary),
-    op("Elu", 1, exactly(1), unary),
-    op("Selu", 1, exactly(1), unary),
-    op("Celu", 12, exactly(1), unary),
-    op("LeakyRelu", 1, exactly(1), unary),
-    op("ThresholdedRelu", 10, exactly(1), unary),
-    op("Shrink", 9, exactly(1), unary),
-    op("Clip", 1, exactly(1), unary),
-    op("Clip", 11, between(1, 3), unary),
-    op("Softmax", 1, exactly(1), along_axis),
-    op("LogSoftmax", 1, exactly(1), along_axis),
-    op("Hardmax", 1, exactly(1), along_axis),
-    op("SwiGLU", 28, exactly(2), gated),
-    op("Dropout", 1, exactly(1), dropout).results(between(1, 2)),
-    op("Dropout", 12, between(1, 3), dropout).results(between(1, 2)),
+    op(
+        "Sigmoid",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::sigmoid),
+    ),
+    op(
+        "Tanh",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::tanh),
+    ),
+    op(
+        "Softplus",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::softplus),
+    ),
+    op(
+        "Softsign",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::softsign),
+    ),
+    op(
+        "Gelu",
+        20,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::gelu),
+    ),
+    op(
+        "Mish",
+        18,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::mish),
+    ),
+    op(
+        "Swish",
+        24,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::swish),
+    ),
+    op(
+        "HardSwish",
+        14,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::hard_swish),
+    ),
+    op(
+        "HardSigmoid",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::hard_sigmoid),
+    ),
+    op(
+        "Elu",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::elu),
+    ),
+    op(
+        "Selu",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::selu),
+    ),
+    op(
+        "Celu",
+        12,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::celu),
+    ),
+    op(
+        "LeakyRelu",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::leaky_relu),
+    ),
+    op(
+        "ThresholdedRelu",
+        10,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::thresholded_relu),
+    ),
+    op(
+        "Shrink",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::shrink),
+    ),
+    op(
+        "Clip",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::activation::clip),
+    ),
+    op(
+        "Clip",
+        11,
+        between(1, 3),
+        unary,
+        Grad::Rule(grad::activation::clip),
+    ),
+    op(
+        "Softmax",
+        1,
+        exactly(1),
+        along_axis,
+        Grad::Rule(grad::activation::softmax),
+    ),
+    op(
+        "LogSoftmax",
+        1,
+        exactly(1),
+        along_axis,
+        Grad::Rule(grad::activation::log_softmax),
+    ),
+    op("Hardmax", 1, exactly(1), along_axis, Grad::Zero),
+    op(
+        "SwiGLU",
+        28,
+        exactly(2),
+        gated,
+        Grad::Rule(grad::activation::swiglu),
+    ),
+    op(
+        "Dropout",
+        1,
+        exactly(1),
+        dropout,
+        Grad::Rule(grad::activation::dropout),
+    )
+    .results(between(1, 2)),
+    op(
+        "Dropout",
+        12,
+        between(1, 3),
+        dropout,
+        Grad::Rule(grad::activation::dropout),
+    )
+    .results(between(1, 2)),
 ];
 
 /// `y = softmax(x)`: the operand's type. Default axis: the last from opset 13 on, 1 before (and

@@ -5,18 +5,69 @@
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
 use super::fused::same;
-use super::registry::{OpDef, between, exactly, microsoft, op};
+use super::grad::help;
+use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Attention", 23, between(3, 6), attention).results(between(1, 4)),
-    op("Attention", 24, between(3, 7), attention).results(between(1, 4)),
-    op("RotaryEmbedding", 23, between(3, 4), same),
-    op("LinearAttention", 27, between(3, 6), linear_attention).results(exactly(2)),
-    microsoft("RotaryEmbedding", exactly(4), same),
-    microsoft("GroupQueryAttention", between(7, 17), grouped).results(between(1, 4)),
-    microsoft("MultiHeadAttention", between(1, 10), multi_head).results(between(1, 4)),
-    microsoft("Attention", between(2, 7), packed).results(between(1, 2)),
+    op(
+        "Attention",
+        23,
+        between(3, 6),
+        attention,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    op(
+        "Attention",
+        24,
+        between(3, 7),
+        attention,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    op(
+        "RotaryEmbedding",
+        23,
+        between(3, 4),
+        same,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "LinearAttention",
+        27,
+        between(3, 6),
+        linear_attention,
+        Grad::Missing(help::OTHER),
+    )
+    .results(exactly(2)),
+    microsoft(
+        "RotaryEmbedding",
+        exactly(4),
+        same,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft(
+        "GroupQueryAttention",
+        between(7, 17),
+        grouped,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    microsoft(
+        "MultiHeadAttention",
+        between(1, 10),
+        multi_head,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    microsoft(
+        "Attention",
+        between(2, 7),
+        packed,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 2)),
 ];
 
 /// What every form of attention comes to.

@@ -1,24 +1,32 @@
 //! Operators that make tensors: constants, ranges, random numbers.
 
 use super::cx::{InferCx, Outcome};
+use super::grad::help;
 use super::known::{Element, Known, MAX_ELEMENTS};
-use super::registry::{OpDef, exactly, op};
+use super::registry::{Grad, OpDef, exactly, op};
 use super::shape::target_shape;
 use super::shapes;
 use crate::graph::{AttributeValue, Tensor};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Constant", 1, exactly(0), constant).folds(fold_constant),
-    op("ConstantOfShape", 9, exactly(1), constant_of_shape).folds(fold_constant_of_shape),
-    op("Range", 11, exactly(3), range).folds(fold_range),
-    op("EyeLike", 9, exactly(1), like),
-    op("RandomNormal", 1, exactly(0), random),
-    op("RandomUniform", 1, exactly(0), random),
-    op("RandomNormalLike", 1, exactly(1), like),
-    op("RandomUniformLike", 1, exactly(1), like),
-    op("Bernoulli", 15, exactly(1), like),
-    op("Multinomial", 7, exactly(1), multinomial),
+    op("Constant", 1, exactly(0), constant, Grad::Zero).folds(fold_constant),
+    op(
+        "ConstantOfShape",
+        9,
+        exactly(1),
+        constant_of_shape,
+        Grad::Zero,
+    )
+    .folds(fold_constant_of_shape),
+    op("Range", 11, exactly(3), range, Grad::Missing(help::OTHER)).folds(fold_range),
+    op("EyeLike", 9, exactly(1), like, Grad::Zero),
+    op("RandomNormal", 1, exactly(0), random, Grad::Zero),
+    op("RandomUniform", 1, exactly(0), random, Grad::Zero),
+    op("RandomNormalLike", 1, exactly(1), like, Grad::Zero),
+    op("RandomUniformLike", 1, exactly(1), like, Grad::Zero),
+    op("Bernoulli", 15, exactly(1), like, Grad::Zero),
+    op("Multinomial", 7, exactly(1), multinomial, Grad::Zero),
 ];
 
 /// The value that one of the attributes states.

@@ -1,18 +1,43 @@
 //! Convolutions.
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
-use super::registry::{OpDef, between, exactly, microsoft, op};
+use super::grad::{self, help};
+use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use super::window::{Window, list};
 use super::{fused, shapes};
 use crate::ty::Dim;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Conv", 1, between(2, 3), conv),
-    op("ConvTranspose", 1, between(2, 3), conv_transpose),
-    op("DeformConv", 19, between(3, 5), conv),
-    microsoft("FusedConv", between(2, 4), conv),
-    op("CausalConvWithState", 27, between(2, 4), causal).results(exactly(2)),
-    microsoft("Inverse", exactly(1), fused::same),
+    op("Conv", 1, between(2, 3), conv, Grad::Rule(grad::conv::conv)),
+    op(
+        "ConvTranspose",
+        1,
+        between(2, 3),
+        conv_transpose,
+        Grad::Rule(grad::conv::conv_transpose),
+    ),
+    op(
+        "DeformConv",
+        19,
+        between(3, 5),
+        conv,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft("FusedConv", between(2, 4), conv, Grad::Missing(help::OTHER)),
+    op(
+        "CausalConvWithState",
+        27,
+        between(2, 4),
+        causal,
+        Grad::Missing(help::OTHER),
+    )
+    .results(exactly(2)),
+    microsoft(
+        "Inverse",
+        exactly(1),
+        fused::same,
+        Grad::Missing(help::OTHER),
+    ),
 ];
 
 /// `y = conv(x, w)`: `[n, c, s…] × [m, c / group, k…] → [n, m, window(s)…]`.

@@ -3,65 +3,259 @@
 
 use super::arithmetic::{self, divide, modulo};
 use super::cx::{InferCx, Outcome};
-use super::registry::{OpDef, at_least, exactly, op};
+use super::grad;
+use super::registry::{Grad, OpDef, at_least, exactly, op};
 use super::shapes;
 use crate::ty::DType;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Add", 1, exactly(2), same_dtype).folds(|cx| arithmetic::binary(cx, arithmetic::add)),
-    op("Sub", 1, exactly(2), same_dtype).folds(|cx| arithmetic::binary(cx, arithmetic::subtract)),
-    op("Mul", 1, exactly(2), same_dtype).folds(|cx| arithmetic::binary(cx, arithmetic::multiply)),
-    op("Div", 1, exactly(2), same_dtype).folds(divide),
-    op("Mod", 10, exactly(2), same_dtype).folds(modulo),
-    op("Pow", 1, exactly(2), same_dtype).folds(|cx| arithmetic::binary(cx, arithmetic::power)),
-    op("PRelu", 1, exactly(2), unary),
-    op("BitShift", 11, exactly(2), same_dtype),
-    op("BitwiseAnd", 18, exactly(2), same_dtype),
-    op("BitwiseOr", 18, exactly(2), same_dtype),
-    op("BitwiseXor", 18, exactly(2), same_dtype),
-    op("Sum", 1, at_least(1), same_dtype).folds(|cx| arithmetic::variadic(cx, arithmetic::add)),
-    op("Mean", 1, at_least(1), same_dtype),
-    op("Max", 1, at_least(1), same_dtype).folds(|cx| arithmetic::variadic(cx, arithmetic::larger)),
-    op("Min", 1, at_least(1), same_dtype).folds(|cx| arithmetic::variadic(cx, arithmetic::smaller)),
+    op(
+        "Add",
+        1,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::add),
+    )
+    .folds(|cx| arithmetic::binary(cx, arithmetic::add)),
+    op(
+        "Sub",
+        1,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::sub),
+    )
+    .folds(|cx| arithmetic::binary(cx, arithmetic::subtract)),
+    op(
+        "Mul",
+        1,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::mul),
+    )
+    .folds(|cx| arithmetic::binary(cx, arithmetic::multiply)),
+    op(
+        "Div",
+        1,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::div),
+    )
+    .folds(divide),
+    op(
+        "Mod",
+        10,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::modulo),
+    )
+    .folds(modulo),
+    op(
+        "Pow",
+        1,
+        exactly(2),
+        same_dtype,
+        Grad::Rule(grad::elementwise::pow),
+    )
+    .folds(|cx| arithmetic::binary(cx, arithmetic::power)),
+    op(
+        "PRelu",
+        1,
+        exactly(2),
+        unary,
+        Grad::Rule(grad::elementwise::prelu),
+    ),
+    op("BitShift", 11, exactly(2), same_dtype, Grad::Zero),
+    op("BitwiseAnd", 18, exactly(2), same_dtype, Grad::Zero),
+    op("BitwiseOr", 18, exactly(2), same_dtype, Grad::Zero),
+    op("BitwiseXor", 18, exactly(2), same_dtype, Grad::Zero),
+    op(
+        "Sum",
+        1,
+        at_least(1),
+        same_dtype,
+        Grad::Rule(grad::elementwise::sum),
+    )
+    .folds(|cx| arithmetic::variadic(cx, arithmetic::add)),
+    op(
+        "Mean",
+        1,
+        at_least(1),
+        same_dtype,
+        Grad::Rule(grad::elementwise::mean),
+    ),
+    op(
+        "Max",
+        1,
+        at_least(1),
+        same_dtype,
+        Grad::Rule(grad::elementwise::extremum),
+    )
+    .folds(|cx| arithmetic::variadic(cx, arithmetic::larger)),
+    op(
+        "Min",
+        1,
+        at_least(1),
+        same_dtype,
+        Grad::Rule(grad::elementwise::extremum),
+    )
+    .folds(|cx| arithmetic::variadic(cx, arithmetic::smaller)),
     // Comparison and logic.
-    op("Equal", 1, exactly(2), predicate).folds(|cx| arithmetic::binary(cx, arithmetic::equal)),
-    op("Less", 1, exactly(2), predicate).folds(|cx| arithmetic::binary(cx, arithmetic::less)),
-    op("Greater", 1, exactly(2), predicate)
+    op("Equal", 1, exactly(2), predicate, Grad::Zero)
+        .folds(|cx| arithmetic::binary(cx, arithmetic::equal)),
+    op("Less", 1, exactly(2), predicate, Grad::Zero)
+        .folds(|cx| arithmetic::binary(cx, arithmetic::less)),
+    op("Greater", 1, exactly(2), predicate, Grad::Zero)
         .folds(|cx| arithmetic::binary(cx, |a, b| arithmetic::less(b, a))),
-    op("LessOrEqual", 12, exactly(2), predicate)
+    op("LessOrEqual", 12, exactly(2), predicate, Grad::Zero)
         .folds(|cx| arithmetic::binary(cx, |a, b| arithmetic::not(&arithmetic::less(b, a)))),
-    op("GreaterOrEqual", 12, exactly(2), predicate)
+    op("GreaterOrEqual", 12, exactly(2), predicate, Grad::Zero)
         .folds(|cx| arithmetic::binary(cx, |a, b| arithmetic::not(&arithmetic::less(a, b)))),
-    op("And", 1, exactly(2), predicate).folds(|cx| arithmetic::binary(cx, arithmetic::and)),
-    op("Or", 1, exactly(2), predicate).folds(|cx| arithmetic::binary(cx, arithmetic::or)),
-    op("Xor", 1, exactly(2), predicate),
-    op("Not", 1, exactly(1), unary_predicate).folds(|cx| arithmetic::unary(cx, arithmetic::not)),
-    op("IsNaN", 9, exactly(1), unary_predicate),
-    op("IsInf", 10, exactly(1), unary_predicate),
-    op("BitwiseNot", 18, exactly(1), unary),
+    op("And", 1, exactly(2), predicate, Grad::Zero)
+        .folds(|cx| arithmetic::binary(cx, arithmetic::and)),
+    op("Or", 1, exactly(2), predicate, Grad::Zero)
+        .folds(|cx| arithmetic::binary(cx, arithmetic::or)),
+    op("Xor", 1, exactly(2), predicate, Grad::Zero),
+    op("Not", 1, exactly(1), unary_predicate, Grad::Zero)
+        .folds(|cx| arithmetic::unary(cx, arithmetic::not)),
+    op("IsNaN", 9, exactly(1), unary_predicate, Grad::Zero),
+    op("IsInf", 10, exactly(1), unary_predicate, Grad::Zero),
+    op("BitwiseNot", 18, exactly(1), unary, Grad::Zero),
     // Elementary functions.
-    op("Abs", 1, exactly(1), unary).folds(|cx| arithmetic::unary(cx, arithmetic::absolute)),
-    op("Neg", 1, exactly(1), unary).folds(|cx| arithmetic::unary(cx, arithmetic::negate)),
-    op("Ceil", 1, exactly(1), unary).folds(|cx| arithmetic::float(cx, f64::ceil)),
-    op("Floor", 1, exactly(1), unary).folds(|cx| arithmetic::float(cx, f64::floor)),
-    op("Round", 11, exactly(1), unary).folds(|cx| arithmetic::float(cx, f64::round_ties_even)),
-    op("Sqrt", 1, exactly(1), unary).folds(|cx| arithmetic::float(cx, f64::sqrt)),
-    op("Reciprocal", 1, exactly(1), unary).folds(|cx| arithmetic::float(cx, f64::recip)),
-    op("Exp", 1, exactly(1), unary),
-    op("Log", 1, exactly(1), unary),
-    op("Erf", 9, exactly(1), unary),
-    op("Sign", 9, exactly(1), unary),
-    op("Sin", 7, exactly(1), unary),
-    op("Cos", 7, exactly(1), unary),
-    op("Tan", 7, exactly(1), unary),
-    op("Asin", 7, exactly(1), unary),
-    op("Acos", 7, exactly(1), unary),
-    op("Atan", 7, exactly(1), unary),
-    op("Sinh", 9, exactly(1), unary),
-    op("Cosh", 9, exactly(1), unary),
-    op("Asinh", 9, exactly(1), unary),
-    op("Acosh", 9, exactly(1), unary),
-    op("Atanh", 9, exactly(1), unary),
+    op(
+        "Abs",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::abs),
+    )
+    .folds(|cx| arithmetic::unary(cx, arithmetic::absolute)),
+    op(
+        "Neg",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::neg),
+    )
+    .folds(|cx| arithmetic::unary(cx, arithmetic::negate)),
+    op("Ceil", 1, exactly(1), unary, Grad::Zero).folds(|cx| arithmetic::float(cx, f64::ceil)),
+    op("Floor", 1, exactly(1), unary, Grad::Zero).folds(|cx| arithmetic::float(cx, f64::floor)),
+    op("Round", 11, exactly(1), unary, Grad::Zero)
+        .folds(|cx| arithmetic::float(cx, f64::round_ties_even)),
+    op(
+        "Sqrt",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::sqrt),
+    )
+    .folds(|cx| arithmetic::float(cx, f64::sqrt)),
+    op(
+        "Reciprocal",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::reciprocal),
+    )
+    .folds(|cx| arithmetic::float(cx, f64::recip)),
+    op(
+        "Exp",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::exp),
+    ),
+    op(
+        "Log",
+        1,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::log),
+    ),
+    op(
+        "Erf",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::erf),
+    ),
+    op("Sign", 9, exactly(1), unary, Grad::Zero),
+    op(
+        "Sin",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::sin),
+    ),
+    op(
+        "Cos",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::cos),
+    ),
+    op(
+        "Tan",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::tan),
+    ),
+    op(
+        "Asin",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::asin),
+    ),
+    op(
+        "Acos",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::acos),
+    ),
+    op(
+        "Atan",
+        7,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::atan),
+    ),
+    op(
+        "Sinh",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::sinh),
+    ),
+    op(
+        "Cosh",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::cosh),
+    ),
+    op(
+        "Asinh",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::asinh),
+    ),
+    op(
+        "Acosh",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::acosh),
+    ),
+    op(
+        "Atanh",
+        9,
+        exactly(1),
+        unary,
+        Grad::Rule(grad::elementwise::atanh),
+    ),
 ];
 
 /// `y = f(x)`: the operand's type.

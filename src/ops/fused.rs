@@ -2,24 +2,59 @@
 
 use super::cx::{InferCx, Outcome};
 use super::elementwise;
+use super::grad::{self, help};
 use super::normalization::statistics;
-use super::registry::{OpDef, between, exactly, microsoft};
+use super::registry::{Grad, OpDef, between, exactly, microsoft};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    microsoft("Gelu", exactly(1), same),
-    microsoft("QuickGelu", exactly(1), same),
-    microsoft("FastGelu", between(1, 2), same),
-    microsoft("BiasGelu", exactly(2), with_bias),
-    microsoft("BiasAdd", exactly(3), same),
-    microsoft("BiasSoftmax", exactly(2), same),
-    microsoft("BiasSplitGelu", exactly(2), bias_split_gelu),
-    microsoft("BiasDropout", between(2, 5), bias_dropout).results(between(1, 2)),
-    microsoft("SkipLayerNormalization", between(3, 5), skip_norm).results(between(1, 4)),
-    microsoft("SkipSimplifiedLayerNormalization", between(3, 4), skip_norm).results(between(1, 4)),
-    microsoft("EmbedLayerNormalization", between(7, 9), embed_norm).results(between(1, 3)),
-    microsoft("MoE", between(5, 8), same),
-    microsoft("QMoE", between(6, 21), same),
+    microsoft("Gelu", exactly(1), same, Grad::Rule(grad::activation::gelu)),
+    microsoft("QuickGelu", exactly(1), same, Grad::Missing(help::OTHER)),
+    microsoft("FastGelu", between(1, 2), same, Grad::Missing(help::OTHER)),
+    microsoft(
+        "BiasGelu",
+        exactly(2),
+        with_bias,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft("BiasAdd", exactly(3), same, Grad::Missing(help::OTHER)),
+    microsoft("BiasSoftmax", exactly(2), same, Grad::Missing(help::OTHER)),
+    microsoft(
+        "BiasSplitGelu",
+        exactly(2),
+        bias_split_gelu,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft(
+        "BiasDropout",
+        between(2, 5),
+        bias_dropout,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 2)),
+    microsoft(
+        "SkipLayerNormalization",
+        between(3, 5),
+        skip_norm,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    microsoft(
+        "SkipSimplifiedLayerNormalization",
+        between(3, 4),
+        skip_norm,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 4)),
+    microsoft(
+        "EmbedLayerNormalization",
+        between(7, 9),
+        embed_norm,
+        Grad::Missing(help::OTHER),
+    )
+    .results(between(1, 3)),
+    microsoft("MoE", between(5, 8), same, Grad::Missing(help::OTHER)),
+    microsoft("QMoE", between(6, 21), same, Grad::Missing(help::OTHER)),
 ];
 
 /// `y = f(x)`: the operand's type.

@@ -1,20 +1,64 @@
 //! Indexed reads and writes.
 
 use super::cx::{InferCx, Outcome, mismatch};
+use super::grad::{self, help};
 use super::known::Element;
-use super::registry::{OpDef, between, exactly, op};
+use super::registry::{Grad, OpDef, between, exactly, op};
 use super::shapes;
 use crate::ty::Dim;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Gather", 1, exactly(2), gather).folds(fold_gather),
-    op("GatherElements", 11, exactly(2), gather_elements),
-    op("GatherND", 11, exactly(2), gather_nd),
-    op("Scatter", 9, exactly(3), scatter),
-    op("ScatterElements", 11, exactly(3), scatter),
-    op("ScatterND", 11, exactly(3), scatter),
-    op("TensorScatter", 24, between(2, 3), scatter),
-    op("OneHot", 9, exactly(3), one_hot),
+    op(
+        "Gather",
+        1,
+        exactly(2),
+        gather,
+        Grad::Rule(grad::gather::gather),
+    )
+    .folds(fold_gather),
+    op(
+        "GatherElements",
+        11,
+        exactly(2),
+        gather_elements,
+        Grad::Rule(grad::gather::gather_elements),
+    ),
+    op(
+        "GatherND",
+        11,
+        exactly(2),
+        gather_nd,
+        Grad::Rule(grad::gather::gather_nd),
+    ),
+    op(
+        "Scatter",
+        9,
+        exactly(3),
+        scatter,
+        Grad::Rule(grad::gather::scatter_elements),
+    ),
+    op(
+        "ScatterElements",
+        11,
+        exactly(3),
+        scatter,
+        Grad::Rule(grad::gather::scatter_elements),
+    ),
+    op(
+        "ScatterND",
+        11,
+        exactly(3),
+        scatter,
+        Grad::Rule(grad::gather::scatter_nd),
+    ),
+    op(
+        "TensorScatter",
+        24,
+        between(2, 3),
+        scatter,
+        Grad::Missing(help::OTHER),
+    ),
+    op("OneHot", 9, exactly(3), one_hot, Grad::Missing(help::OTHER)),
 ];
 
 /// `y[…, i…, …] = x[…, indices[i…], …]`: the indices' axes take the place of `axis`.

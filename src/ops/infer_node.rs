@@ -1,6 +1,7 @@
 //! Typing one node outside a graph.
 
 use super::cx::{InferCx, Mismatch, OperandFacts};
+use super::known::Known;
 use super::registry::{Infer, find};
 use crate::graph::Attribute;
 use crate::ty::{Dim, TensorType};
@@ -21,9 +22,17 @@ pub struct Call<'a> {
     pub results: usize,
 }
 
+/// The types and the values of a node's results, by slot; the second is empty where none is known.
+pub type Evaluated = (Vec<Option<TensorType>>, Vec<Option<Known>>);
+
 /// The types of the results of a node, by slot; `None` where nothing is known, as for an operator
 /// that is not in the registry or one with subgraphs.
 pub fn infer_node(call: &Call<'_>) -> Result<Vec<Option<TensorType>>, Mismatch> {
+    evaluate_node(call).map(|(types, _)| types)
+}
+
+/// As [`infer_node`], and what shape arithmetic tells of the results' elements.
+pub fn evaluate_node(call: &Call<'_>) -> Result<Evaluated, Mismatch> {
     let mut fresh = |result: usize, axis: usize| {
         Dim::symbol(&if result == 0 {
             format!("{}.{axis}", call.name)
@@ -42,6 +51,10 @@ pub fn infer_node(call: &Call<'_>) -> Result<Vec<Option<TensorType>>, Mismatch> 
         && let Infer::Rule(infer) = definition.infer
     {
         infer(&mut cx)?;
+        if let Some(fold) = definition.fold {
+            // A value that cannot be followed is no failure.
+            let _ = fold(&mut cx);
+        }
     }
-    Ok(cx.finish().0)
+    Ok(cx.finish())
 }

@@ -2,18 +2,47 @@
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
 use super::einsum::einsum;
-use super::registry::{OpDef, at_least, between, exactly, microsoft, op};
+use super::grad::{self, help};
+use super::registry::{Grad, OpDef, at_least, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::Dim;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("MatMul", 1, exactly(2), matmul),
-    op("Gemm", 1, exactly(3), gemm),
-    op("Gemm", 11, between(2, 3), gemm),
-    op("Einsum", 12, at_least(1), einsum),
-    microsoft("FusedMatMul", exactly(2), fused_matmul),
-    microsoft("TransposeMatMul", exactly(2), fused_matmul),
-    microsoft("FusedGemm", between(2, 3), gemm),
+    op(
+        "MatMul",
+        1,
+        exactly(2),
+        matmul,
+        Grad::Rule(grad::matmul::matmul),
+    ),
+    op("Gemm", 1, exactly(3), gemm, Grad::Rule(grad::matmul::gemm)),
+    op(
+        "Gemm",
+        11,
+        between(2, 3),
+        gemm,
+        Grad::Rule(grad::matmul::gemm),
+    ),
+    op(
+        "Einsum",
+        12,
+        at_least(1),
+        einsum,
+        Grad::Rule(grad::einsum::einsum),
+    ),
+    microsoft(
+        "FusedMatMul",
+        exactly(2),
+        fused_matmul,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft(
+        "TransposeMatMul",
+        exactly(2),
+        fused_matmul,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft("FusedGemm", between(2, 3), gemm, Grad::Missing(help::OTHER)),
 ];
 
 /// `Y = A B`, batch axes broadcast: `[…, m, k] × […, k, n] → […, m, n]`.

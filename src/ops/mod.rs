@@ -14,8 +14,12 @@
 //! one entry in one family's table; see `README.md` beside this file.
 
 mod arithmetic;
+mod build;
 mod cx;
 mod einsum;
+mod emit;
+mod form;
+mod grad;
 mod infer_node;
 mod known;
 mod registry;
@@ -47,10 +51,13 @@ mod window;
 #[cfg(test)]
 mod check;
 
+pub use build::{Builder, END, Expr, KnownValues, Refusal};
 pub use cx::{InferCx, Mismatch, OperandFacts, Outcome};
-pub use infer_node::{Call, infer_node};
+pub use emit::{Emitter, encode_float};
+pub use grad::{Given, GradCx, GradOutcome};
+pub use infer_node::{Call, Evaluated, evaluate_node, infer_node};
 pub use known::{Element, Known};
-pub use registry::{Arity, Control, Fold, Infer, OpDef, find};
+pub use registry::{Arity, Control, Fold, Grad, Infer, OpDef, find};
 
 /// Every operator, by family.
 pub static FAMILIES: &[&[OpDef]] = &[

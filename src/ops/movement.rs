@@ -1,8 +1,9 @@
 //! Operators that move, repeat, join or cut elements.
 
 use super::cx::{InferCx, Outcome, mismatch};
+use super::grad::{self, help};
 use super::known::Element;
-use super::registry::{OpDef, at_least, between, exactly, microsoft, op};
+use super::registry::{Grad, OpDef, at_least, between, exactly, microsoft, op};
 use super::resize::{resize, upsample};
 use super::shape::{target_shape, vector};
 use super::shapes;
@@ -11,38 +12,163 @@ use super::split::{fold_split, split};
 use crate::ty::Dim;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Transpose", 1, exactly(1), transpose).folds(fold_transpose),
-    op("Concat", 1, at_least(1), concat).folds(fold_concat),
-    op("Split", 1, between(1, 2), split)
-        .results(at_least(1))
-        .folds(fold_split),
-    op("Split", 2, exactly(1), split)
-        .results(at_least(1))
-        .folds(fold_split),
-    op("Split", 13, between(1, 2), split)
-        .results(at_least(1))
-        .folds(fold_split),
-    op("Slice", 1, exactly(1), slice).folds(fold_slice),
-    op("Slice", 10, between(3, 5), slice).folds(fold_slice),
-    op("Tile", 6, exactly(2), tile),
-    op("Pad", 1, exactly(1), pad),
-    op("Pad", 11, between(2, 3), pad),
-    op("Pad", 18, between(2, 4), pad),
-    op("CenterCropPad", 18, exactly(2), center_crop_pad),
-    op("DepthToSpace", 1, exactly(1), |cx| {
-        blocks(cx, Blocks::ToSpace)
-    }),
-    op("SpaceToDepth", 1, exactly(1), |cx| {
-        blocks(cx, Blocks::ToDepth)
-    }),
-    op("ReverseSequence", 10, exactly(2), same),
-    op("Trilu", 14, between(1, 2), same),
-    microsoft("Trilu", between(1, 2), same),
-    op("Resize", 10, exactly(2), upsample),
-    op("Resize", 11, between(3, 4), resize),
-    op("Resize", 13, between(1, 4), resize),
-    op("Upsample", 7, exactly(1), upsample),
-    op("Upsample", 9, exactly(2), upsample),
+    op(
+        "Transpose",
+        1,
+        exactly(1),
+        transpose,
+        Grad::Rule(grad::movement::transpose),
+    )
+    .folds(fold_transpose),
+    op(
+        "Concat",
+        1,
+        at_least(1),
+        concat,
+        Grad::Rule(grad::movement::concat),
+    )
+    .folds(fold_concat),
+    op(
+        "Split",
+        1,
+        between(1, 2),
+        split,
+        Grad::Rule(grad::movement::split),
+    )
+    .results(at_least(1))
+    .folds(fold_split),
+    op(
+        "Split",
+        2,
+        exactly(1),
+        split,
+        Grad::Rule(grad::movement::split),
+    )
+    .results(at_least(1))
+    .folds(fold_split),
+    op(
+        "Split",
+        13,
+        between(1, 2),
+        split,
+        Grad::Rule(grad::movement::split),
+    )
+    .results(at_least(1))
+    .folds(fold_split),
+    op(
+        "Slice",
+        1,
+        exactly(1),
+        slice,
+        Grad::Rule(grad::movement::slice),
+    )
+    .folds(fold_slice),
+    op(
+        "Slice",
+        10,
+        between(3, 5),
+        slice,
+        Grad::Rule(grad::movement::slice),
+    )
+    .folds(fold_slice),
+    op(
+        "Tile",
+        6,
+        exactly(2),
+        tile,
+        Grad::Rule(grad::movement::tile),
+    ),
+    op("Pad", 1, exactly(1), pad, Grad::Rule(grad::movement::pad)),
+    op(
+        "Pad",
+        11,
+        between(2, 3),
+        pad,
+        Grad::Rule(grad::movement::pad),
+    ),
+    op(
+        "Pad",
+        18,
+        between(2, 4),
+        pad,
+        Grad::Rule(grad::movement::pad),
+    ),
+    op(
+        "CenterCropPad",
+        18,
+        exactly(2),
+        center_crop_pad,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "DepthToSpace",
+        1,
+        exactly(1),
+        |cx| blocks(cx, Blocks::ToSpace),
+        Grad::Rule(grad::movement::depth_to_space),
+    ),
+    op(
+        "SpaceToDepth",
+        1,
+        exactly(1),
+        |cx| blocks(cx, Blocks::ToDepth),
+        Grad::Rule(grad::movement::space_to_depth),
+    ),
+    op(
+        "ReverseSequence",
+        10,
+        exactly(2),
+        same,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "Trilu",
+        14,
+        between(1, 2),
+        same,
+        Grad::Rule(grad::movement::trilu),
+    ),
+    microsoft(
+        "Trilu",
+        between(1, 2),
+        same,
+        Grad::Rule(grad::movement::trilu),
+    ),
+    op(
+        "Resize",
+        10,
+        exactly(2),
+        upsample,
+        Grad::Rule(grad::resize::resize),
+    ),
+    op(
+        "Resize",
+        11,
+        between(3, 4),
+        resize,
+        Grad::Rule(grad::resize::resize),
+    ),
+    op(
+        "Resize",
+        13,
+        between(1, 4),
+        resize,
+        Grad::Rule(grad::resize::resize),
+    ),
+    op(
+        "Upsample",
+        7,
+        exactly(1),
+        upsample,
+        Grad::Rule(grad::resize::resize),
+    ),
+    op(
+        "Upsample",
+        9,
+        exactly(2),
+        upsample,
+        Grad::Rule(grad::resize::resize),
+    ),
 ];
 
 /// The operand's type.

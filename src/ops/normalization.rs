@@ -1,25 +1,90 @@
 //! Normalizations: the shape stays; some also give their statistics.
 
 use super::cx::{InferCx, Outcome};
-use super::registry::{OpDef, between, exactly, microsoft, op};
+use super::grad::{self, help};
+use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
     // ONNX's own from opset 17 on; ONNX Runtime takes it before, too.
-    op("LayerNormalization", 1, between(2, 3), layer).results(between(1, 3)),
+    op(
+        "LayerNormalization",
+        1,
+        between(2, 3),
+        layer,
+        Grad::Rule(grad::normalization::layer),
+    )
+    .results(between(1, 3)),
     // ONNX Runtime registers it in the default domain, too; genai writes it there.
-    op("SimplifiedLayerNormalization", 1, exactly(2), layer).results(between(1, 2)),
-    microsoft("SimplifiedLayerNormalization", exactly(2), layer).results(between(1, 2)),
-    op("RMSNormalization", 23, exactly(2), same),
-    op("InstanceNormalization", 1, exactly(3), same),
-    op("GroupNormalization", 18, exactly(3), same),
-    op("BatchNormalization", 1, exactly(5), batch).results(between(1, 5)),
-    op("BatchNormalization", 14, exactly(5), batch).results(between(1, 3)),
-    op("LpNormalization", 1, exactly(1), same),
-    op("LRN", 1, exactly(1), same),
-    op("MeanVarianceNormalization", 9, exactly(1), same),
-    microsoft("GroupNorm", exactly(3), same),
+    op(
+        "SimplifiedLayerNormalization",
+        1,
+        exactly(2),
+        layer,
+        Grad::Rule(grad::normalization::rms),
+    )
+    .results(between(1, 2)),
+    microsoft(
+        "SimplifiedLayerNormalization",
+        exactly(2),
+        layer,
+        Grad::Rule(grad::normalization::rms),
+    )
+    .results(between(1, 2)),
+    op(
+        "RMSNormalization",
+        23,
+        exactly(2),
+        same,
+        Grad::Rule(grad::normalization::rms),
+    ),
+    op(
+        "InstanceNormalization",
+        1,
+        exactly(3),
+        same,
+        Grad::Rule(grad::normalization::instance),
+    ),
+    op(
+        "GroupNormalization",
+        18,
+        exactly(3),
+        same,
+        Grad::Rule(grad::normalization::group),
+    ),
+    op(
+        "BatchNormalization",
+        1,
+        exactly(5),
+        batch,
+        Grad::Rule(grad::normalization::batch),
+    )
+    .results(between(1, 5)),
+    op(
+        "BatchNormalization",
+        14,
+        exactly(5),
+        batch,
+        Grad::Rule(grad::normalization::batch),
+    )
+    .results(between(1, 3)),
+    op(
+        "LpNormalization",
+        1,
+        exactly(1),
+        same,
+        Grad::Rule(grad::normalization::lp),
+    ),
+    op("LRN", 1, exactly(1), same, Grad::Missing(help::OTHER)),
+    op(
+        "MeanVarianceNormalization",
+        9,
+        exactly(1),
+        same,
+        Grad::Rule(grad::normalization::mean_variance),
+    ),
+    microsoft("GroupNorm", exactly(3), same, Grad::Missing(help::OTHER)),
 ];
 
 /// `y = f(x)`: the operand's type.

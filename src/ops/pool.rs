@@ -1,22 +1,84 @@
 //! Pooling.
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
-use super::registry::{OpDef, between, exactly, op};
+use super::grad::{self, help};
+use super::registry::{Grad, OpDef, between, exactly, op};
 use super::shapes;
 use super::window::{Window, list};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("MaxPool", 1, exactly(1), pool),
-    op("MaxPool", 8, exactly(1), pool).results(between(1, 2)),
-    op("AveragePool", 1, exactly(1), pool),
-    op("LpPool", 1, exactly(1), pool),
-    op("GlobalAveragePool", 1, exactly(1), global),
-    op("GlobalMaxPool", 1, exactly(1), global),
-    op("GlobalLpPool", 1, exactly(1), global),
-    op("MaxRoiPool", 1, exactly(2), max_roi_pool),
-    op("RoiAlign", 10, exactly(3), roi_align),
-    op("GridSample", 16, exactly(2), grid_sample),
+    op(
+        "MaxPool",
+        1,
+        exactly(1),
+        pool,
+        Grad::Rule(grad::pool::max_pool),
+    ),
+    op(
+        "MaxPool",
+        8,
+        exactly(1),
+        pool,
+        Grad::Rule(grad::pool::max_pool),
+    )
+    .results(between(1, 2)),
+    op(
+        "AveragePool",
+        1,
+        exactly(1),
+        pool,
+        Grad::Rule(grad::pool::average_pool),
+    ),
+    op(
+        "LpPool",
+        1,
+        exactly(1),
+        pool,
+        Grad::Rule(grad::pool::lp_pool),
+    ),
+    op(
+        "GlobalAveragePool",
+        1,
+        exactly(1),
+        global,
+        Grad::Rule(grad::pool::global_average),
+    ),
+    op(
+        "GlobalMaxPool",
+        1,
+        exactly(1),
+        global,
+        Grad::Rule(grad::pool::global_max),
+    ),
+    op(
+        "GlobalLpPool",
+        1,
+        exactly(1),
+        global,
+        Grad::Rule(grad::pool::global_lp),
+    ),
+    op(
+        "MaxRoiPool",
+        1,
+        exactly(2),
+        max_roi_pool,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "RoiAlign",
+        10,
+        exactly(3),
+        roi_align,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "GridSample",
+        16,
+        exactly(2),
+        grid_sample,
+        Grad::Missing(help::OTHER),
+    ),
 ];
 
 /// `y, indices = pool(x)`: `[n, c, s…] → [n, c, window(s)…]`.

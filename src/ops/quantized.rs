@@ -2,61 +2,171 @@
 
 use super::conv::conv_dims;
 use super::cx::{InferCx, Outcome};
+use super::grad::help;
 use super::matmul::product_dims;
 use super::pool::pool_dims;
-use super::registry::{OpDef, at_least, between, exactly, microsoft, op};
+use super::registry::{Grad, OpDef, at_least, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("QuantizeLinear", 10, between(2, 3), quantize),
-    op("DequantizeLinear", 10, between(2, 3), dequantize),
-    op("DynamicQuantizeLinear", 11, exactly(1), dynamic_quantize).results(exactly(3)),
-    op("MatMulInteger", 10, between(2, 4), |cx| {
-        product(cx, 0, 1, Some(DType::I32))
-    }),
-    op("ConvInteger", 10, between(2, 4), |cx| {
-        convolution(cx, 0, 1, Some(DType::I32))
-    }),
-    op("QLinearMatMul", 10, exactly(8), |cx| {
-        let dtype = cx.dtype(7);
-        product(cx, 0, 3, dtype)
-    }),
-    op("QLinearConv", 10, between(8, 9), |cx| {
-        let dtype = cx.dtype(7);
-        convolution(cx, 0, 3, dtype)
-    }),
-    microsoft("QuantizeLinear", between(2, 3), quantize),
-    microsoft("DequantizeLinear", between(2, 3), dequantize),
-    microsoft("MatMulNBits", between(3, 6), matmul_nbits),
+    op(
+        "QuantizeLinear",
+        10,
+        between(2, 3),
+        quantize,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    op(
+        "DequantizeLinear",
+        10,
+        between(2, 3),
+        dequantize,
+        Grad::Missing(help::OTHER),
+    ),
+    op(
+        "DynamicQuantizeLinear",
+        11,
+        exactly(1),
+        dynamic_quantize,
+        Grad::Missing(help::QUANTIZED),
+    )
+    .results(exactly(3)),
+    op(
+        "MatMulInteger",
+        10,
+        between(2, 4),
+        |cx| product(cx, 0, 1, Some(DType::I32)),
+        Grad::Missing(help::QUANTIZED),
+    ),
+    op(
+        "ConvInteger",
+        10,
+        between(2, 4),
+        |cx| convolution(cx, 0, 1, Some(DType::I32)),
+        Grad::Missing(help::QUANTIZED),
+    ),
+    op(
+        "QLinearMatMul",
+        10,
+        exactly(8),
+        |cx| {
+            let dtype = cx.dtype(7);
+            product(cx, 0, 3, dtype)
+        },
+        Grad::Missing(help::QUANTIZED),
+    ),
+    op(
+        "QLinearConv",
+        10,
+        between(8, 9),
+        |cx| {
+            let dtype = cx.dtype(7);
+            convolution(cx, 0, 3, dtype)
+        },
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QuantizeLinear",
+        between(2, 3),
+        quantize,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "DequantizeLinear",
+        between(2, 3),
+        dequantize,
+        Grad::Missing(help::OTHER),
+    ),
+    microsoft(
+        "MatMulNBits",
+        between(3, 6),
+        matmul_nbits,
+        Grad::Missing(help::OTHER),
+    ),
     microsoft(
         "GatherBlockQuantized",
         between(3, 4),
         gather_block_quantized,
+        Grad::Missing(help::OTHER),
     ),
-    microsoft("MatMulInteger16", exactly(2), |cx| {
-        product(cx, 0, 1, Some(DType::I32))
-    }),
-    microsoft("MatMulIntegerToFloat", between(4, 7), |cx| {
-        let dtype = cx.dtype(2);
-        product(cx, 0, 1, dtype)
-    }),
-    microsoft("DynamicQuantizeMatMul", between(3, 5), |cx| {
-        let dtype = cx.dtype(0);
-        product(cx, 0, 1, dtype)
-    }),
-    microsoft("QLinearAdd", between(7, 8), |cx| two(cx, 0, 3)),
-    microsoft("QLinearMul", between(7, 8), |cx| two(cx, 0, 3)),
-    microsoft("QLinearWhere", exactly(9), q_where),
-    microsoft("QLinearSigmoid", between(4, 5), same),
-    microsoft("QLinearLeakyRelu", between(4, 5), same),
-    microsoft("QLinearSoftmax", exactly(5), same),
-    microsoft("QLinearConcat", at_least(3), q_concat),
-    microsoft("QLinearAveragePool", between(4, 5), q_average_pool),
+    microsoft(
+        "MatMulInteger16",
+        exactly(2),
+        |cx| product(cx, 0, 1, Some(DType::I32)),
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "MatMulIntegerToFloat",
+        between(4, 7),
+        |cx| {
+            let dtype = cx.dtype(2);
+            product(cx, 0, 1, dtype)
+        },
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "DynamicQuantizeMatMul",
+        between(3, 5),
+        |cx| {
+            let dtype = cx.dtype(0);
+            product(cx, 0, 1, dtype)
+        },
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearAdd",
+        between(7, 8),
+        |cx| two(cx, 0, 3),
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearMul",
+        between(7, 8),
+        |cx| two(cx, 0, 3),
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearWhere",
+        exactly(9),
+        q_where,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearSigmoid",
+        between(4, 5),
+        same,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearLeakyRelu",
+        between(4, 5),
+        same,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearSoftmax",
+        exactly(5),
+        same,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearConcat",
+        at_least(3),
+        q_concat,
+        Grad::Missing(help::QUANTIZED),
+    ),
+    microsoft(
+        "QLinearAveragePool",
+        between(4, 5),
+        q_average_pool,
+        Grad::Missing(help::QUANTIZED),
+    ),
     microsoft(
         "QLinearGlobalAveragePool",
         exactly(5),
         q_global_average_pool,
+        Grad::Missing(help::QUANTIZED),
     ),
 ];
 

@@ -1,13 +1,35 @@
 //! Recurrent layers.
 
 use super::cx::{InferCx, Outcome, mismatch};
-use super::registry::{OpDef, between, op};
+use super::grad::help;
+use super::registry::{Grad, OpDef, between, op};
 use crate::ty::Dim;
 
 pub(super) const OPS: &[OpDef] = &[
-    op("RNN", 1, between(3, 6), recurrent).results(between(0, 2)),
-    op("GRU", 1, between(3, 6), recurrent).results(between(0, 2)),
-    op("LSTM", 1, between(3, 8), recurrent).results(between(0, 3)),
+    op(
+        "RNN",
+        1,
+        between(3, 6),
+        recurrent,
+        Grad::Missing(help::RECURRENT),
+    )
+    .results(between(0, 2)),
+    op(
+        "GRU",
+        1,
+        between(3, 6),
+        recurrent,
+        Grad::Missing(help::RECURRENT),
+    )
+    .results(between(0, 2)),
+    op(
+        "LSTM",
+        1,
+        between(3, 8),
+        recurrent,
+        Grad::Missing(help::RECURRENT),
+    )
+    .results(between(0, 3)),
 ];
 
 /// `y, h, c = layer(x, w, r)` with `x: [s, b, in]` and `d` directions of `hidden_size`:

@@ -2,34 +2,163 @@
 
 use super::arithmetic;
 use super::cx::{InferCx, Outcome};
+use super::grad;
 use super::known::{Element, Known};
-use super::registry::{OpDef, between, exactly, op};
+use super::registry::{Grad, OpDef, between, exactly, op};
 use super::shapes;
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("ReduceSum", 1, exactly(1), by_attribute).folds(|cx| fold(cx, arithmetic::add)),
-    op("ReduceSum", 13, between(1, 2), by_operand).folds(|cx| fold(cx, arithmetic::add)),
-    op("ReduceMean", 1, exactly(1), by_attribute),
-    op("ReduceMean", 18, between(1, 2), by_operand),
-    op("ReduceMax", 1, exactly(1), by_attribute).folds(|cx| fold(cx, arithmetic::larger)),
-    op("ReduceMax", 18, between(1, 2), by_operand).folds(|cx| fold(cx, arithmetic::larger)),
-    op("ReduceMin", 1, exactly(1), by_attribute).folds(|cx| fold(cx, arithmetic::smaller)),
-    op("ReduceMin", 18, between(1, 2), by_operand).folds(|cx| fold(cx, arithmetic::smaller)),
-    op("ReduceProd", 1, exactly(1), by_attribute).folds(|cx| fold(cx, arithmetic::multiply)),
-    op("ReduceProd", 18, between(1, 2), by_operand).folds(|cx| fold(cx, arithmetic::multiply)),
-    op("ReduceL1", 1, exactly(1), by_attribute),
-    op("ReduceL1", 18, between(1, 2), by_operand),
-    op("ReduceL2", 1, exactly(1), by_attribute),
-    op("ReduceL2", 18, between(1, 2), by_operand),
-    op("ReduceLogSum", 1, exactly(1), by_attribute),
-    op("ReduceLogSum", 18, between(1, 2), by_operand),
-    op("ReduceLogSumExp", 1, exactly(1), by_attribute),
-    op("ReduceLogSumExp", 18, between(1, 2), by_operand),
-    op("ReduceSumSquare", 1, exactly(1), by_attribute),
-    op("ReduceSumSquare", 18, between(1, 2), by_operand),
-    op("ArgMax", 1, exactly(1), arg),
-    op("ArgMin", 1, exactly(1), arg),
+    op(
+        "ReduceSum",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::sum),
+    )
+    .folds(|cx| fold(cx, arithmetic::add)),
+    op(
+        "ReduceSum",
+        13,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::sum),
+    )
+    .folds(|cx| fold(cx, arithmetic::add)),
+    op(
+        "ReduceMean",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::mean),
+    ),
+    op(
+        "ReduceMean",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::mean),
+    ),
+    op(
+        "ReduceMax",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::extremum),
+    )
+    .folds(|cx| fold(cx, arithmetic::larger)),
+    op(
+        "ReduceMax",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::extremum),
+    )
+    .folds(|cx| fold(cx, arithmetic::larger)),
+    op(
+        "ReduceMin",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::extremum),
+    )
+    .folds(|cx| fold(cx, arithmetic::smaller)),
+    op(
+        "ReduceMin",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::extremum),
+    )
+    .folds(|cx| fold(cx, arithmetic::smaller)),
+    op(
+        "ReduceProd",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::prod),
+    )
+    .folds(|cx| fold(cx, arithmetic::multiply)),
+    op(
+        "ReduceProd",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::prod),
+    )
+    .folds(|cx| fold(cx, arithmetic::multiply)),
+    op(
+        "ReduceL1",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::l1),
+    ),
+    op(
+        "ReduceL1",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::l1),
+    ),
+    op(
+        "ReduceL2",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::l2),
+    ),
+    op(
+        "ReduceL2",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::l2),
+    ),
+    op(
+        "ReduceLogSum",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::log_sum),
+    ),
+    op(
+        "ReduceLogSum",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::log_sum),
+    ),
+    op(
+        "ReduceLogSumExp",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::log_sum_exp),
+    ),
+    op(
+        "ReduceLogSumExp",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::log_sum_exp),
+    ),
+    op(
+        "ReduceSumSquare",
+        1,
+        exactly(1),
+        by_attribute,
+        Grad::Rule(grad::reduce::sum_square),
+    ),
+    op(
+        "ReduceSumSquare",
+        18,
+        between(1, 2),
+        by_operand,
+        Grad::Rule(grad::reduce::sum_square),
+    ),
+    op("ArgMax", 1, exactly(1), arg, Grad::Zero),
+    op("ArgMin", 1, exactly(1), arg, Grad::Zero),
 ];
 
 /// Which axes a reduction removes.

@@ -2,6 +2,7 @@
 
 use super::FAMILIES;
 use super::cx::{InferCx, Outcome};
+use super::grad::{GradCx, GradOutcome};
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
@@ -24,6 +25,8 @@ pub struct OpDef {
     pub infer: Infer,
     /// The values of the results where those of the operands are known, wholly or in part.
     pub fold: Option<Fold>,
+    /// How gradients flow through it.
+    pub grad: Grad,
 }
 
 /// The number of operands or results that a node may list.
@@ -49,6 +52,18 @@ pub enum Control {
     If,
     Loop,
     Scan,
+}
+
+/// How gradients flow through an operator. There is no default: what nobody has thought about must
+/// not look like zero.
+#[derive(Clone, Copy, Debug)]
+pub enum Grad {
+    /// Emits the gradients of the operands that need one.
+    Rule(fn(&mut GradCx<'_>) -> GradOutcome),
+    /// The results do not change with the operands, or in steps only.
+    Zero,
+    /// There is none; the text says what the user can do.
+    Missing(&'static str),
 }
 
 /// Sets the known results of a node whose types are already inferred.
@@ -79,6 +94,7 @@ pub(super) const fn op(
     since: i64,
     operands: Arity,
     infer: fn(&mut InferCx<'_>) -> Outcome,
+    grad: Grad,
 ) -> OpDef {
     OpDef {
         domain: "",
@@ -88,6 +104,7 @@ pub(super) const fn op(
         results: exactly(1),
         infer: Infer::Rule(infer),
         fold: None,
+        grad,
     }
 }
 
@@ -96,8 +113,9 @@ pub(super) const fn microsoft(
     name: &'static str,
     operands: Arity,
     infer: fn(&mut InferCx<'_>) -> Outcome,
+    grad: Grad,
 ) -> OpDef {
-    let mut entry = op(name, 1, operands, infer);
+    let mut entry = op(name, 1, operands, infer, grad);
     entry.domain = MICROSOFT;
     entry
 }

@@ -2,22 +2,68 @@
 
 use super::arithmetic::stretched;
 use super::cx::{InferCx, Outcome};
+use super::grad::{self, help};
 use super::known::Element;
-use super::registry::{OpDef, between, exactly, microsoft, op};
+use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Where", 9, exactly(3), choose).folds(fold_choose),
-    op("TopK", 1, exactly(1), top_k).results(exactly(2)),
-    op("TopK", 10, exactly(2), top_k).results(exactly(2)),
-    op("NonZero", 9, exactly(1), non_zero),
-    op("Compress", 9, exactly(2), compress),
-    op("Unique", 11, exactly(1), unique).results(between(1, 4)),
-    op("CumSum", 11, exactly(2), same),
-    op("CumProd", 26, exactly(2), same),
-    op("NonMaxSuppression", 10, between(2, 5), non_max_suppression),
-    microsoft("Unique", exactly(1), unique_vector).results(exactly(3)),
+    op(
+        "Where",
+        9,
+        exactly(3),
+        choose,
+        Grad::Rule(grad::select::choose),
+    )
+    .folds(fold_choose),
+    op(
+        "TopK",
+        1,
+        exactly(1),
+        top_k,
+        Grad::Rule(grad::select::top_k),
+    )
+    .results(exactly(2)),
+    op(
+        "TopK",
+        10,
+        exactly(2),
+        top_k,
+        Grad::Rule(grad::select::top_k),
+    )
+    .results(exactly(2)),
+    op("NonZero", 9, exactly(1), non_zero, Grad::Zero),
+    op(
+        "Compress",
+        9,
+        exactly(2),
+        compress,
+        Grad::Missing(help::OTHER),
+    ),
+    op("Unique", 11, exactly(1), unique, Grad::Missing(help::OTHER)).results(between(1, 4)),
+    op(
+        "CumSum",
+        11,
+        exactly(2),
+        same,
+        Grad::Rule(grad::select::cum_sum),
+    ),
+    op("CumProd", 26, exactly(2), same, Grad::Missing(help::OTHER)),
+    op(
+        "NonMaxSuppression",
+        10,
+        between(2, 5),
+        non_max_suppression,
+        Grad::Zero,
+    ),
+    microsoft(
+        "Unique",
+        exactly(1),
+        unique_vector,
+        Grad::Missing(help::OTHER),
+    )
+    .results(exactly(3)),
 ];
 
 fn same(cx: &mut InferCx<'_>) -> Outcome {

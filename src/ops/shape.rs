@@ -1,27 +1,98 @@
 //! Operators that read or change the shape and leave the elements in order.
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
+use super::grad::{self, help};
 use super::known::{Element, Known};
-use super::registry::{OpDef, between, exactly, op};
+use super::registry::{Grad, OpDef, between, exactly, op};
 use super::reshape::{reshape, reshape_by_attribute};
 use super::{arithmetic, shapes};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
-    op("Shape", 1, exactly(1), shape).folds(fold_shape),
-    op("Size", 1, exactly(1), size).folds(fold_size),
-    op("Identity", 1, exactly(1), identity).folds(relabel),
-    op("Cast", 1, exactly(1), cast).folds(fold_cast),
-    op("CastLike", 15, exactly(2), cast_like).folds(fold_cast),
-    op("BitCast", 26, exactly(1), cast),
-    op("Reshape", 1, exactly(1), reshape_by_attribute).folds(relabel),
-    op("Reshape", 5, exactly(2), reshape).folds(relabel),
-    op("Flatten", 1, exactly(1), flatten).folds(relabel),
-    op("Squeeze", 1, exactly(1), squeeze_by_attribute).folds(relabel),
-    op("Squeeze", 13, between(1, 2), squeeze_by_operand).folds(relabel),
-    op("Unsqueeze", 1, exactly(1), unsqueeze_by_attribute).folds(relabel),
-    op("Unsqueeze", 13, exactly(2), unsqueeze_by_operand).folds(relabel),
-    op("Expand", 8, exactly(2), expand).folds(fold_expand),
+    op("Shape", 1, exactly(1), shape, Grad::Zero).folds(fold_shape),
+    op("Size", 1, exactly(1), size, Grad::Zero).folds(fold_size),
+    op(
+        "Identity",
+        1,
+        exactly(1),
+        identity,
+        Grad::Rule(grad::shape::identity),
+    )
+    .folds(relabel),
+    op("Cast", 1, exactly(1), cast, Grad::Rule(grad::shape::cast)).folds(fold_cast),
+    op(
+        "CastLike",
+        15,
+        exactly(2),
+        cast_like,
+        Grad::Rule(grad::shape::cast),
+    )
+    .folds(fold_cast),
+    op("BitCast", 26, exactly(1), cast, Grad::Missing(help::BITS)),
+    op(
+        "Reshape",
+        1,
+        exactly(1),
+        reshape_by_attribute,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Reshape",
+        5,
+        exactly(2),
+        reshape,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Flatten",
+        1,
+        exactly(1),
+        flatten,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Squeeze",
+        1,
+        exactly(1),
+        squeeze_by_attribute,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Squeeze",
+        13,
+        between(1, 2),
+        squeeze_by_operand,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Unsqueeze",
+        1,
+        exactly(1),
+        unsqueeze_by_attribute,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Unsqueeze",
+        13,
+        exactly(2),
+        unsqueeze_by_operand,
+        Grad::Rule(grad::shape::reshape),
+    )
+    .folds(relabel),
+    op(
+        "Expand",
+        8,
+        exactly(2),
+        expand,
+        Grad::Rule(grad::shape::expand),
+    )
+    .folds(fold_expand),
 ];
 
 /// `y = shape(x)[start:end]`.

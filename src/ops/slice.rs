@@ -11,7 +11,7 @@ use super::shapes;
 use crate::ty::Dim;
 
 /// From here on a bound means "to the end": exporters write the largest i32 or i64.
-const OPEN: i64 = i32::MAX as i64;
+pub(super) const OPEN: i64 = i32::MAX as i64;
 
 /// The bounds of one axis; `None` where a bound is not known.
 struct Range {

@@ -4,6 +4,10 @@
 //! dimensions that are equal as polynomials are equal as values. What is no polynomial (a floor
 //! division that does not come out even, a minimum, a maximum) is an atom of its own.
 
+mod compute;
+
+pub use compute::{DimAlgebra, DimOp};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};

@@ -7,6 +7,6 @@ mod dim;
 mod dtype;
 mod shape;
 
-pub use dim::{Dim, Proof, Symbol};
+pub use dim::{Dim, DimAlgebra, DimOp, Proof, Symbol};
 pub use dtype::DType;
 pub use shape::{Shape, TensorType};

@@ -4,7 +4,7 @@ use crate::runtime::library;
 use crate::tolerances::{START_ABSOLUTE, START_ABSOLUTE_F16};
 use peftc::diag::{Sink, SourceMap, render};
 use peftc::driver::{
-    CompileOptions, Depth, Destination, ModelOptions, PlanOptions, Session, compile,
+    CompileOptions, Depth, Destination, ModelOptions, PlanOptions, Recipe, Session, compile,
 };
 use peftc::runtime::{HostTensor, ModelSource, NamedTensors, Options, Session as Running};
 use peftc::ty::DType;
@@ -20,6 +20,17 @@ pub(crate) fn model(name: &str) -> PathBuf {
 
 /// Compiles a spec for a fixture into a folder and returns the adapted model's path.
 pub(crate) fn compiled(spec: &str, model: &Path, values: Option<&Path>, folder: &Path) -> PathBuf {
+    compiled_to_train(spec, model, values, None, folder)
+}
+
+/// [`compiled`], with the training graphs of a recipe.
+pub(crate) fn compiled_to_train(
+    spec: &str,
+    model: &Path,
+    values: Option<&Path>,
+    training: Option<Recipe>,
+    folder: &Path,
+) -> PathBuf {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let mut session = Session {
         sources: &mut sources,
@@ -33,6 +44,7 @@ pub(crate) fn compiled(spec: &str, model: &Path, values: Option<&Path>, folder: 
         let loaded = session.model(model, &ModelOptions::default())?;
         let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         let options = CompileOptions {
+            training,
             destination: Destination::Folder(folder.join("out")),
             seed: 0,
             depth: Depth::Sampled,

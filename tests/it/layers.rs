@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "diag", "ty", "syntax", "hir", "graph", "ops", "passes", "modules",
         ],
     ),
-    ("autodiff", &["diag", "ty", "graph", "ops"]),
+    ("autodiff", &["diag", "ty", "graph", "ops", "passes"]),
     (
         "train",
         &["diag", "ty", "hir", "graph", "ops", "passes", "autodiff"],

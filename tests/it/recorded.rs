@@ -23,7 +23,7 @@ const RENAMES: &[(&str, &str)] = &[
 ];
 
 /// The adapter's tensors under peftc's names, in a file of the folder.
-fn renamed(recording: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn renamed(recording: &Path, folder: &Path) -> PathBuf {
     let mut sink = Sink::new();
     let mut tensors: BTreeMap<String, NamedTensor> = BTreeMap::new();
     for mut tensor in read_tensors(recording, &mut sink).unwrap() {
@@ -78,7 +78,7 @@ fn check_recorded(recording: &str, model_name: &str, statements: &str) {
 
 /// What the statements call. PEFT gives BERT's classifier, 64 to 3, a rank of 4 in the recordings of
 /// all linear layers, which the library refuses: there its methods go without that requirement.
-fn library(recording: &str) -> String {
+pub(crate) fn library(recording: &str) -> String {
     if !["bert.lora_all", "bert.dora_all"].contains(&recording) {
         return "use std::{lora, dora, ia3, vera, dynamic_lora}".to_owned();
     }
@@ -97,7 +97,7 @@ fn library(recording: &str) -> String {
 
 /// Exports of the models that the recordings were made with. A convolution with a folded batch
 /// normalization is another function, and so is an adapter on it.
-fn exports(family: &str) -> &'static [&'static str] {
+pub(crate) fn exports(family: &str) -> &'static [&'static str] {
     match family {
         "llama" => &[
             "llama.dynamo",
@@ -113,7 +113,7 @@ fn exports(family: &str) -> &'static [&'static str] {
 }
 
 /// PEFT's configuration as `adapt` statements on the paths that PEFT adapted.
-fn statements(about: &Value) -> String {
+pub(crate) fn statements(about: &Value) -> String {
     let config = &about["config"];
     let targets: Vec<&str> = about["targets"]
         .as_array()

@@ -23,3 +23,15 @@ pub const NODE_ABSOLUTE_ROUNDED: f64 = 1e-4;
 /// The same where every intermediate is narrow: a few units in the last place.
 pub const NODE_RELATIVE_F16: f64 = 4e-3;
 pub const NODE_RELATIVE_BF16: f64 = 3e-2;
+/// A directional derivative against central differences in double precision with a step of 1e-5,
+/// relative to the lengths of gradient and direction: their own error is about 1e-9.
+pub const GRADIENT_DIFFERENCE: f64 = 1e-6;
+/// Gradients in single precision against the same graph in double precision, relative to the largest
+/// gradient of the model: f32 rounding through a forward and a backward pass.
+pub const GRADIENT_OPTIMIZED: f64 = 1e-5;
+/// A step of training against its two halves, and with ONNX Runtime's optimizations against without:
+/// f32 rounding through a forward and a backward pass, relative to the largest element.
+pub const TRAINING_HALVES: f64 = 2e-4;
+/// Losses of twenty AdamW steps in f32 against PyTorch's in f64, absolute: PyTorch's own f32 run is up
+/// to 4e-6 away from its f64 run.
+pub const TRAINING_LOSSES: f64 = 2e-5;

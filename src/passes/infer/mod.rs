@@ -34,6 +34,11 @@ use walk::{Scope, Walk};
 pub struct Values(FxHashMap<ValueId, Known>);
 
 impl Values {
+    /// All of them.
+    pub fn all(&self) -> &FxHashMap<ValueId, Known> {
+        &self.0
+    }
+
     /// The elements of a computed value; `None` where none is known, and for initializers.
     pub fn get(&self, value: ValueId) -> Option<&Known> {
         self.0.get(&value)

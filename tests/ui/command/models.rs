@@ -23,6 +23,7 @@ pub fn write(name: &str, path: &Path) -> Result<(), String> {
     let mut model = small();
     match name {
         "ir_15" => model.ir_version = 15,
+        "opset_9" => model.opset_import = vec![opset("", 9)],
         "opset_29" => model.opset_import = vec![opset("", 29)],
         "no_opset" => model.opset_import = vec![opset("com.microsoft", 1)],
         "two_opsets" => model.opset_import.push(opset("ai.onnx", 21)),
@@ -156,6 +157,7 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
         "external_md5" => external(graph, &[("location", "w.bin"), ("checksum", "md5:123")]),
         "external_key" => external(graph, &[("location", "w.bin"), ("prepacked", "x")]),
         // Of what only ONNX Runtime sees.
+        "rounded" => graph.node[1].op_type = "Round".into(),
         "unknown_operator" => graph.node[1].op_type = "Relo".into(),
         "index_outside" => {
             graph.initializer.push(int("seven", 7));

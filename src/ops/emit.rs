@@ -1,11 +1,12 @@
 //! Emits standard ONNX nodes into a patch, in the form that the model's opset asks for.
 
+use super::form::{self, Form};
 use crate::graph::{Attribute, NewNode, OpName, Operand, Patch, Tensor};
 use crate::ty::{DType, TensorType};
 use rustc_hash::FxHashMap;
 
 /// A patch under construction with the names and the opset of its model.
-pub(super) struct Emitter {
+pub struct Emitter {
     pub patch: Patch,
     pub opset: i64,
     /// In front of the names of emitted nodes.
@@ -76,7 +77,7 @@ impl Emitter {
         self.patch.node(node, None)
     }
 
-    /// A number of the given float type, of rank 0.
+    /// A number of the given type, a float or an i32 or i64, of rank 0.
     pub fn scalar(&mut self, value: f64, dtype: DType) -> Operand {
         if let Some(found) = self.scalars.get(&(value.to_bits(), dtype)) {
             return *found;
@@ -103,42 +104,29 @@ impl Emitter {
         operand
     }
 
-    /// A reduction over one axis; the axes became an operand in opset 13 for ReduceSum and in 18
-    /// for the others.
-    pub fn reduce(&mut self, op_type: &str, value: Operand, axis: i64, keep: bool) -> Operand {
-        let keep = Attribute::int("keepdims", i64::from(keep));
-        let as_operand = self.opset >= if op_type == "ReduceSum" { 13 } else { 18 };
-        if as_operand {
-            let axes = self.ints(&[axis]);
-            self.node(op_type, &[value, axes], vec![keep])
-        } else {
-            self.node(
-                op_type,
-                &[value],
-                vec![Attribute::ints("axes", [axis]), keep],
-            )
+    /// A node that takes integer lists, in the form of the model's opset.
+    fn formed(&mut self, op_type: &str, value: Operand, form: Form) -> Operand {
+        let mut inputs = vec![value];
+        for list in &form.lists {
+            inputs.push(self.ints(list));
         }
+        self.node(op_type, &inputs, form.attributes)
+    }
+
+    /// A reduction over one axis.
+    pub fn reduce(&mut self, op_type: &str, value: Operand, axis: i64, keep: bool) -> Operand {
+        let form = form::reduce(self.opset, op_type, &[axis], keep);
+        self.formed(op_type, value, form)
     }
 
     pub fn slice(&mut self, value: Operand, axis: i64, start: i64, end: i64) -> Operand {
-        if self.opset < 10 {
-            let attributes = vec![
-                Attribute::ints("axes", [axis]),
-                Attribute::ints("starts", [start]),
-                Attribute::ints("ends", [end]),
-            ];
-            return self.node("Slice", &[value], attributes);
-        }
-        let (starts, ends, axes) = (self.ints(&[start]), self.ints(&[end]), self.ints(&[axis]));
-        self.node("Slice", &[value, starts, ends, axes], Vec::new())
+        let form = form::slice(self.opset, &[axis], &[start], &[end]);
+        self.formed("Slice", value, form)
     }
 
     pub fn unsqueeze(&mut self, value: Operand, axis: i64) -> Operand {
-        if self.opset < 13 {
-            return self.node("Unsqueeze", &[value], vec![Attribute::ints("axes", [axis])]);
-        }
-        let axes = self.ints(&[axis]);
-        self.node("Unsqueeze", &[value, axes], Vec::new())
+        let form = form::squeeze(self.opset, &[axis]);
+        self.formed("Unsqueeze", value, form)
     }
 
     pub fn cast(&mut self, value: Operand, to: DType) -> Operand {
@@ -157,11 +145,13 @@ impl Emitter {
     }
 }
 
-/// One float in little-endian form.
-pub(super) fn encode_float(value: f64, dtype: DType) -> Vec<u8> {
+/// One number in little-endian form.
+pub fn encode_float(value: f64, dtype: DType) -> Vec<u8> {
     match dtype {
         DType::F64 => value.to_le_bytes().to_vec(),
         DType::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+        DType::I64 => (value as i64).to_le_bytes().to_vec(),
+        DType::I32 => (value as i32).to_le_bytes().to_vec(),
         DType::BF16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
         _ => (value as f32).to_le_bytes().to_vec(),
     }

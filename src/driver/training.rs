@@ -1,0 +1,89 @@
+//! Training graphs of a planned adapter: written beside the adapted model, and named in the manifest.
+
+use super::session::Planned;
+use crate::adapt::Adapted;
+use crate::diag::{Reported, Sink};
+use crate::graph::Model;
+use crate::train::{self, Graphs, Parameter, Port, Recipe, TrainingGraph};
+use crate::ty::TensorType;
+use serde::Serialize;
+use serde_json::Value;
+
+/// What is trained, in the order of the plan.
+pub fn trained(planned: &Planned, adapted: &Adapted) -> Vec<Parameter> {
+    let parameters = planned.plan.parameters.iter().zip(&adapted.tensors);
+    parameters
+        .filter(|(_, tensor)| tensor.trainable)
+        .map(|(parameter, tensor)| Parameter {
+            initializer: tensor.initializer.clone(),
+            module: parameter.module.clone(),
+            name: parameter.parameter.clone(),
+        })
+        .collect()
+}
+
+/// The training graphs of an adapted model.
+pub fn training_graphs(
+    planned: &Planned,
+    adapted: &Adapted,
+    model: &Model,
+    recipe: &Recipe,
+    sink: &mut Sink,
+) -> Result<Graphs, Reported> {
+    train::graphs(model, &trained(planned, adapted), recipe, sink)
+}
+
+/// A training graph in the manifest.
+#[derive(Debug, Serialize)]
+pub struct GraphEntry {
+    /// In the manifest's folder.
+    pub file: String,
+    pub inputs: Vec<PortEntry>,
+    pub outputs: Vec<PortEntry>,
+}
+
+/// An input or an output of a training graph.
+#[derive(Debug, Serialize)]
+pub struct PortEntry {
+    pub name: String,
+    pub role: &'static str,
+    pub dtype: &'static str,
+    /// Sizes: numbers, and names of those that a batch decides.
+    pub shape: Vec<Value>,
+    pub module: Option<String>,
+    pub parameter: Option<String>,
+    /// Of an output: the input of the next run that takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feeds: Option<String>,
+}
+
+impl GraphEntry {
+    pub fn new(file: String, graph: &TrainingGraph, parameters: &[Parameter]) -> GraphEntry {
+        let entry = |port: &Port| {
+            let parameter = port.parameter.map(|index| &parameters[index]);
+            PortEntry {
+                name: port.name.clone(),
+                role: port.role.name(),
+                dtype: port.ty.dtype.name(),
+                shape: shape(&port.ty),
+                module: parameter.and_then(|p| p.module.clone()),
+                parameter: parameter.map(|p| p.name.clone()),
+                feeds: port.feeds.clone(),
+            }
+        };
+        GraphEntry {
+            file,
+            inputs: graph.inputs.iter().map(entry).collect(),
+            outputs: graph.outputs.iter().map(entry).collect(),
+        }
+    }
+}
+
+fn shape(ty: &TensorType) -> Vec<Value> {
+    let dims = ty.shape.iter().flat_map(|shape| &shape.0);
+    dims.map(|dim| match dim.known() {
+        Some(size) => size.into(),
+        None => dim.to_string().into(),
+    })
+    .collect()
+}

@@ -1,0 +1,78 @@
+//! Dropout that a resumed run repeats: masks are a function of a seed, not of a generator's state.
+//!
+//! ONNX's own Dropout draws from a generator that lives in the session, so the masks of a step depend
+//! on every step before. Here the mask of an element is a hash of its index, of the node and of the
+//! input `seed`, in integer arithmetic that gives the same bits everywhere. A trainer passes another
+//! seed every step.
+
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::{Builder, Expr, Refusal};
+use crate::ty::{DType, Dim};
+
+/// A prime below 2³¹: squares of what is below it fit into 64 bits.
+const PRIME: f64 = 2_147_483_647.0;
+/// A primitive root of it (Park and Miller's second multiplier).
+const ROOT: f64 = 48_271.0;
+
+/// A dropout of the adapter, and how likely it is to drop an element.
+pub(super) struct Dropout {
+    pub result: ValueId,
+    operand: ValueId,
+    probability: f64,
+}
+
+/// The dropouts that an adapter has brought: nodes that no file had. Those of the base are left as
+/// they are, the identity.
+pub(super) fn dropouts(graph: &Graph) -> Vec<Dropout> {
+    let order = graph.order().unwrap_or_default();
+    let added = order.into_iter().filter(|node| {
+        let node = graph.node(*node);
+        node.op.is("Dropout") && node.origin.is_none()
+    });
+    added.filter_map(|node| read(graph, node)).collect()
+}
+
+fn read(graph: &Graph, node: NodeId) -> Option<Dropout> {
+    let probability = match graph.operand(node, 1) {
+        Some(ratio) => graph.value(ratio).constant()?.to_f64s()?.first().copied()?,
+        None => f64::from(graph.node(node).float("ratio")?),
+    };
+    Some(Dropout {
+        result: graph.result(node, 0)?,
+        operand: graph.operand(node, 0)?,
+        probability,
+    })
+}
+
+/// Emits x · keep / (1 − p), where `keep` is 0 with probability p. `number` tells nodes apart.
+pub(super) fn dropped<'b>(
+    build: &'b Builder<'b>,
+    dropout: &Dropout,
+    seed: Expr<'b>,
+    number: usize,
+) -> Result<Expr<'b>, Refusal> {
+    let x = build.expr(dropout.operand);
+    let dims = x.dims()?;
+    let integer = |value: f64| build.scalar(value, DType::I64);
+    let prime = integer(PRIME);
+    let modulo = |value: Expr<'b>| value.apply2("Mod", prime);
+    let count = dims
+        .iter()
+        .fold(Dim::from(1), |count, dim| count * dim.clone());
+    let count_value = build.sizes(&[count.clone()])?.reshape(&[])?;
+    let index = build
+        .node(
+            "Range",
+            &[integer(0.0), count_value, integer(1.0)],
+            Vec::new(),
+        )
+        .stated(&[count]);
+    let start = modulo(seed * integer(ROOT) + integer(number as f64 * 7919.0 + 1.0));
+    // Two squarings: neighbours end up with nothing in common, which multiplying alone would not do.
+    let first = modulo(index + start);
+    let second = modulo(modulo(first * first + start) * integer(ROOT));
+    let hash = modulo(second * second + index);
+    let dropped = hash.is_less(integer((dropout.probability * PRIME).round()));
+    let keep = dropped.not().cast(x.dtype()).reshape(&dims)?;
+    Ok(x * keep * (1.0 / (1.0 - dropout.probability)))
+}

@@ -1,0 +1,48 @@
+//! Training graphs: an adapted model with a loss, gradients and an optimizer, as plain ONNX.
+//!
+//! In: an adapted [`Model`], the tensors to train and a [`Recipe`]. Out: [`Graphs`], each a model of
+//! its own with the ports that a trainer binds: `step` does everything, `grad` and `update` are its
+//! halves for trainers that add up gradients themselves, `eval` measures without changing anything.
+//!
+//! What holds:
+//! * Every trained tensor is an input under the name of its initializer, and its new value the
+//!   output `<name>.next`; whatever is fed back is so stated in [`Port::feeds`].
+//! * The state of an optimizer is flat: one vector a kind of state for all tensors, in their order,
+//!   so that an update is a dozen operators however many tensors there are.
+//! * The dropouts of an adapter take their masks from the input `seed`; a run that is resumed has the
+//!   masks of one that never stopped.
+//! * Loss, statistics and updates are computed in 32 bits whatever the model computes in.
+//!
+//! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
+
+mod dropout;
+mod errors;
+mod graphs;
+mod loss;
+mod optimizer;
+#[cfg(test)]
+mod tests;
+
+pub use graphs::{Graphs, Port, Role, TrainingGraph, graphs};
+pub use loss::Task;
+pub use optimizer::{Adam, Optimizer, Sgd};
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The initializer of the adapted model that holds it.
+    pub initializer: String,
+    /// Path of its module; `None` for one that several modules share.
+    pub module: Option<String>,
+    /// Its name in the method.
+    pub name: String,
+}
+
+/// How it is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    pub task: Task,
+    pub optimizer: Optimizer,
+    /// The largest norm of all gradients together; longer ones are scaled down to it.
+    pub max_grad_norm: Option<f64>,
+}

@@ -1,0 +1,230 @@
+//! Optimizers as graph pieces, in PyTorch's semantics.
+//!
+//! All gradients become one vector, so that an update is a fixed number of operators. Only the
+//! parameters themselves stay tensors of their own: the model reads them.
+
+use crate::ops::{Expr, Refusal};
+use crate::ty::{DType, Dim};
+
+/// How parameters follow their gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    Sgd(Sgd),
+    /// Adam with L2 regularization: the decay is added to the gradient.
+    Adam(Adam),
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
+    AdamW(Adam),
+}
+
+/// PyTorch's `SGD`, without dampening.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub weight_decay: f64,
+}
+
+/// PyTorch's `Adam` and `AdamW` (Kingma and Ba, arXiv 1412.6980), without amsgrad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl Optimizer {
+    pub const NAMES: &'static [&'static str] = &["adamw", "adam", "sgd"];
+
+    /// The word of configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Optimizer::Sgd(_) => "sgd",
+            Optimizer::Adam(_) => "adam",
+            Optimizer::AdamW(_) => "adamw",
+        }
+    }
+
+    /// The kinds of state that it keeps, each as long as all parameters together; PyTorch's names.
+    pub fn states(self) -> &'static [&'static str] {
+        match self {
+            Optimizer::Sgd(Sgd { momentum: 0.0, .. }) => &[],
+            Optimizer::Sgd(_) => &["momentum_buffer"],
+            Optimizer::Adam(_) | Optimizer::AdamW(_) => &["exp_avg", "exp_avg_sq"],
+        }
+    }
+}
+
+/// The operands of an update.
+pub(super) struct Before<'b> {
+    pub parameters: Vec<Expr<'b>>,
+    pub gradients: Vec<Expr<'b>>,
+    /// In the order of [`Optimizer::states`].
+    pub states: Vec<Expr<'b>>,
+    /// `f32[]`.
+    pub learning_rate: Expr<'b>,
+    /// `i64[]`, the first step is 1.
+    pub step: Expr<'b>,
+}
+
+/// What an update computes.
+pub(super) struct After<'b> {
+    pub parameters: Vec<Expr<'b>>,
+    pub states: Vec<Expr<'b>>,
+    /// The norm of all gradients together, before it is limited; `f32[]`.
+    pub grad_norm: Expr<'b>,
+}
+
+/// Emits one update.
+pub(super) fn update<'b>(
+    optimizer: Optimizer,
+    max_grad_norm: Option<f64>,
+    before: &Before<'b>,
+) -> Result<After<'b>, Refusal> {
+    let mut gradient = flat(&before.gradients)?;
+    let grad_norm = gradient.square().sum_dropping(&[0]).sqrt();
+    if let Some(limit) = max_grad_norm {
+        // PyTorch's `clip_grad_norm_`.
+        let factor = grad_norm.number(limit) / (grad_norm + 1e-6);
+        gradient = gradient * factor.apply2("Min", factor.number(1.0));
+    }
+    let (change, states, decay) = match optimizer {
+        Optimizer::Sgd(sgd) => sgd_change(sgd, gradient, before)?,
+        Optimizer::Adam(adam) => {
+            let decayed = with_decay(gradient, adam.weight_decay, before)?;
+            let (change, states) = adam_change(adam, decayed, before);
+            (change, states, 0.0)
+        }
+        Optimizer::AdamW(adam) => {
+            let (change, states) = adam_change(adam, gradient, before);
+            (change, states, adam.weight_decay)
+        }
+    };
+    Ok(After {
+        parameters: subtract(before, change, decay)?,
+        states,
+        grad_norm,
+    })
+}
+
+/// b ← μ b + g; the change is lr · b, or lr · (g + μ b) with Nesterov's momentum. The first buffer of
+/// PyTorch is the first gradient, which a buffer of zeros gives too.
+fn sgd_change<'b>(
+    sgd: Sgd,
+    gradient: Expr<'b>,
+    before: &Before<'b>,
+) -> Result<(Expr<'b>, Vec<Expr<'b>>, f64), Refusal> {
+    let gradient = with_decay(gradient, sgd.weight_decay, before)?;
+    let Some(buffer) = before.states.first() else {
+        return Ok((gradient * before.learning_rate, Vec::new(), 0.0));
+    };
+    let buffer = *buffer * sgd.momentum + gradient;
+    let direction = match sgd.nesterov {
+        true => gradient + buffer * sgd.momentum,
+        false => buffer,
+    };
+    Ok((direction * before.learning_rate, vec![buffer], 0.0))
+}
+
+/// m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
+/// change = lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε).
+fn adam_change<'b>(
+    adam: Adam,
+    gradient: Expr<'b>,
+    before: &Before<'b>,
+) -> (Expr<'b>, Vec<Expr<'b>>) {
+    let (m, v) = (before.states[0], before.states[1]);
+    let m = m + (gradient - m) * (1.0 - adam.beta1);
+    let v = v * adam.beta2 + gradient.square() * (1.0 - adam.beta2);
+    // In 64 bits: 1 − 0.999 has four digits less than 0.999.
+    let step = before.step.cast(DType::F64);
+    let correction = |beta: f64| step.number(1.0) - step.number(beta).pow(step);
+    let rate = before.learning_rate.cast(DType::F64) / correction(adam.beta1);
+    let root = correction(adam.beta2).sqrt();
+    let denominator = v.sqrt() / root.cast(DType::F32) + adam.epsilon;
+    (m / denominator * rate.cast(DType::F32), vec![m, v])
+}
+
+/// The gradient of ½ λ p² added.
+fn with_decay<'b>(
+    gradient: Expr<'b>,
+    decay: f64,
+    before: &Before<'b>,
+) -> Result<Expr<'b>, Refusal> {
+    if decay == 0.0 {
+        return Ok(gradient);
+    }
+    Ok(gradient + flat(&before.parameters)? * decay)
+}
+
+/// p ← (1 − lr · λ) p − change.
+fn subtract<'b>(
+    before: &Before<'b>,
+    change: Expr<'b>,
+    decay: f64,
+) -> Result<Vec<Expr<'b>>, Refusal> {
+    let kept = (decay != 0.0).then(|| {
+        let one = before.learning_rate.number(1.0);
+        one - before.learning_rate * decay
+    });
+    let parts = split(change, &before.parameters)?;
+    let pairs = before.parameters.iter().zip(parts);
+    Ok(pairs
+        .map(|(parameter, change)| {
+            let stored = parameter.dtype();
+            let parameter = parameter.cast(DType::F32);
+            let parameter = match kept {
+                Some(kept) => parameter * kept,
+                None => parameter,
+            };
+            (parameter - change).cast(stored)
+        })
+        .collect())
+}
+
+/// All elements of all tensors, one behind the other.
+fn flat<'b>(tensors: &[Expr<'b>]) -> Result<Expr<'b>, Refusal> {
+    let mut vectors = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let vector = tensor.reshape(&[Dim::from(elements(*tensor)?)])?;
+        vectors.push(vector.cast(DType::F32));
+    }
+    match vectors.first() {
+        Some(first) => Ok(first.builder.concat(&vectors, 0)),
+        None => Err(Refusal("there is nothing to train".to_owned())),
+    }
+}
+
+/// The inverse of [`flat`]: parts in the shapes of the tensors.
+fn split<'b>(vector: Expr<'b>, like: &[Expr<'b>]) -> Result<Vec<Expr<'b>>, Refusal> {
+    let build = vector.builder;
+    let mut sizes = Vec::with_capacity(like.len());
+    for tensor in like {
+        sizes.push(elements(*tensor)?);
+    }
+    let parts = build.split(vector, &sizes);
+    let mut found = Vec::with_capacity(like.len());
+    for (part, tensor) in parts.into_iter().zip(like) {
+        found.push(part.reshape(&tensor.dims()?)?);
+    }
+    Ok(found)
+}
+
+/// The number of elements, which training needs to be fixed.
+pub(super) fn elements(tensor: Expr<'_>) -> Result<i64, Refusal> {
+    let sizes: Option<Vec<i64>> = tensor.dims()?.iter().map(Dim::known).collect();
+    sizes
+        .map(|sizes| sizes.iter().product())
+        .ok_or_else(|| Refusal("a trained tensor has no fixed shape".to_owned()))
+}

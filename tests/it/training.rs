@@ -1,0 +1,380 @@
+//! Training graphs in ONNX Runtime: the quickstart model learns its tasks.
+
+use crate::adapters::{self, compiled_to_train, distance, fixtures, model};
+use crate::recorded;
+use crate::runtime::library;
+use crate::tolerances::{TRAINING_HALVES, TRAINING_LOSSES};
+use peftc::driver::{Adam, Optimizer, Recipe, Task};
+use peftc::runtime::{
+    Feed, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
+};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles an adapter of the quickstart spec with its training graphs.
+fn compiled(adapter: &str, more: &[&str], folder: &Path) -> Value {
+    let quickstart = fixtures().join("quickstart");
+    let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
+        .arg("compile")
+        .arg(quickstart.join("tasks.peft"))
+        .arg(quickstart.join("model.onnx"))
+        .args(["--train", "--adapter", adapter])
+        .args(more)
+        .arg("-o")
+        .arg(folder)
+        .output()
+        .expect("peftc starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn open(path: &Path, optimization: Optimization) -> Session {
+    let mut sink = peftc::diag::Sink::new();
+    let options = Options {
+        optimization,
+        threads: std::num::NonZeroUsize::new(1),
+        ..Options::default()
+    };
+    Session::open(library(), ModelSource::Path(path), &options, &mut sink)
+        .unwrap_or_else(|_| panic!("{}: {:?}", path.display(), sink.diagnostics()))
+}
+
+fn ports<'v>(manifest: &'v Value, graph: &str, side: &str) -> impl Iterator<Item = &'v Value> {
+    manifest["graphs"][graph][side].as_array().unwrap().iter()
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap()
+}
+
+/// A graph of the manifest with the start values of everything that it feeds back.
+fn stateful(folder: &Path, manifest: &Value, graph: &str, optimization: Optimization) -> Stateful {
+    let file = folder.join(text(&manifest["graphs"][graph], "file"));
+    let feeds = ports(manifest, graph, "outputs")
+        .filter(|port| port["feeds"].is_string())
+        .map(|port| Feed {
+            output: text(port, "name").into(),
+            input: text(port, "feeds").into(),
+        })
+        .collect();
+    let mut stateful = Stateful::new(open(&file, optimization), feeds);
+    let start = NamedTensors::read_safetensors(&folder.join("adapter.safetensors")).unwrap();
+    let mut sink = peftc::diag::Sink::new();
+    for port in ports(manifest, graph, "inputs") {
+        let value = match text(port, "role") {
+            "parameter" => {
+                let name = format!("{}.{}", text(port, "module"), text(port, "parameter"));
+                start.get(&name).expect("the adapter has it").clone()
+            }
+            "state" => {
+                let dims: Vec<i64> = port["shape"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|d| d.as_i64().unwrap())
+                    .collect();
+                HostTensor::from_f32(&dims, &vec![0.0; dims.iter().product::<i64>() as usize])
+            }
+            _ => continue,
+        };
+        stateful.set(text(port, "name"), &value, &mut sink).unwrap();
+    }
+    stateful
+}
+
+/// Rows of a task file as bytes: prompt, completion, end of line.
+fn rows(file: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let path = fixtures().join("quickstart").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let completion = format!("{}\n", row["completion"].as_str().unwrap());
+            (row["prompt"].as_str().unwrap().into(), completion.into())
+        })
+        .collect()
+}
+
+/// A padded batch whose labels are the completions.
+fn batch(rows: &[(Vec<u8>, Vec<u8>)]) -> NamedTensors {
+    let longest = rows.iter().map(|(p, c)| p.len() + c.len()).max().unwrap();
+    let (mut ids, mut mask, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for (prompt, completion) in rows {
+        let row: Vec<i64> = prompt
+            .iter()
+            .chain(completion)
+            .map(|b| i64::from(*b))
+            .collect();
+        let pad = longest - row.len();
+        labels.extend(vec![-100; prompt.len()]);
+        labels.extend(&row[prompt.len()..]);
+        labels.extend(vec![-100; pad]);
+        mask.extend(vec![1; row.len()]);
+        mask.extend(vec![0; pad]);
+        ids.extend(row);
+        ids.extend(vec![0; pad]);
+    }
+    let dims = [rows.len() as i64, longest as i64];
+    NamedTensors(vec![
+        ("input_ids".into(), HostTensor::from_i64(&dims, &ids)),
+        ("attention_mask".into(), HostTensor::from_i64(&dims, &mask)),
+        ("labels".into(), HostTensor::from_i64(&dims, &labels)),
+    ])
+}
+
+fn with_rate(mut inputs: NamedTensors, rate: f32, step: i64) -> NamedTensors {
+    inputs.push("learning_rate", HostTensor::from_f32(&[], &[rate]));
+    inputs.push("step", HostTensor::from_i64(&[], &[step]));
+    inputs
+}
+
+fn number(tensors: &NamedTensors, name: &str) -> f64 {
+    tensors
+        .get(name)
+        .unwrap_or_else(|| panic!("no `{name}`"))
+        .to_f64s()
+        .unwrap()[0]
+}
+
+fn run(stateful: &mut Stateful, inputs: &NamedTensors) -> NamedTensors {
+    let mut sink = peftc::diag::Sink::new();
+    stateful
+        .run(inputs, &mut sink)
+        .unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()))
+}
+
+#[test]
+fn the_manifest_names_exactly_the_ports_of_every_training_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = compiled("math_task", &["--max-grad-norm", "1"], folder.path());
+    for graph in ["step", "grad", "update", "eval"] {
+        let file: PathBuf = folder.path().join(text(&manifest["graphs"][graph], "file"));
+        let session = open(&file, Optimization::All);
+        for (side, found) in [("inputs", session.inputs()), ("outputs", session.outputs())] {
+            // ONNX Runtime does not tell a scalar from a tensor of unknown rank.
+            let mut found: Vec<String> = found
+                .iter()
+                .map(|port| port.to_string().replace("[?]", "[]"))
+                .collect();
+            let mut stated: Vec<String> = ports(&manifest, graph, side)
+                .map(|port| {
+                    let dims = port["shape"].as_array().unwrap().iter();
+                    let dims: Vec<String> = dims
+                        .map(|d| d.as_str().map_or_else(|| d.to_string(), str::to_owned))
+                        .collect();
+                    format!(
+                        "{}: {}[{}]",
+                        text(port, "name"),
+                        text(port, "dtype"),
+                        dims.join(", ")
+                    )
+                })
+                .collect();
+            found.sort();
+            stated.sort();
+            assert_eq!(found, stated, "{graph} {side}");
+        }
+    }
+}
+
+/// A step is its halves: gradients, then the update. With and without ONNX Runtime's optimizations. By
+/// SGD, whose update is as smooth as the gradient: Adam's first is its sign.
+#[test]
+fn a_step_is_gradients_and_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let manifest = compiled(
+        "math_task",
+        &[
+            "--optimizer",
+            "sgd",
+            "--beta1",
+            "0.9",
+            "--max-grad-norm",
+            "0.5",
+            "--weight-decay",
+            "0.1",
+        ],
+        folder,
+    );
+    let rows = rows("math_task.train.jsonl");
+    for optimization in [Optimization::All, Optimization::Disabled] {
+        let mut step = stateful(folder, &manifest, "step", optimization);
+        let mut grad = stateful(folder, &manifest, "grad", Optimization::All);
+        let mut update = stateful(folder, &manifest, "update", optimization);
+        for number_of_step in 1..=3 {
+            let at = number_of_step as usize * 8;
+            let inputs = batch(&rows[at..at + 8]);
+            let whole = run(&mut step, &with_rate(inputs.clone(), 1e-2, number_of_step));
+            let gradients = run(&mut grad, &inputs);
+            let mut halves = NamedTensors::default();
+            for (name, tensor) in gradients.iter().filter(|(name, _)| name.ends_with(".grad")) {
+                halves.push(name, tensor.clone());
+            }
+            let updated = run(&mut update, &with_rate(halves, 1e-2, number_of_step));
+            assert_eq!(number(&whole, "count"), number(&gradients, "count"));
+            for (a, b) in [
+                (number(&whole, "loss"), number(&gradients, "loss")),
+                (number(&whole, "grad_norm"), number(&updated, "grad_norm")),
+            ] {
+                assert!((a - b).abs() <= TRAINING_HALVES * b.abs(), "{a} {b}");
+            }
+            let inputs: Vec<String> = update.fed().map(str::to_owned).collect();
+            for name in inputs {
+                let (a, b) = (step.get(&name).unwrap(), update.get(&name).unwrap());
+                let (difference, scale) = distance(&a, &b);
+                assert!(
+                    difference <= TRAINING_HALVES * scale.max(1e-3),
+                    "{name}: {difference}"
+                );
+                // What an update has changed, the next gradients are of.
+                if !name.starts_with("optimizer.") {
+                    grad.set(&name, &b, &mut peftc::diag::Sink::new()).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// The share of rows of which every token of the completion is the likeliest.
+fn exact(eval: &mut Stateful, rows: &[(Vec<u8>, Vec<u8>)]) -> f64 {
+    let right = rows
+        .iter()
+        .filter(|row| {
+            let found = run(eval, &batch(std::slice::from_ref(row)));
+            number(&found, "correct") == number(&found, "count")
+        })
+        .count();
+    right as f64 / rows.len() as f64
+}
+
+#[test]
+fn an_adapter_learns_its_task() {
+    for adapter in ["math_task", "code_task"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let manifest = compiled(adapter, &["--max-grad-norm", "1"], folder);
+        let train = rows(&format!("{adapter}.train.jsonl"));
+        let test = rows(&format!("{adapter}.test.jsonl"));
+        let mut step = stateful(folder, &manifest, "step", Optimization::All);
+        let mut eval = stateful(folder, &manifest, "eval", Optimization::All);
+        let before = exact(&mut eval, &test[..50]);
+        let mut losses = Vec::new();
+        for number_of_step in 1..=150 {
+            let at = (number_of_step as usize - 1) * 16 % (train.len() - 16);
+            let inputs = batch(&train[at..at + 16]);
+            let found = run(&mut step, &with_rate(inputs, 5e-3, number_of_step));
+            losses.push(number(&found, "loss"));
+        }
+        let mut sink = peftc::diag::Sink::new();
+        for name in step.fed().map(str::to_owned).collect::<Vec<_>>() {
+            if !name.starts_with("optimizer.") {
+                eval.set(&name, &step.get(&name).unwrap(), &mut sink)
+                    .unwrap();
+            }
+        }
+        let after = exact(&mut eval, &test[..50]);
+        eprintln!(
+            "{adapter}: {before} → {after}, losses {:?} … {:?}",
+            &losses[..3],
+            &losses[147..]
+        );
+        assert!(before < 0.1, "{adapter}: {before}");
+        assert!(after > before + 0.3, "{adapter}: {after}, {losses:?}");
+    }
+}
+
+/// Twenty steps from recorded adapter tensors have the losses of PyTorch and PEFT, on every export.
+#[test]
+fn twenty_steps_are_pytorchs() {
+    let peft = fixtures().join("peft");
+    let json = |file: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(peft.join(file)).unwrap()).unwrap()
+    };
+    let all = json("training.json");
+    for of in all["runs"].as_array().unwrap() {
+        let recording = text(of, "recording");
+        let family = recording.split_once('.').unwrap().0;
+        let losses: Vec<f64> = of["losses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| l.as_f64().unwrap())
+            .collect();
+        let recipe = Recipe {
+            task: match family {
+                "bert" => Task::Classification {
+                    label_smoothing: 0.0,
+                },
+                _ => Task::CausalLm {
+                    label_smoothing: 0.0,
+                },
+            },
+            optimizer: Optimizer::AdamW(Adam {
+                weight_decay: all["weight_decay"].as_f64().unwrap(),
+                ..Adam::default()
+            }),
+            max_grad_norm: all["max_grad_norm"].as_f64(),
+        };
+        let about = json(&format!("{recording}.json"));
+        let spec = format!(
+            "{}\nadapter a {{\n{}\n}}\n",
+            recorded::library(recording),
+            recorded::statements(&about)
+        );
+        for export in recorded::exports(family) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = peft.join(format!("{recording}.safetensors"));
+            let values = recorded::renamed(&path, folder.path());
+            compiled_to_train(
+                &spec,
+                &model(export),
+                Some(&values),
+                Some(recipe.clone()),
+                folder.path(),
+            );
+            let out = folder.path().join("out");
+            let manifest: Value =
+                serde_json::from_str(&std::fs::read_to_string(out.join("manifest.json")).unwrap())
+                    .unwrap();
+            let mut step = stateful(&out, &manifest, "step", Optimization::All);
+            let mut inputs = recorded_inputs(&path);
+            inputs.push("labels", labels(family, &inputs));
+            let rate = all["learning_rate"].as_f64().unwrap() as f32;
+            for (number_of_step, expected) in losses.iter().enumerate() {
+                let inputs = with_rate(inputs.clone(), rate, number_of_step as i64 + 1);
+                let found = number(&run(&mut step, &inputs), "loss");
+                assert!(
+                    (found - expected).abs() <= TRAINING_LOSSES,
+                    "{recording} on {export}, step {number_of_step}: {found} is not {expected}"
+                );
+            }
+        }
+    }
+}
+
+fn recorded_inputs(path: &Path) -> NamedTensors {
+    adapters::recorded(path, "input.")
+}
+
+/// Those of the recording: a language model's own tokens without padding, a class a row else.
+fn labels(family: &str, inputs: &NamedTensors) -> HostTensor {
+    let ids = inputs.get("input_ids").unwrap();
+    if family == "bert" {
+        let rows = ids.dims()[0];
+        let classes: Vec<i64> = (0..rows).map(|row| row % 3).collect();
+        return HostTensor::from_i64(&[rows], &classes);
+    }
+    let mask = inputs.get("attention_mask").unwrap().to_f64s().unwrap();
+    let pairs = ids.to_f64s().unwrap().into_iter().zip(mask);
+    let labels: Vec<i64> = pairs
+        .map(|(id, mask)| if mask == 1.0 { id as i64 } else { -100 })
+        .collect();
+    HostTensor::from_i64(ids.dims(), &labels)
+}
