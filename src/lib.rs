@@ -72,6 +72,8 @@ pub mod train;
 
 pub mod weights;
 
+pub mod data;
+
 pub mod runtime;
 
 pub mod driver;

@@ -119,3 +119,8 @@ pub(super) fn nothing_expected(path: &Path, outputs: &[&str]) -> Diagnostic {
     )
     .note(format!("outputs of the model: {}", outputs.join(", ")))
 }
+
+/// What an option may hold, for one that holds something else.
+pub(super) fn choices<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
+    format!("{what} are {}", names.collect::<Vec<_>>().join(", "))
+}

@@ -9,6 +9,8 @@
 mod check;
 mod compile;
 mod completions;
+mod data;
+mod data_text;
 mod errors;
 mod exit;
 mod explain;
@@ -51,6 +53,7 @@ enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Graph(graph::Args),
+    Data(data::Args),
     Run(run::Args),
     Runtime(runtime::Args),
     Explain(explain::Args),
@@ -67,6 +70,7 @@ impl Command {
             Command::Plan(_) => "plan",
             Command::Inspect(_) => "inspect",
             Command::Graph(_) => "graph",
+            Command::Data(_) => "data",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
             Command::Explain(_) => "explain",
@@ -82,6 +86,7 @@ impl Command {
             Command::Plan(args) => plan::run(args, cx),
             Command::Inspect(args) => inspect::run(args, cx),
             Command::Graph(args) => graph::run(args, cx),
+            Command::Data(args) => data::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),
             Command::Explain(args) => explain::run(args, cx),

@@ -2,7 +2,7 @@
 //! code without its page does not compile.
 //!
 //! Ranges follow the phases: E00 files, E01 syntax, E02 names, E03 types and shapes, E04 targets,
-//! E05 graph, E06 ONNX, E07 gradients, E08 running, E09 weights and interop, E99 a bug in peftc;
+//! E05 graph, E06 ONNX, E07 gradients, E08 running, E09 weights and interop, E10 data, E99 a bug in peftc;
 //! W warnings with the same ranges.
 
 /// How grave a finding is.
@@ -175,6 +175,22 @@ codes! {
     E0902: "tensor is not the adapter's",
     E0903: "tensor is missing",
     E0904: "tensor does not fit",
+    // E10 data
+    E1001: "row cannot be read",
+    E1002: "column is missing",
+    E1003: "value of another kind",
+    E1005: "data set is empty",
+    E1006: "nothing to learn from a row",
+    E1007: "example is too long",
+    E1008: "token is not the model's",
+    E1009: "format of a data file is not known",
+    E1010: "tokenizer cannot be used",
+    E1014: "not a token",
+    E1015: "rows are broken",
+    W1001: "rows are left out",
+    W1002: "examples are cut",
+    W1003: "prompt ends inside a token",
+    W1004: "nothing ends a text",
     // E99 bug
     E9901: "bug in peftc",
 }

@@ -53,6 +53,8 @@ pub struct LineColumn {
 struct Source {
     name: Arc<str>,
     text: Arc<str>,
+    /// The line of the file that the text starts at, from 1.
+    first_line: usize,
 }
 
 /// Every text that a diagnostic may point into, the standard library's included.
@@ -69,6 +71,17 @@ impl SourceMap {
     /// Adds a text; `name` is shown to the user. Texts above 4 GiB are not supported: the caller
     /// refuses them before.
     pub fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
+        self.add_part(name, text, 1)
+    }
+
+    /// Adds whole lines of a file that is too large to be kept; the first of them is line
+    /// `first_line` of the file, from 1.
+    pub fn add_part(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        text: impl Into<Arc<str>>,
+        first_line: usize,
+    ) -> FileId {
         let text = text.into();
         assert!(
             u32::try_from(text.len()).is_ok(),
@@ -77,6 +90,7 @@ impl SourceMap {
         self.files.push(Source {
             name: name.into(),
             text,
+            first_line,
         });
         FileId(self.files.len() as u32 - 1)
     }
@@ -87,6 +101,11 @@ impl SourceMap {
 
     pub fn text(&self, file: FileId) -> &Arc<str> {
         &self.files[file.0 as usize].text
+    }
+
+    /// The line of the file that the text starts at, from 1.
+    pub fn first_line(&self, file: FileId) -> usize {
+        self.files[file.0 as usize].first_line
     }
 
     /// The text under a span.
@@ -100,7 +119,7 @@ impl SourceMap {
         let before = &text[..(offset as usize).min(text.len())];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         LineColumn {
-            line: before.bytes().filter(|b| *b == b'\n').count() + 1,
+            line: before.bytes().filter(|b| *b == b'\n').count() + self.first_line(file),
             column: before[line_start..].chars().count() + 1,
         }
     }

@@ -34,6 +34,11 @@ fn folder() -> tempfile::TempDir {
     let (a, b, m) = ("fc.A", "fc.B", "fc.m");
     let trained = vec![tensor(a, &[1, 2]), tensor(b, &[3, 1]), tensor(m, &[3])];
     put("trained.safetensors", &file(trained));
+    put("rows.jsonl", br#"{"prompt": "1+1=", "completion": "2"}"#);
+    put("rows.txt", b"1+1=2\n");
+    let tokenizer = "fixtures/quickstart/tokenizer.json";
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join(tokenizer);
+    put("tokenizer.json", &fs::read(tokenizer).unwrap());
     folder
 }
 
@@ -60,6 +65,10 @@ const COMMANDS: &[&str] = &[
     "run [model.onnx] --input x.safetensors",
     "run model.onnx --input [x.safetensors]",
     "run model.onnx --input x.safetensors --expect [x.safetensors]",
+    "data [rows.jsonl] --rows jsonl --tokenizer tokenizer.json --end-token id:10",
+    "data [rows.txt] --rows lines --tokenizer tokenizer.json --end-token id:10",
+    "data [rows.txt] --rows text --tokenizer tokenizer.json --end-token id:10",
+    "data rows.jsonl --tokenizer [tokenizer.json] --end-token id:10",
     "runtime check --path [libonnxruntime.so]",
 ];
 
@@ -220,9 +229,15 @@ fn reads_text(file: &str) -> bool {
     file.ends_with(".peft") || file.ends_with(".json")
 }
 
-/// An empty spec is a spec for `check` and `fmt`.
+/// An empty spec is a spec for `check` and `fmt`, and every text that is not empty is data as plain text.
 fn is_harmless(line: &str, bad: Bad) -> bool {
-    (line == "check bad.file" || line.starts_with("fmt")) && matches!(bad, Bad::Bytes(b""))
+    let plain = line.contains("--rows lines") || line.contains("--rows text");
+    match bad {
+        Bad::Half => plain,
+        Bad::Bytes(b"") => line == "check bad.file" || line.starts_with("fmt"),
+        Bad::Bytes(bytes) => plain && str::from_utf8(bytes).is_ok(),
+        _ => false,
+    }
 }
 
 #[test]

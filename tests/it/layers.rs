@@ -50,7 +50,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["diag", "files", "syntax", "report", "runtime", "driver"],
+        &[
+            "diag", "files", "syntax", "data", "report", "runtime", "driver",
+        ],
     ),
 ];
 
@@ -66,6 +68,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("miette", &["diag/render/"]),
     ("clap", &["cli/"]),
     ("signal_hook", &["cli/"]),
+    ("tokenizers", &["data/"]),
 ];
 
 fn source_folder() -> PathBuf {

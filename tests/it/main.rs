@@ -11,6 +11,7 @@ mod bad_input;
 mod bodies;
 mod checker;
 mod cli;
+mod data;
 mod doubled;
 mod fmt;
 mod functions;

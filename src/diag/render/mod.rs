@@ -86,8 +86,7 @@ impl Drawn {
         let mut help: Vec<String> = diagnostic.help.clone();
         help.extend(diagnostic.notes.iter().map(|note| format!("note: {note}")));
         let mut labels = labels_in(diagnostic, primary);
-        let source =
-            primary.map(|file| Source::new(sources.name(file), sources.text(file), &mut labels));
+        let source = primary.map(|file| Source::of(file, sources, &mut labels));
         Drawn {
             message: visible(&diagnostic.message),
             code: Some(diagnostic.code.name()),
@@ -107,11 +106,7 @@ impl Drawn {
 
     fn of_file(diagnostic: &Diagnostic, span: Span, sources: &SourceMap) -> Self {
         let mut labels = labels_in(diagnostic, Some(span.file));
-        let source = Source::new(
-            sources.name(span.file),
-            sources.text(span.file),
-            &mut labels,
-        );
+        let source = Source::of(span.file, sources, &mut labels);
         Drawn {
             message: format!("in {}", sources.name(span.file)),
             code: None,

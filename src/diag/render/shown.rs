@@ -1,6 +1,7 @@
 //! What of a text is shown: the lines around its marks, long ones cut, and without control
 //! characters, which could change what else is on the screen.
 
+use crate::diag::{FileId, SourceMap};
 use miette::{
     LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode, SourceSpan, SpanContents,
 };
@@ -28,6 +29,13 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// The lines of a file, or of the part of it that is known.
+    pub fn of(file: FileId, sources: &SourceMap, labels: &mut [LabeledSpan]) -> Source {
+        let mut source = Source::new(sources.name(file), sources.text(file), labels);
+        source.lines_before += sources.first_line(file) - 1;
+        source
+    }
+
     /// Cuts a text and its lines, and moves the labels to where their places are then.
     pub fn new(name: &str, text: &str, labels: &mut [LabeledSpan]) -> Source {
         let near = lines_around(text, labels);
@@ -221,6 +229,18 @@ mod tests {
         assert!(drawn.contains("[a.peft:70001:3]"), "{drawn}");
         assert!(drawn.contains(" 70001 │   mark\n"), "{drawn}");
         assert!(drawn.contains(" 70002 │ last\n"), "{drawn}");
+    }
+
+    #[test]
+    fn a_part_of_a_file_has_the_lines_of_the_file() {
+        let mut sources = SourceMap::new();
+        let file = sources.add_part("a.jsonl", "first\nmark\n", 4711);
+        let diagnostic = Diagnostic::new(Code::E0201, "message");
+        let diagnostic = diagnostic.label(Span::new(file, 6, 10), "here");
+        let drawn = render::render(&diagnostic, &sources, render::Style::PLAIN);
+        assert!(drawn.contains("[a.jsonl:4712:1]"), "{drawn}");
+        assert!(drawn.contains(" 4711 │ first\n"), "{drawn}");
+        assert_eq!(sources.line_column(file, 6).line, 4712);
     }
 
     #[test]

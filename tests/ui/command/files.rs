@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Makes a file. Sources of what is no text: `model NAME` (see [`models`]), `bytes 00 ff`,
-/// `zeros 5000000`, `link TARGET`, `folder`, `tensors NAME F32 2 3, …` (a safetensors file of
+/// `zeros 5000000`, `fixture PATH` (a copy), `link TARGET`, `folder`, `tensors NAME F32 2 3, …` (a safetensors file of
 /// zeros; of ones where the type is written `ONES`).
 pub fn make(folder: &Path, name: &str, content: &Content<'_>) -> Result<(), String> {
     let path = folder.join(name);
@@ -22,6 +22,10 @@ pub fn make(folder: &Path, name: &str, content: &Content<'_>) -> Result<(), Stri
     match kind {
         "model" => models::write(rest, &path),
         "bytes" => fs::write(&path, bytes(rest)?).map_err(fail),
+        "fixture" => {
+            let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+            fs::copy(fixtures.join(rest), &path).map(drop).map_err(fail)
+        }
         "zeros" => fs::File::create(&path)
             .and_then(|file| file.set_len(number(rest)?))
             .map_err(fail),

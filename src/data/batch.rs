@@ -1,0 +1,167 @@
+//! Examples as tensors.
+
+use super::batcher::Position;
+use super::example::{Examples, IGNORED};
+
+/// What a tensor of a batch is for. B is the number of rows, S the padded length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Input {
+    /// i64 `[B, S]`.
+    InputIds,
+    /// i64 `[B, S]`: 1 for tokens, 0 for padding.
+    AttentionMask,
+    /// i64 `[B, S]`: counted from 0 in every example; 0 for padding.
+    PositionIds,
+    /// i64 `[B, S]`: 1 in the second text of a pair.
+    TokenTypeIds,
+    /// i64 `[B, S]`, -100 where nothing counts: the label of a position is the token there, so a loss
+    /// on the next token compares the scores of position s with the label of s + 1.
+    Labels,
+}
+
+impl Input {
+    /// The name that models have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Input::InputIds => "input_ids",
+            Input::AttentionMask => "attention_mask",
+            Input::PositionIds => "position_ids",
+            Input::TokenTypeIds => "token_type_ids",
+            Input::Labels => "labels",
+        }
+    }
+}
+
+/// Elements of a tensor, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    I64(Vec<i64>),
+    F32(Vec<f32>),
+}
+
+/// A tensor of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchTensor {
+    pub input: Input,
+    pub dims: Vec<usize>,
+    pub elements: Elements,
+}
+
+/// Examples to learn from in one go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// One of each [`Input`] that was asked for, in the order of that type.
+    pub tensors: Vec<BatchTensor>,
+    /// Numbers of the examples in it, row by row; see [`Dataset::place`](super::Dataset::place).
+    pub examples: Vec<usize>,
+    pub rows: usize,
+    /// Tokens that are no padding.
+    pub tokens: usize,
+    /// Labels that count: what a mean loss over the batch divides by.
+    pub counted: usize,
+    /// Where the batch stands.
+    pub position: Position,
+    /// Where the one after it stands: a run that resumes there goes on as if it had not stopped.
+    pub next: Position,
+}
+
+impl Batch {
+    pub fn tensor(&self, input: Input) -> Option<&BatchTensor> {
+        self.tensors.iter().find(|tensor| tensor.input == input)
+    }
+
+    /// The padded length.
+    pub fn length(&self) -> usize {
+        self.tensors.first().map_or(0, |tensor| tensor.dims[1])
+    }
+}
+
+/// On which side padding is put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    Left,
+    #[default]
+    Right,
+}
+
+/// How long the rows of a batch are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Length {
+    /// As long as the longest of the batch.
+    #[default]
+    Longest,
+    /// The same, rounded up to a multiple.
+    Multiple(usize),
+    /// The same in every batch.
+    Fixed(usize),
+}
+
+impl Length {
+    pub(super) fn of(self, longest: usize) -> usize {
+        match self {
+            Length::Longest => longest,
+            Length::Multiple(of) => longest.next_multiple_of(of.max(1)),
+            Length::Fixed(length) => length,
+        }
+    }
+}
+
+/// The matrices of a batch while it is filled.
+pub(super) struct Matrices {
+    pub ids: Vec<i64>,
+    pub mask: Vec<i64>,
+    pub positions: Vec<i64>,
+    pub types: Vec<i64>,
+    pub labels: Vec<i64>,
+    length: usize,
+    side: Side,
+    pub tokens: usize,
+    pub counted: usize,
+}
+
+impl Matrices {
+    pub fn new(rows: usize, length: usize, side: Side, padding: u32) -> Matrices {
+        let all = rows * length;
+        Matrices {
+            ids: vec![padding.into(); all],
+            mask: vec![0; all],
+            positions: vec![0; all],
+            types: vec![0; all],
+            labels: vec![IGNORED.into(); all],
+            length,
+            side,
+            tokens: 0,
+            counted: 0,
+        }
+    }
+
+    /// Fills a row with examples one behind the other. Each counts its positions from 0, and its
+    /// first label does not count: what comes before it is no context of it.
+    pub fn fill(&mut self, row: usize, members: &[u32], examples: &Examples) {
+        let members = || {
+            members
+                .iter()
+                .map(|member| examples.tokens(*member as usize))
+        };
+        let used: usize = members().map(|tokens| tokens.ids.len()).sum();
+        let mut at = row * self.length;
+        if self.side == Side::Left {
+            at += self.length - used;
+        }
+        for tokens in members() {
+            self.tokens += tokens.ids.len();
+            self.counted += tokens.counted();
+            for (position, id) in tokens.ids.iter().enumerate() {
+                self.ids[at] = (*id).into();
+                self.mask[at] = 1;
+                self.positions[at] = position as i64;
+                self.types[at] = tokens.types.get(position).copied().unwrap_or(0).into();
+                if position > 0 {
+                    let label = tokens.labels.get(position).copied();
+                    self.labels[at] = label.unwrap_or(IGNORED).into();
+                }
+                at += 1;
+            }
+        }
+    }
+}
