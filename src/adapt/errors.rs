@@ -168,11 +168,15 @@ pub(super) fn branch_matches_nothing(
     matched: usize,
     paths: &[&str],
 ) -> Diagnostic {
+    let others = match matched {
+        1 => "1 module matches the other branches".to_owned(),
+        _ => format!("{matched} modules match the other branches"),
+    };
     let diagnostic = Diagnostic::new(
         Code::E0402,
         format!("a branch of `{text}` matches no module: `{branch}`"),
     )
-    .label(span, format!("{matched} modules match the other branches"))
+    .label(span, others)
     .help("remove the branch, or correct it");
     near_misses(diagnostic, branch, paths)
 }
@@ -249,6 +253,17 @@ fn article(kind: &str) -> String {
     }
 }
 
+/// Slices of one statement that overlap.
+pub(super) fn sliced_twice(span: Span, path: &str, count: usize) -> Diagnostic {
+    let more = and_more(count);
+    Diagnostic::new(
+        Code::E0405,
+        format!("some outputs of `{path}`{more} are adapted twice"),
+    )
+    .label(span, "two of the targets overlap")
+    .help("the end of a slice is not included: `[0..64]` and `[64..128]` stand side by side")
+}
+
 pub(super) fn adapted_twice(second: Span, first: Span, path: &str, count: usize) -> Diagnostic {
     let more = and_more(count);
     let verb = if count > 1 { "are" } else { "is" };
@@ -275,6 +290,24 @@ pub(super) fn cannot_adapt(span: Span, path: &str, count: usize, why: &str) -> D
     .help(format!(
         "leave it out with `except \"{pattern}\"`, or use another method"
     ))
+}
+
+/// A shared tensor, with the shapes that two modules ask of it.
+pub(super) fn shared_shapes_differ(
+    span: Span,
+    parameter: &str,
+    first: (&str, &[i64]),
+    second: (&str, &[i64]),
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0302,
+        format!(
+            "`{parameter}` is shared, and is {:?} for `{}` but {:?} for `{}`",
+            first.1, first.0, second.1, second.0
+        ),
+    )
+    .label(span, "asked for here")
+    .help("adapt modules of one size, or give it a shape that covers all of them: `largest(in)`, of which a module takes a part, `A[:, 0..in]`")
 }
 
 pub(super) fn expectation_fails(span: Span, claim: &str, fact: &str) -> Diagnostic {

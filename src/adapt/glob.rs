@@ -166,24 +166,23 @@ fn matching_brace(text: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// The alternatives inside one pair of braces.
+/// The alternatives inside one pair of braces: texts, which may have braces of their own, and ranges.
 fn branches(body: &str, deepest: usize) -> Result<Vec<String>, String> {
-    if let Some((start, end)) = body.split_once("..")
-        && !body.contains([',', '{'])
-    {
-        return range(body, start, end);
-    }
     let deepest = deepest
         .checked_sub(1)
         .ok_or_else(|| format!("braces stand in more than {DEEPEST} others"))?;
     let mut found = Vec::new();
     for part in parts(body) {
-        found.extend(sequence(part.trim(), deepest)?);
+        match part.split_once("..") {
+            Some((start, end)) if !part.contains('{') => found.extend(range(part, start, end)?),
+            _ => found.extend(sequence(part, deepest)?),
+        }
         check_size(found.len(), 0)?;
     }
     Ok(found)
 }
 
+/// Every number from `start` to `end`, both included.
 fn range(body: &str, start: &str, end: &str) -> Result<Vec<String>, String> {
     let number = |text: &str| {
         text.trim()
@@ -207,13 +206,13 @@ fn parts(body: &str) -> Vec<&str> {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth == 0 => {
-                parts.push(&body[from..at]);
+                parts.push(body[from..at].trim());
                 from = at + 1;
             }
             _ => {}
         }
     }
-    parts.push(&body[from..]);
+    parts.push(body[from..].trim());
     parts
 }
 

@@ -3,7 +3,7 @@
 //! A glob matches a whole module path or the end of one that begins behind a dot, so that a
 //! wrapper's prefix does not matter: `self_attn.q_proj` matches `model.layers.0.self_attn.q_proj`.
 //! `*` stands for any characters within one segment, `**` for any characters, `?` for one
-//! character, `{a,b}` for either, `{0..11}` for every number from 0 to 11.
+//! character, `{a,b}` for either, `{0..11}` for every number from 0 to 11, `{0..3,7}` for both.
 
 use super::glob::{Glob, expand};
 use crate::modules::Site;
@@ -117,6 +117,12 @@ mod tests {
         assert_eq!(compiled.alternatives.len(), 9);
         assert!(compiled.matches("layers.2.v_proj"));
         assert!(!compiled.matches("layers.3.v_proj"));
+        let compiled = Compiled::glob("layers.{0..1, 4, {6..7}}").expect("a good pattern");
+        let texts: Vec<&str> = compiled.alternatives.iter().map(|a| &*a.text).collect();
+        assert_eq!(
+            texts,
+            ["layers.0", "layers.1", "layers.4", "layers.6", "layers.7"]
+        );
     }
 
     #[test]
@@ -127,6 +133,9 @@ mod tests {
             ("", "empty"),
             ("{3..1}", "ends before"),
             ("{0..99999}", "more than"),
+            ("{0..4000,0..4000}", "more than"),
+            ("{a..b}", "no range"),
+            ("{1,2..}", "no range"),
         ] {
             let error = Compiled::glob(glob).expect_err("a bad pattern");
             assert!(error.contains(why), "{glob}: {error}");

@@ -158,6 +158,7 @@ pub fn plan(
             parameters: Vec::new(),
         },
         names: BTreeMap::new(),
+        misshapen: BTreeMap::new(),
         instances: Vec::new(),
     };
     let mut failed = None;
@@ -269,6 +270,8 @@ struct Planner<'a> {
     plan: Plan,
     /// Parameters by name: two calls of one module share theirs.
     names: BTreeMap<String, usize>,
+    /// Shared tensors that would need several shapes.
+    misshapen: BTreeMap<usize, Reported>,
     instances: Vec<CachedInstance>,
 }
 
@@ -595,6 +598,7 @@ impl Planner<'_> {
             return Err(Refusal { site, span, cause }.into());
         }
         self.warn_site(call, &method, token_reach(&instance.forward), site);
+        let label = self.label(call, adapt);
         let mut parameters = Vec::new();
         for param in &instance.params {
             let owner = match (&slice, param.shared) {
@@ -602,20 +606,21 @@ impl Planner<'_> {
                 (Some(slice), _) => format!("{}[{}..{}]", site.path, slice.start, slice.end),
                 (None, _) => site.path.clone(),
             };
-            // Names stay short where they are unique: one method a module.
-            let name = if adapt.calls.len() > 1 {
-                format!("{owner}.{}.{}", method.name.node, param.name)
-            } else {
-                format!("{owner}.{}", param.name)
+            let name = match &label {
+                Some(label) => format!("{owner}.{label}.{}", param.name),
+                None => format!("{owner}.{}", param.name),
             };
-            let index = match self.names.get(&name) {
-                Some(index) => *index,
+            let dims: Vec<i64> = param
+                .dims
+                .iter()
+                .map(|d| d.known().expect("sizes of a site are numbers"))
+                .collect();
+            let index = match self.names.get(&name).copied() {
+                Some(index) => {
+                    self.check_shared(index, &dims, site, call.span)?;
+                    index
+                }
                 None => {
-                    let dims = param
-                        .dims
-                        .iter()
-                        .map(|d| d.known().expect("sizes of a site are numbers"))
-                        .collect();
                     self.plan.parameters.push(PlannedParameter {
                         name: name.clone(),
                         module: (!param.shared).then(|| site.path.clone()),
@@ -640,6 +645,46 @@ impl Planner<'_> {
             parameters,
             span: call.span,
         })
+    }
+
+    /// What tells the parameters of the statement's methods apart; nothing where there is one method,
+    /// so that names stay short.
+    fn label(&self, call: &Call, adapt: &Adapt) -> Option<String> {
+        let name = |call: &Call| &self.program.method(call.method).name.node;
+        let before = adapt.calls.iter().take_while(|c| !std::ptr::eq(*c, call));
+        let same = before.filter(|c| name(c) == name(call)).count();
+        match (adapt.calls.len(), same) {
+            (1, _) => None,
+            (_, 0) => Some(name(call).clone()),
+            (_, same) => Some(format!("{}_{}", name(call), same + 1)),
+        }
+    }
+
+    /// A tensor for several modules has one shape; said once for each.
+    fn check_shared(
+        &mut self,
+        index: usize,
+        dims: &[i64],
+        site: &Site,
+        span: Span,
+    ) -> Result<(), Reported> {
+        let first = &self.plan.parameters[index];
+        if first.dims == dims {
+            return Ok(());
+        }
+        if let Some(reported) = self.misshapen.get(&index) {
+            return Err(*reported);
+        }
+        let owner = &self.modules.sites[first.site].path;
+        let diagnostic = errors::shared_shapes_differ(
+            span,
+            &first.parameter,
+            (owner, &first.dims),
+            (&site.path, dims),
+        );
+        let reported = self.sink.emit(diagnostic);
+        self.misshapen.insert(index, reported);
+        Err(reported)
     }
 
     fn instance(
@@ -770,8 +815,8 @@ impl Planner<'_> {
     }
 }
 
-/// A site belongs to one statement; slices of one module may belong to several if they do not
-/// overlap.
+/// A site belongs to one statement; slices of one module may belong to several, and be several of
+/// one, if they do not overlap.
 fn check_overlaps(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(), Reported> {
     let mut clashes: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
     let mut by_site: BTreeMap<(usize, &Scope), Vec<&PlannedSite>> = BTreeMap::new();
@@ -802,7 +847,13 @@ fn check_overlaps(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(),
         }
     }
     let mut reported = None;
-    for ((first, second), paths) in clashes {
+    for ((first, second), mut paths) in clashes {
+        paths.dedup();
+        if first == second {
+            let span = plan.statements[first].span;
+            reported = Some(sink.emit(errors::sliced_twice(span, paths[0], paths.len())));
+            continue;
+        }
         let (first, second) = (plan.statements[first].span, plan.statements[second].span);
         reported = Some(sink.emit(errors::adapted_twice(second, first, paths[0], paths.len())));
     }

@@ -24,7 +24,8 @@ pub(super) struct Selection<'a> {
     pub heads: Vec<usize>,
 }
 
-/// The sites of the targets less those of the exclusions, in graph order, each once.
+/// The sites of the targets less those of the exclusions, in graph order, each once, but once for
+/// every slice that is asked for.
 pub(super) fn select<'a>(
     targets: &'a [Target],
     except: &'a [Target],
@@ -38,7 +39,8 @@ pub(super) fn select<'a>(
     };
     for target in targets {
         for site in match_target(target, model, modules, &mut selection.heads, sink)? {
-            if !selection.sites.iter().any(|s| s.site == site) {
+            let mut same = selection.sites.iter().filter(|s| s.site == site);
+            if is_slice(target) || !same.any(|s| !is_slice(s.target)) {
                 selection.sites.push(Selected { site, target });
             }
         }
@@ -68,6 +70,11 @@ pub(super) fn select<'a>(
     }
     selection.sites.sort_by_key(|s| s.site);
     Ok(selection)
+}
+
+/// Whether a target asks for a part of what it matches.
+fn is_slice(target: &Target) -> bool {
+    matches!(target, Target::Pattern(pattern) if pattern.slice.is_some())
 }
 
 /// Compiles a pattern or reports what is wrong with it.

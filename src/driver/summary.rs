@@ -194,6 +194,14 @@ impl Summary {
 /// What the members of a group have in common: path, sizes, methods and parameter shapes.
 type GroupKey = (String, i64, i64, Vec<String>, Vec<(String, Vec<i64>)>);
 
+/// What follows a module's path in the name of its parameter, from the method or the parameter on.
+fn without_slice(rest: &str) -> &str {
+    let sliced = rest.strip_prefix('[').and_then(|r| r.split_once(']'));
+    sliced
+        .map_or(rest, |(_, rest)| rest)
+        .trim_start_matches('.')
+}
+
 fn groups(planned: &Planned, loaded: &Loaded) -> Vec<Group> {
     let plan = &planned.plan;
     let mut groups: Vec<Group> = Vec::new();
@@ -217,7 +225,7 @@ fn groups(planned: &Planned, loaded: &Loaded) -> Vec<Group> {
             let short = tensor
                 .name
                 .strip_prefix(&site.path)
-                .map_or(tensor.name.as_str(), |n| n.trim_start_matches('.'));
+                .map_or(tensor.name.as_str(), without_slice);
             parameters.push((short.to_owned(), tensor.dims.clone()));
             if seen.insert(*parameter) && tensor.trainable {
                 trainable = total([trainable, tensor.elements()]);

@@ -245,6 +245,13 @@ pub(super) fn positional_after_named(span: Span, named: &Ident) -> Diagnostic {
     .help("give it a name or move it to the front")
 }
 
+/// A slice behind a pattern that does not say what is adapted.
+pub(super) fn slice_out_of_place(span: Span, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0101, format!("a slice does not stand here: {why}"))
+        .label(span, "only the targets of `adapt` have slices")
+        .help("remove it")
+}
+
 /// Arguments and parameters are told apart by their names.
 pub(super) fn named_twice(first: Span, second: &Ident, what: &str) -> Diagnostic {
     let name = &second.node;

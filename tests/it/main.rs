@@ -27,6 +27,7 @@ mod reference;
 mod rewriting;
 mod roles;
 mod runtime;
+mod statements;
 mod stored;
 mod tolerances;
 mod training;

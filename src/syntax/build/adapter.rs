@@ -11,6 +11,13 @@ use crate::syntax::errors;
 use crate::syntax::grammar::Rule;
 use pest::iterators::Pair;
 
+/// Whether a pattern may ask for a part of what it matches.
+#[derive(Clone, Copy)]
+enum Slices {
+    Allowed,
+    Refused(&'static str),
+}
+
 impl Builder<'_> {
     pub(super) fn adapter(&mut self, pair: Pair<'_, Rule>) -> Adapter {
         let span = self.span(&pair);
@@ -42,7 +49,7 @@ impl Builder<'_> {
     fn adapt(&mut self, pair: Pair<'_, Rule>) -> Adapt {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
-        let targets = self.targets(parts.one(Rule::targets));
+        let targets = self.targets(parts.one(Rule::targets), Slices::Allowed);
         let calls = parts.many(Rule::method_call);
         let mut adapt = Adapt {
             targets,
@@ -58,7 +65,7 @@ impl Builder<'_> {
             match clause.as_rule() {
                 Rule::except => {
                     self.check_once(&mut except, span, "except");
-                    adapt.except = self.targets(Parts::of(clause).one(Rule::targets));
+                    adapt.except = self.except(clause);
                 }
                 Rule::condition => {
                     self.check_once(&mut condition, span, "where");
@@ -92,8 +99,9 @@ impl Builder<'_> {
     fn override_clause(&mut self, pair: Pair<'_, Rule>) -> Override {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
+        let sliced = Slices::Refused("an override is for whole modules");
         Override {
-            pattern: self.pattern(parts.one(Rule::pattern)),
+            pattern: self.pattern(parts.one(Rule::pattern), sliced),
             arguments: self.arguments(parts.one(Rule::arguments)),
             span,
         }
@@ -102,15 +110,19 @@ impl Builder<'_> {
     fn train(&mut self, pair: Pair<'_, Rule>) -> Train {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
-        let targets = self.targets(parts.one(Rule::targets));
+        let sliced = Slices::Refused("a module is trained as a whole");
+        let targets = self.targets(parts.one(Rule::targets), sliced);
         let except = parts.maybe(Rule::except);
         Train {
             targets,
-            except: except.map_or_else(Vec::new, |except| {
-                self.targets(Parts::of(except).one(Rule::targets))
-            }),
+            except: except.map_or_else(Vec::new, |except| self.except(except)),
             span,
         }
+    }
+
+    fn except(&mut self, pair: Pair<'_, Rule>) -> Vec<Target> {
+        let sliced = Slices::Refused("a module is left out as a whole");
+        self.targets(Parts::of(pair).one(Rule::targets), sliced)
     }
 
     fn expect(&mut self, pair: Pair<'_, Rule>) -> Expect {
@@ -131,15 +143,18 @@ impl Builder<'_> {
         Expect { claim, span }
     }
 
-    fn targets(&mut self, pair: Pair<'_, Rule>) -> Vec<Target> {
+    fn targets(&mut self, pair: Pair<'_, Rule>, slices: Slices) -> Vec<Target> {
         let targets = Parts::of(pair).rest();
-        targets.into_iter().map(|t| self.target(t)).collect()
+        targets
+            .into_iter()
+            .map(|t| self.target(t, slices))
+            .collect()
     }
 
-    fn target(&mut self, pair: Pair<'_, Rule>) -> Target {
+    fn target(&mut self, pair: Pair<'_, Rule>, slices: Slices) -> Target {
         let span = self.span(&pair);
         match pair.as_rule() {
-            Rule::pattern => Target::Pattern(self.pattern(pair)),
+            Rule::pattern => Target::Pattern(self.pattern(pair, slices)),
             Rule::all_kind => Target::All {
                 kind: self.ident(&Parts::of(pair).one(Rule::name)),
                 span,
@@ -154,7 +169,7 @@ impl Builder<'_> {
         }
     }
 
-    fn pattern(&mut self, pair: Pair<'_, Rule>) -> Pattern {
+    fn pattern(&mut self, pair: Pair<'_, Rule>, slices: Slices) -> Pattern {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
         let regex = parts.maybe(Rule::regex_pattern);
@@ -169,12 +184,14 @@ impl Builder<'_> {
             }
             None => self.string(&parts.one(Rule::string)),
         };
+        let slice = parts.maybe(Rule::slice).map(|slice| self.slice(slice));
+        if let (Some(slice), Slices::Refused(why)) = (&slice, slices) {
+            self.report(errors::slice_out_of_place(slice.span, why));
+        }
         Pattern {
             regex: is_regex,
             text,
-            slice: parts
-                .maybe(Rule::slice)
-                .map(|slice| Box::new(self.slice(slice))),
+            slice: slice.map(Box::new),
             span,
         }
     }
