@@ -2,13 +2,9 @@
 
 use super::plan::{Plan, PlannedParameter};
 use crate::diag::{Code, Diagnostic, Span, nearest};
+use crate::hir::Compiled;
 use crate::modules::{Role, Site};
 use std::collections::BTreeSet;
-
-pub(super) fn bad_pattern(span: Span, why: &str) -> Diagnostic {
-    Diagnostic::new(Code::E0407, format!("the pattern cannot be read: {why}"))
-        .label(span, "this pattern")
-}
 
 /// How near misses are listed: the nearest paths, and how many there are.
 fn near_misses(diagnostic: Diagnostic, text: &str, paths: &[&str]) -> Diagnostic {
@@ -136,7 +132,7 @@ fn where_it_stops(text: &str, paths: &[&str]) -> Option<String> {
     let deepest = parts.iter().map(Vec::len).max().unwrap_or(0);
     for length in (1..segments.len()).rev().filter(|length| *length < deepest) {
         let head = segments[..length].join(".");
-        let compiled = super::pattern::Compiled::glob(&head).ok()?;
+        let compiled = Compiled::glob(&head).ok()?;
         let behind = |parts: &Vec<&str>| {
             let starts = 0..parts.len().saturating_sub(length);
             let found = starts.filter(|start| {

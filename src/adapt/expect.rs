@@ -6,9 +6,9 @@ use crate::diag::{Sink, SourceMap};
 use crate::graph::Model;
 use crate::hir::affine::{Affine, Tokens, is_affine, token_reach};
 use crate::hir::start::is_identity_at_start;
-use crate::hir::{Adapter, Instance};
+use crate::hir::{Adapter, Claim, Fact, Instance, Operand, Property};
 use crate::modules::{Modules, SiteKind};
-use crate::syntax::ast::{BinaryOp, Claim, Expr, ExprKind};
+use crate::syntax::ast::BinaryOp;
 
 /// An expectation with the fact that it was held against.
 #[derive(Clone, Debug)]
@@ -42,23 +42,9 @@ pub fn check_expectations(
             .trim_start_matches("expect")
             .trim()
             .to_owned();
-        let (holds, fact) = match &expect.claim {
-            Claim::Condition(expr) => match facts.condition(expr) {
-                Ok(found) => found,
-                Err(why) => {
-                    sink.emit(errors::expectation_fails(expect.span, &claim, &why));
-                    continue;
-                }
-            },
-            Claim::IdentityAtStart => facts.identity(),
-            Claim::Property(name) => match facts.property(&name.node) {
-                Some(found) => found,
-                None => {
-                    let why = "properties are `mergeable`, `pad_invariant` and `cache_safe`";
-                    sink.emit(errors::expectation_fails(name.span, &claim, why));
-                    continue;
-                }
-            },
+        let (holds, fact) = match expect.claim {
+            Claim::Comparison { op, left, right } => facts.comparison(op, left, right),
+            Claim::Property(property) => facts.property(property),
         };
         if !holds {
             sink.emit(errors::expectation_fails(expect.span, &claim, &fact));
@@ -75,54 +61,36 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn condition(&self, expr: &Expr) -> Result<(bool, String), String> {
-        let ExprKind::Binary(op, left, right) = &expr.kind else {
-            return Err("expected a comparison, such as `sites == 24`".to_owned());
+    fn comparison(&self, op: BinaryOp, left: Operand, right: Operand) -> (bool, String) {
+        let (a, b) = (self.number(left), self.number(right));
+        let holds = match op {
+            BinaryOp::Equal => a == b,
+            BinaryOp::NotEqual => a != b,
+            BinaryOp::Less => a < b,
+            BinaryOp::LessEqual => a <= b,
+            BinaryOp::Greater => a > b,
+            BinaryOp::GreaterEqual => a >= b,
+            other => unreachable!("`{}` is no comparison", other.symbol()),
         };
-        let (a, b) = (self.number(left)?, self.number(right)?);
-        let holds = match op.node {
-            BinaryOp::Equal => a.0 == b.0,
-            BinaryOp::NotEqual => a.0 != b.0,
-            BinaryOp::Less => a.0 < b.0,
-            BinaryOp::LessEqual => a.0 <= b.0,
-            BinaryOp::Greater => a.0 > b.0,
-            BinaryOp::GreaterEqual => a.0 >= b.0,
-            _ => return Err("expected a comparison, such as `sites == 24`".to_owned()),
-        };
-        let percent =
-            matches!(left.kind, ExprKind::Percent(_)) || matches!(right.kind, ExprKind::Percent(_));
-        let named: Vec<String> = [a, b]
-            .into_iter()
-            .filter_map(|(value, name)| Some(format!("{} is {}", name?, show(value, percent))))
-            .collect();
-        Ok((holds, named.join(", ")))
+        let is_share = |operand| matches!(operand, Operand::Share(_));
+        let percent = is_share(left) || is_share(right);
+        let named = [left, right].into_iter().filter_map(|operand| {
+            let Operand::Fact(fact) = operand else {
+                return None;
+            };
+            let value = show(self.number(operand), percent);
+            Some(format!("{} is {value}", fact.name()))
+        });
+        (holds, named.collect::<Vec<_>>().join(", "))
     }
 
-    /// A fact by name or a literal.
-    fn number(&self, expr: &Expr) -> Result<(f64, Option<String>), String> {
-        match &expr.kind {
-            ExprKind::Int(value) => Ok((*value as f64, None)),
-            ExprKind::Float(value) => Ok((*value, None)),
-            ExprKind::Percent(value) => Ok((*value / 100.0, None)),
-            ExprKind::Name(name) => {
-                let value = match name.as_str() {
-                    "sites" => self.plan.module_count(self.modules) as f64,
-                    "parameters" => self.plan.trainable() as f64,
-                    "trainable" => self.trainable_share(),
-                    "coverage" => self.coverage(),
-                    _ => {
-                        return Err(
-                            "facts are `sites`, `parameters`, `trainable` and `coverage`"
-                                .to_owned(),
-                        );
-                    }
-                };
-                Ok((value, Some(name.clone())))
-            }
-            _ => Err(
-                "expected a number or one of `sites`, `parameters`, `trainable`, `coverage`"
-                    .to_owned(),
-            ),
+    fn number(&self, operand: Operand) -> f64 {
+        match operand {
+            Operand::Number(value) | Operand::Share(value) => value,
+            Operand::Fact(Fact::Sites) => self.plan.module_count(self.modules) as f64,
+            Operand::Fact(Fact::Parameters) => self.plan.trainable() as f64,
+            Operand::Fact(Fact::Trainable) => self.trainable_share(),
+            Operand::Fact(Fact::Coverage) => self.coverage(),
         }
     }
 
@@ -171,24 +139,25 @@ impl Facts<'_> {
         }
     }
 
-    fn property(&self, name: &str) -> Option<(bool, String)> {
-        let limit = match name {
-            "mergeable" => return Some(self.mergeable()),
-            "pad_invariant" => Tokens::Masked,
-            "cache_safe" => Tokens::Own,
-            _ => return None,
-        };
-        Some(
-            match self
-                .methods()
-                .find(|(_, _, i)| token_reach(&i.forward) > limit)
-            {
-                Some((path, method, _)) => {
-                    (false, format!("`{method}` at `{path}` reads other tokens"))
-                }
-                None => (true, "no method reads tokens that it must not".to_owned()),
-            },
-        )
+    fn property(&self, property: Property) -> (bool, String) {
+        match property {
+            Property::IdentityAtStart => self.identity(),
+            Property::Mergeable => self.mergeable(),
+            Property::PadInvariant => self.reads_at_most(Tokens::Masked),
+            Property::CacheSafe => self.reads_at_most(Tokens::Own),
+        }
+    }
+
+    fn reads_at_most(&self, limit: Tokens) -> (bool, String) {
+        let further = self
+            .methods()
+            .find(|(_, _, instance)| token_reach(&instance.forward) > limit);
+        match further {
+            Some((path, method, _)) => {
+                (false, format!("`{method}` at `{path}` reads other tokens"))
+            }
+            None => (true, "no method reads tokens that it must not".to_owned()),
+        }
     }
 
     fn mergeable(&self) -> (bool, String) {

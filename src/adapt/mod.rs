@@ -13,11 +13,9 @@
 mod apply;
 mod errors;
 mod expect;
-mod glob;
 mod initial;
 mod lower;
 mod numeric;
-mod pattern;
 mod plan;
 mod refusal;
 mod rows;

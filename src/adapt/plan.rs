@@ -1,7 +1,6 @@
 //! Decides what an adapter does to a model, without doing it.
 
 use super::errors;
-use super::pattern::Compiled;
 use super::refusal::{Cause, Failure, Failures, Refusal};
 use super::rows;
 use super::select::{self, Selected, Selection};
@@ -9,8 +8,9 @@ use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
 use crate::hir::affine::{Tokens, token_reach};
 use crate::hir::{
-    Adapt, Adapter, Call, Context, HyperKind, HyperValue, Init, Instance, Method, MethodId,
-    Program, SiteFacts, TermKind, instantiate, site_condition, site_size,
+    Adapt, Adapter, Call, Compiled, Context, HyperKind, HyperValue, Init, Instance, Method,
+    MethodId, Program, SiteFacts, TermKind, compile_pattern, instantiate, site_condition,
+    site_size,
 };
 use crate::modules::{Modules, Scope, Site, SiteKind};
 use crate::syntax::ast::{self, Target};
@@ -305,7 +305,7 @@ impl Planner<'_> {
             for call in &adapt.calls {
                 let more: Vec<&BTreeMap<String, HyperValue>> = overrides
                     .iter()
-                    .filter(|(pattern, _)| pattern.names(site))
+                    .filter(|(pattern, _)| select::names(pattern, site))
                     .map(|(_, arguments)| *arguments)
                     .collect();
                 let values = self.values(call, &more);
@@ -519,11 +519,11 @@ impl Planner<'_> {
     ) -> Result<Vec<CompiledOverride<'o>>, Reported> {
         let mut compiled = Vec::new();
         for entry in &adapt.overrides {
-            let pattern = select::compile(&entry.pattern, self.sink)?;
+            let pattern = compile_pattern(&entry.pattern, self.sink)?;
             let applies = selection
                 .sites
                 .iter()
-                .any(|s| pattern.names(&self.modules.sites[s.site]));
+                .any(|s| select::names(&pattern, &self.modules.sites[s.site]));
             if !applies {
                 return Err(self.sink.emit(errors::override_matches_nothing(
                     entry.pattern.span,

@@ -1,9 +1,9 @@
 //! Which sites a statement means. Nothing that the user wrote may match nothing.
 
 use super::errors;
-use super::pattern::Compiled;
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Graph, Model, ValueId};
+use crate::hir::{Compiled, compile_pattern};
 use crate::modules::{Modules, Role, Site, SiteKind};
 use crate::syntax::ast::{Pattern, StringLit, Target};
 use rustc_hash::FxHashSet;
@@ -77,14 +77,9 @@ fn is_slice(target: &Target) -> bool {
     matches!(target, Target::Pattern(pattern) if pattern.slice.is_some())
 }
 
-/// Compiles a pattern or reports what is wrong with it.
-pub(super) fn compile(pattern: &Pattern, sink: &mut Sink) -> Result<Compiled, Reported> {
-    let compiled = if pattern.regex {
-        Compiled::regex(&pattern.text.node)
-    } else {
-        Compiled::glob(&pattern.text.node)
-    };
-    compiled.map_err(|why| sink.emit(errors::bad_pattern(pattern.text.span, &why)))
+/// Whether a pattern matches one of the site's paths.
+pub(super) fn names(pattern: &Compiled, site: &Site) -> bool {
+    site.paths().any(|path| pattern.matches(path))
 }
 
 fn match_target(
@@ -172,8 +167,8 @@ fn match_pattern(
     wanted: fn(&Site) -> bool,
     sink: &mut Sink,
 ) -> Result<Vec<usize>, Reported> {
-    let compiled = compile(pattern, sink)?;
-    let matched = indices(modules, |site| wanted(site) && compiled.names(site));
+    let compiled = compile_pattern(pattern, sink)?;
+    let matched = indices(modules, |site| wanted(site) && names(&compiled, site));
     let paths = paths(modules);
     if matched.is_empty() {
         return Err(sink.emit(errors::matches_nothing(
@@ -186,7 +181,7 @@ fn match_pattern(
     let mut reported = None;
     for alternative in &compiled.alternatives {
         let mut sites = modules.sites.iter().filter(|site| wanted(site));
-        if !sites.any(|site| alternative.names(site)) {
+        if !sites.any(|site| site.paths().any(|path| alternative.matches(path))) {
             reported = Some(sink.emit(errors::branch_matches_nothing(
                 pattern.text.span,
                 &pattern.text.node,
@@ -202,8 +197,8 @@ fn match_pattern(
 fn excluded(target: &Target, modules: &Modules, sink: &mut Sink) -> Result<Vec<usize>, Reported> {
     match target {
         Target::Pattern(pattern) => {
-            let compiled = compile(pattern, sink)?;
-            Ok(indices(modules, |site| compiled.names(site)))
+            let compiled = compile_pattern(pattern, sink)?;
+            Ok(indices(modules, |site| names(&compiled, site)))
         }
         Target::All { kind, .. } => Ok(of_kind(&kind.node, modules)),
         Target::Role { role, .. } => Ok(with_role(&role.node, modules)),

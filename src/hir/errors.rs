@@ -1,5 +1,6 @@
-//! Diagnostics of this room: names (E02) and types (E03).
+//! Diagnostics of this room: names (E02) and types (E03), and what targets show by themselves (E04).
 
+use super::claim::{Fact, Property};
 use super::formula::TermType;
 use super::program::{HyperSpec, Method};
 use crate::diag::{Code, Diagnostic, Span, nearest};
@@ -130,17 +131,52 @@ pub(super) fn unknown_kind(span: Span, kind: &str) -> Diagnostic {
 }
 
 pub(super) fn unknown_role(span: Span, role: &str) -> Diagnostic {
-    let words: Vec<String> = super::ROLES
+    let words: Vec<String> = super::targets::ROLES
         .iter()
         .map(|role| format!("`{role}`"))
         .collect();
-    let help = match nearest(role, super::ROLES.iter().copied(), 1).first() {
+    let help = match nearest(role, super::targets::ROLES.iter().copied(), 1).first() {
         Some(near) => format!("did you mean `{near}`? Roles are {}", words.join(", ")),
         None => format!("roles are {}", words.join(", ")),
     };
     Diagnostic::new(Code::E0211, format!("there is no role `{role}`"))
         .label(span, "not a role")
         .help(help)
+}
+
+pub(super) fn bad_pattern(span: Span, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0407, format!("the pattern cannot be read: {why}"))
+        .label(span, "this pattern")
+}
+
+/// What `expect` is followed by; `found` says what stands there.
+pub(super) fn not_a_claim(span: Span, found: &str) -> Diagnostic {
+    let facts = enumerated(Fact::ALL.iter().map(|fact| fact.name()), "and");
+    let properties = enumerated(Property::ALL.iter().map(|property| property.name()), "or");
+    Diagnostic::new(Code::E0301, format!("expected a comparison, found {found}"))
+        .label(span, "not a comparison")
+        .help(format!(
+            "compare one of the facts {facts} with a number, as in `sites == 24`"
+        ))
+        .help(format!("or expect a property: {properties}"))
+}
+
+pub(super) fn unknown_fact(span: Span, name: &str, known: &[&str]) -> Diagnostic {
+    let list = format!("there are {}", enumerated(known.iter().copied(), "and"));
+    let help = did_you_mean(name, known.iter().copied()).unwrap_or(list);
+    Diagnostic::new(Code::E0201, format!("`{name}` is not defined"))
+        .label(span, "not a fact of an adapter")
+        .help(help)
+}
+
+/// `` `a`, `b` and `c` ``.
+fn enumerated<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
+    let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        Some((end, [])) => end.clone(),
+        Some((end, first)) => format!("{} {last} {end}", first.join(", ")),
+        None => String::new(),
+    }
 }
 
 pub(super) fn no_forward(span: Span, name: &str) -> Diagnostic {

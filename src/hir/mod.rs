@@ -11,29 +11,36 @@
 
 pub mod affine;
 mod builtins;
+mod claim;
 pub(crate) mod errors;
 mod eval;
 mod formula;
+mod glob;
 mod init;
 mod initialiser;
 mod instance;
 mod number;
+mod pattern;
 mod program;
 mod resolve;
 mod scalar;
 pub mod start;
+mod targets;
 
 pub use builtins::functions;
+pub use claim::{Claim, Expect, Fact, Operand, Property};
 pub use formula::{
     Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
 };
 pub use init::{Init, Random};
 pub use initialiser::initialisers;
 pub use instance::{Context, Instance, ParamInstance, SiteFacts, check_method, instantiate};
+pub use pattern::{Alternative, Compiled, compile_pattern};
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
 };
-pub use resolve::{Loader, ROLES, resolve, site_condition, site_size};
+pub use resolve::{HYPER_TYPES, KINDS, Loader, resolve, site_condition, site_size};
+pub use targets::ROLES;
 
 #[cfg(test)]
 mod tests;

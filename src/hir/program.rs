@@ -1,5 +1,6 @@
 //! What a resolved program is made of.
 
+use super::claim::Expect;
 use crate::diag::{Span, Spanned};
 use crate::syntax::ast;
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ pub struct Adapter {
     pub doc: String,
     pub adapts: Vec<Adapt>,
     pub trains: Vec<ast::Train>,
-    pub expects: Vec<ast::Expect>,
+    pub expects: Vec<Expect>,
     pub span: Span,
 }
 

@@ -1,13 +1,16 @@
 //! Imports, declarations and calls: from syntax trees to a [`Program`].
 
+use super::claim;
 use super::errors;
 use super::eval::Eval;
 use super::formula::Formula;
 use super::instance::{self, SiteFacts};
+use super::pattern::compile_pattern;
 use super::program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
 };
 use super::scalar::Value;
+use super::targets;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::stdlib;
 use crate::syntax::{self, ast};
@@ -20,12 +23,10 @@ pub type Loader<'a> =
     dyn FnMut(&mut SourceMap, FileId, &ast::StringLit, &mut Sink) -> Result<FileId, Reported> + 'a;
 
 /// Layer kinds of the language.
-const KINDS: &[&str] = &["linear", "conv", "embedding", "norm"];
+pub const KINDS: &[&str] = &["linear", "conv", "embedding", "norm"];
 
-/// What a layer can do in its block: the words of `role(…)`.
-pub const ROLES: &[&str] = &[
-    "q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "head",
-];
+/// Types of hyper-parameters, as they are written.
+pub const HYPER_TYPES: &[&str] = &["int", "float", "bool", "string", "choice"];
 
 /// Resolves a file and everything that it imports, and checks every method of these files with
 /// symbolic sizes; those of the library are known to be sound.
@@ -306,7 +307,7 @@ impl Resolver<'_, '_> {
                     self.sink.emit(errors::unknown_name(
                         name.span,
                         other,
-                        ["int", "float", "bool", "string", "choice"],
+                        HYPER_TYPES.iter().copied(),
                     ));
                     None
                 }
@@ -351,33 +352,22 @@ impl Resolver<'_, '_> {
                         resolved.adapts.extend(self.adapt(adapt, names))
                     }
                     ast::AdapterItem::Train(train) => {
-                        self.check_targets(train.targets.iter().chain(&train.except));
+                        let targets = train.targets.iter().chain(&train.except);
+                        targets::check_targets(targets, self.sink);
                         resolved.trains.push(train.clone());
                     }
-                    ast::AdapterItem::Expect(expect) => resolved.expects.push(expect.clone()),
+                    ast::AdapterItem::Expect(expect) => {
+                        let claim = claim::claim(&self.program, expect, self.sink);
+                        resolved.expects.extend(claim);
+                    }
                 }
             }
             self.program.adapters.push(resolved);
         }
     }
 
-    /// Layer kinds and roles are words of the language.
-    fn check_targets<'t>(&mut self, targets: impl Iterator<Item = &'t ast::Target>) {
-        for target in targets {
-            match target {
-                ast::Target::All { kind, .. } if !KINDS.contains(&kind.node.as_str()) => {
-                    self.sink.emit(errors::unknown_kind(kind.span, &kind.node));
-                }
-                ast::Target::Role { role, .. } if !ROLES.contains(&role.node.as_str()) => {
-                    self.sink.emit(errors::unknown_role(role.span, &role.node));
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn adapt(&mut self, adapt: &ast::Adapt, names: &Names) -> Option<Adapt> {
-        self.check_targets(adapt.targets.iter().chain(&adapt.except));
+        targets::check_targets(adapt.targets.iter().chain(&adapt.except), self.sink);
         let calls: Vec<Call> = adapt
             .methods
             .iter()
@@ -386,10 +376,12 @@ impl Resolver<'_, '_> {
         if calls.len() != adapt.methods.len() {
             return None;
         }
+        targets::check_sizes(&self.program, adapt, &calls, self.sink);
         let overrides = adapt
             .overrides
             .iter()
             .filter_map(|o| {
+                compile_pattern(&o.pattern, self.sink).ok()?;
                 let arguments = self.override_arguments(&o.arguments, &calls)?;
                 Some(Override {
                     pattern: o.pattern.clone(),
@@ -491,7 +483,7 @@ impl Resolver<'_, '_> {
 }
 
 /// Evaluates an expression of literals, without sizes and tensors.
-fn evaluate_constant(
+pub(super) fn evaluate_constant(
     program: &Program,
     expr: &ast::Expr,
     sink: &mut Sink,

@@ -5,19 +5,21 @@
 //! `*` stands for any characters within one segment, `**` for any characters, `?` for one
 //! character, `{a,b}` for either, `{0..11}` for every number from 0 to 11, `{0..3,7}` for both.
 
+use super::errors;
 use super::glob::{Glob, expand};
-use crate::modules::Site;
+use crate::diag::{Reported, Sink};
+use crate::syntax::ast::Pattern;
 use regex::Regex;
 
 /// A compiled pattern: one alternative for every combination of its braces.
 #[derive(Debug)]
-pub(super) struct Compiled {
+pub struct Compiled {
     pub alternatives: Vec<Alternative>,
 }
 
 /// One expansion of the braces.
 #[derive(Debug)]
-pub(super) struct Alternative {
+pub struct Alternative {
     /// The glob without braces, or the regular expression.
     pub text: String,
     matcher: Matcher,
@@ -27,6 +29,19 @@ pub(super) struct Alternative {
 enum Matcher {
     Glob(Glob),
     Regex(Regex),
+}
+
+/// What is wrong with a regular expression that escapes its backslashes as a string would.
+const DOUBLED: &str = r"`\\` is a backslash, which no module path has; write `\.` for a point";
+
+/// Compiles a pattern or reports what is wrong with it.
+pub fn compile_pattern(pattern: &Pattern, sink: &mut Sink) -> Result<Compiled, Reported> {
+    let compiled = if pattern.regex {
+        Compiled::regex(&pattern.text.node)
+    } else {
+        Compiled::glob(&pattern.text.node)
+    };
+    compiled.map_err(|why| sink.emit(errors::bad_pattern(pattern.text.span, &why)))
 }
 
 impl Compiled {
@@ -45,12 +60,16 @@ impl Compiled {
 
     /// Compiles a regular expression that must match the whole path.
     pub fn regex(text: &str) -> Result<Compiled, String> {
+        if text.contains(r"\\") {
+            return Err(DOUBLED.to_owned());
+        }
         let regex = Regex::new(&format!("^(?:{text})$")).map_err(|error| {
             let message = error.to_string();
             message
                 .lines()
                 .last()
                 .unwrap_or("not a regular expression")
+                .trim_start_matches("error: ")
                 .trim()
                 .to_owned()
         })?;
@@ -62,23 +81,13 @@ impl Compiled {
         })
     }
 
-    /// Whether it matches one of the site's paths.
-    pub fn names(&self, site: &Site) -> bool {
-        self.alternatives.iter().any(|a| a.names(site))
-    }
-
     pub fn matches(&self, path: &str) -> bool {
         self.alternatives.iter().any(|a| a.matches(path))
     }
 }
 
 impl Alternative {
-    /// Whether it matches one of the site's paths.
-    pub fn names(&self, site: &Site) -> bool {
-        site.paths().any(|path| self.matches(path))
-    }
-
-    fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         match &self.matcher {
             Matcher::Glob(glob) => glob.matches(path),
             Matcher::Regex(regex) => regex.is_match(path),
@@ -140,5 +149,7 @@ mod tests {
             let error = Compiled::glob(glob).expect_err("a bad pattern");
             assert!(error.contains(why), "{glob}: {error}");
         }
+        let error = Compiled::regex(r"layers\\.0").expect_err("a bad pattern");
+        assert!(error.contains(r"write `\.`"), "{error}");
     }
 }
