@@ -4,6 +4,7 @@ use super::terminal::print_stderr;
 use crate::diag::render::{self, Style};
 use crate::diag::{Code, Diagnostic, SourceMap};
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The last panic, already shown on stderr.
@@ -56,6 +57,23 @@ pub(super) fn was_shown(diagnostic: &Diagnostic) -> bool {
     panic.as_ref() == Some(diagnostic)
 }
 
+/// Whether the first signal is left to the work that runs.
+static GRACEFUL: AtomicBool = AtomicBool::new(false);
+/// Whether it has come.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first signal sets the answered flag, for work that ends well by itself; the second
+/// ends the process.
+pub(super) fn graceful() -> &'static AtomicBool {
+    GRACEFUL.store(true, Ordering::SeqCst);
+    &STOP
+}
+
+/// Signals end the process again.
+pub(super) fn ungraceful() {
+    GRACEFUL.store(false, Ordering::SeqCst);
+}
+
 /// Ctrl-C and SIGTERM end the process with 128 + the signal's number, as shells do; what was being
 /// written is removed first.
 #[cfg(unix)]
@@ -66,7 +84,11 @@ fn on_signals() {
         return;
     };
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if GRACEFUL.load(Ordering::SeqCst) && !STOP.swap(true, Ordering::SeqCst) {
+                print_stderr("stopping behind this step; once more to stop now\n");
+                continue;
+            }
             crate::files::discard_unfinished();
             // Without the exit handlers of C libraries: ONNX Runtime may be computing.
             signal_hook::low_level::exit(128 + signal);

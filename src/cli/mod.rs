@@ -27,6 +27,7 @@ mod recipe_args;
 mod run;
 mod runtime;
 mod terminal;
+mod train;
 mod usage;
 mod verify;
 
@@ -54,6 +55,7 @@ enum Command {
     Inspect(inspect::Args),
     Graph(graph::Args),
     Data(data::Args),
+    Train(train::Args),
     Run(run::Args),
     Runtime(runtime::Args),
     Explain(explain::Args),
@@ -71,6 +73,7 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Graph(_) => "graph",
             Command::Data(_) => "data",
+            Command::Train(_) => "train",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
             Command::Explain(_) => "explain",
@@ -87,6 +90,7 @@ impl Command {
             Command::Inspect(args) => inspect::run(args, cx),
             Command::Graph(args) => graph::run(args, cx),
             Command::Data(args) => data::run(args, cx),
+            Command::Train(args) => train::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),
             Command::Explain(args) => explain::run(args, cx),

@@ -2,7 +2,7 @@
 //! code without its page does not compile.
 //!
 //! Ranges follow the phases: E00 files, E01 syntax, E02 names, E03 types and shapes, E04 targets,
-//! E05 graph, E06 ONNX, E07 gradients, E08 running, E09 weights and interop, E10 data, E99 a bug in peftc;
+//! E05 graph, E06 ONNX, E07 gradients, E08 running, E09 weights and interop, E10 data, E11 training, E99 a bug in peftc;
 //! W warnings with the same ranges.
 
 /// How grave a finding is.
@@ -187,6 +187,12 @@ codes! {
     E1010: "tokenizer cannot be used",
     E1014: "not a token",
     E1015: "rows are broken",
+
+    // E11 training
+    E1101: "configuration of a run",
+    E1102: "data does not give an input",
+    E1103: "loss is not finite",
+    E1104: "checkpoint of another run",
     W1001: "rows are left out",
     W1002: "examples are cut",
     W1003: "prompt ends inside a token",

@@ -14,6 +14,7 @@ mod manifest;
 mod neighborhood;
 mod session;
 mod summary;
+pub mod train;
 mod training;
 mod tree;
 

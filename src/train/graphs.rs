@@ -33,7 +33,8 @@ pub enum Role {
     Loss,
     /// Of a parameter.
     Gradient,
-    /// `f32[]`: `count` (labels that count), `correct` (of these), `grad_norm`.
+    /// `f32[]`: `count` (labels that count), `correct` (of these), `exact` (rows that are right in
+    /// all of theirs), `grad_norm`.
     Metric,
 }
 
@@ -202,8 +203,10 @@ impl Open {
             build.with_patch(Patch::drop_outputs);
             outputs.add(&build, Role::Loss, "loss", loss.value);
             outputs.add(&build, Role::Metric, "count", loss.count);
-            if let Some(correct) = loss.correct {
-                outputs.add(&build, Role::Metric, "correct", correct);
+            for (name, metric) in [("correct", loss.correct), ("exact", loss.exact)] {
+                if let Some(metric) = metric {
+                    outputs.add(&build, Role::Metric, name, metric);
+                }
             }
             (build.finish(), labels)
         };

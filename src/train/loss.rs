@@ -96,6 +96,9 @@ pub(super) struct Loss<'b> {
     pub count: Expr<'b>,
     /// How many of these the model gets right; `f32[]`, where that makes sense.
     pub correct: Option<Expr<'b>>,
+    /// In how many rows it gets every label that counts right, of those with one; `f32[]`, where a
+    /// row has several labels.
+    pub exact: Option<Expr<'b>>,
     /// The derivative of `value` by the output, in the output's type and shape.
     pub gradient: Option<Expr<'b>>,
 }
@@ -182,13 +185,20 @@ fn cross_entropy<'b>(
         each = each + log.mean_keeping(&[1]) * smoothing;
     }
     let value = -(each * share).sum_dropping(&[0, 1]);
-    let correct = (want == Want::Correct).then(|| {
-        let best = logits.with(
-            "ArgMax",
-            vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)],
-        );
-        (best.is_equal(label).cast(DType::F32) * weight).sum_dropping(&[0, 1])
-    });
+    let (correct, exact) = match want {
+        Want::Gradient => (None, None),
+        Want::Correct => {
+            let best = logits.with(
+                "ArgMax",
+                vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)],
+            );
+            let hits = best.is_equal(label).cast(DType::F32) * weight;
+            (
+                Some(hits.sum_dropping(&[0, 1])),
+                exact_rows(hits, weight, &dims)?,
+            )
+        }
+    };
     let gradient = match want {
         Want::Correct => None,
         Want::Gradient => {
@@ -206,8 +216,28 @@ fn cross_entropy<'b>(
         value,
         count,
         correct,
+        exact,
         gradient,
     })
+}
+
+/// Rows of the output `[B, S, C]` in which everything that counts is a hit.
+fn exact_rows<'b>(
+    hits: Expr<'b>,
+    weight: Expr<'b>,
+    dims: &[Dim],
+) -> Result<Option<Expr<'b>>, Refusal> {
+    let [rows, labels, _] = dims else {
+        return Ok(None);
+    };
+    let sum = |each: Expr<'b>| -> Result<Expr<'b>, Refusal> {
+        let by_row = each.reshape(&[rows.clone(), labels.clone()])?;
+        Ok(by_row.sum_dropping(&[1]))
+    };
+    let counted = sum(weight)?;
+    let complete = sum(hits)?.is_equal(counted);
+    let any = counted.number(0.0).is_less(counted);
+    Ok(Some(complete.and(any).cast(DType::F32).sum_dropping(&[0])))
 }
 
 /// Adds one number a row at the column of the row's label.
@@ -262,6 +292,7 @@ fn multi_label<'b>(output: Expr<'b>, labels: Expr<'b>, want: Want) -> Result<Los
         value,
         count,
         correct,
+        exact: None,
         gradient,
     })
 }
@@ -279,6 +310,7 @@ fn squared_error<'b>(output: Expr<'b>, labels: Expr<'b>, want: Want) -> Result<L
         value,
         count,
         correct: None,
+        exact: None,
         gradient,
     })
 }

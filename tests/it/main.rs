@@ -30,6 +30,7 @@ mod runtime;
 mod statements;
 mod stored;
 mod tolerances;
+mod train_command;
 mod training;
 mod values;
 mod witness;

@@ -14,12 +14,18 @@ use std::path::PathBuf;
 const INSIDE: &str = "commands make losses and parameters that cannot bring it about; `autodiff/tests.rs` and \
                       `train/tests.rs` raise it";
 
+/// Why some codes of training have no case.
+const RUN: &str = "they need a language model and ONNX Runtime; `it/train_command.rs` raises them";
+
 /// Codes without a case, with the reason.
 const WITHOUT_CASE: &[(Code, &str)] = &[
     (Code::E0702, INSIDE),
     (Code::E0704, INSIDE),
     (Code::E0705, INSIDE),
     (Code::E0753, INSIDE),
+    (Code::E1102, RUN),
+    (Code::E1103, RUN),
+    (Code::E1104, RUN),
     (
         Code::E9901,
         "a bug of peftc: whatever provokes it is mended; `cli/frame.rs` tests what comes of a panic",

@@ -1,0 +1,215 @@
+//! `peftc train`: a configuration, and the trained adapter.
+
+use super::frame::{Context, Outcome, Payload};
+use super::guard;
+use super::model_args::parse_setting;
+use crate::driver::train::{Event, Scores, read_config, train};
+use crate::driver::{Artifacts, Session};
+use crate::runtime::Wanted;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Train an adapter on ONNX Runtime
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration (YAML); `peftc explain E1101` lists its keys
+    config: PathBuf,
+    /// A key that wins over the configuration: steps=100 or optimizer.learning_rate=1e-3
+    #[arg(long = "with", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    changes: Vec<(String, String)>,
+    /// Go on from the checkpoint in the output folder
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
+    let config = read_config(&args.config, &args.changes, &mut cx.sources, &mut cx.sink)?;
+    let library = cx.onnx_runtime(Wanted::Cpu)?;
+    let stop = guard::graceful();
+    let mut show = Show::new(cx, &config.output, args.resume);
+    let mut session = Session {
+        sources: &mut cx.sources,
+        sink: &mut cx.sink,
+    };
+    let result = train(
+        &config,
+        args.resume,
+        library,
+        stop,
+        &mut session,
+        &mut |event| {
+            show.event(event);
+        },
+    );
+    guard::ungraceful();
+    let outcome = result?;
+    let seconds = show.trained.as_secs_f64();
+    let mut text = String::new();
+    if outcome.stopped {
+        text.push_str("stopped; `--resume` goes on\n");
+    }
+    if let (Some(before), Some(after)) = (outcome.before, outcome.after) {
+        text.push_str(&format!(
+            "  before   {}\n  after    {}\n",
+            scores_text(before),
+            scores_text(after)
+        ));
+    }
+    for path in files(&outcome.artifacts) {
+        text.push_str(&format!("  wrote    {}\n", path.display()));
+    }
+    let json = json!({
+        "steps": outcome.steps,
+        "stopped": outcome.stopped,
+        "before": outcome.before.map(scores_json),
+        "after": outcome.after.map(scores_json),
+        "seconds": seconds,
+        "files": files(&outcome.artifacts).map(|path| path.display().to_string()).collect::<Vec<_>>(),
+    });
+    Ok(Payload::new(text, json))
+}
+
+fn files(artifacts: &Artifacts) -> impl Iterator<Item = &Path> {
+    let three = [
+        &artifacts.model,
+        &artifacts.weights,
+        &artifacts.manifest_path,
+    ];
+    three.into_iter().map(PathBuf::as_path)
+}
+
+fn scores_text(scores: Scores) -> String {
+    format!(
+        "loss {:.4}, tokens right {:.1} %, examples right {:.1} %",
+        scores.loss,
+        100.0 * scores.accuracy,
+        100.0 * scores.exact
+    )
+}
+
+fn scores_json(scores: Scores) -> Value {
+    json!({ "loss": scores.loss, "accuracy": scores.accuracy, "exact": scores.exact })
+}
+
+/// How often a line about the steps is said.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Tells of a run: lines for people, JSON lines in a file.
+struct Show {
+    terminal: super::terminal::Terminal,
+    /// `metrics.jsonl` of the output folder; without it nothing is written down.
+    metrics: Option<File>,
+    steps: u64,
+    last: Instant,
+    began: Instant,
+    /// Since the first step, without measuring.
+    trained: Duration,
+    tokens: usize,
+    done: u64,
+}
+
+impl Show {
+    fn new(cx: &Context, folder: &Path, resume: bool) -> Show {
+        let path = folder.join("metrics.jsonl");
+        let metrics = std::fs::create_dir_all(folder).and_then(|()| {
+            let mut options = File::options();
+            options
+                .create(true)
+                .write(true)
+                .append(resume)
+                .truncate(!resume);
+            options.open(path)
+        });
+        Show {
+            terminal: cx.terminal.clone(),
+            metrics: metrics.ok(),
+            steps: 0,
+            last: Instant::now(),
+            began: Instant::now(),
+            trained: Duration::ZERO,
+            tokens: 0,
+            done: 0,
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started {
+                adapter,
+                trained,
+                examples,
+                steps,
+                done,
+            } => {
+                let from = match done {
+                    0 => String::new(),
+                    done => format!(", from step {done}"),
+                };
+                self.terminal.say(&format!(
+                    "training `{adapter}`: {trained} parameters, {examples} examples, {steps} steps{from}"
+                ));
+                self.steps = *steps;
+                self.done = *done;
+                self.began = Instant::now();
+                self.last = self.began;
+            }
+            Event::Step {
+                step,
+                epoch,
+                loss,
+                learning_rate,
+                grad_norm,
+                tokens,
+            } => self.step(*step, *epoch, [*loss, *learning_rate, *grad_norm], *tokens),
+            Event::Evaluated { step, scores } => {
+                self.terminal.say(&format!(
+                    "  step {step:5}  held out: {}",
+                    scores_text(*scores)
+                ));
+                let mut line = scores_json(*scores);
+                line["event"] = "eval".into();
+                line["step"] = (*step).into();
+                self.write(&line);
+                // Measuring is no training.
+                self.began = Instant::now();
+            }
+            Event::Saved { step } => {
+                self.terminal
+                    .detail(&format!("  step {step:5}  checkpoint"));
+            }
+        }
+    }
+
+    fn step(&mut self, step: u64, epoch: u64, [loss, rate, norm]: [f64; 3], tokens: usize) {
+        let now = Instant::now();
+        self.trained += now - self.began;
+        self.began = now;
+        self.tokens += tokens;
+        let seconds = self.trained.as_secs_f64().max(1e-9);
+        let speed = self.tokens as f64 / seconds;
+        self.write(&json!({
+            "event": "step", "step": step, "epoch": epoch, "loss": loss, "learning_rate": rate,
+            "grad_norm": norm, "tokens": tokens, "seconds": seconds, "tokens_per_second": speed,
+        }));
+        if now - self.last >= PACE || step == self.steps {
+            self.last = now;
+            let each = seconds / (step - self.done).max(1) as f64;
+            let left = each * (self.steps - step) as f64;
+            self.terminal.say(&format!(
+                "  step {step:5}  loss {loss:.4}  rate {rate:.2e}  norm {norm:.2}  {speed:.0} tokens/s  {left:.0} s left"
+            ));
+        }
+    }
+
+    fn write(&mut self, line: &Value) {
+        if let Some(file) = &mut self.metrics
+            && writeln!(file, "{line}").is_err()
+        {
+            // A full disk ends the run at the next checkpoint, with its own error.
+            self.metrics = None;
+        }
+    }
+}

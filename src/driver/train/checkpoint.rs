@@ -1,0 +1,83 @@
+//! Checkpoints: everything that a run needs to go on as if it had not stopped.
+
+use super::errors;
+use crate::data::Position;
+use crate::diag::{Reported, Sink};
+use crate::runtime::{HostTensor, NamedTensors};
+use crate::ty::DType;
+use crate::weights::{NamedTensor, read_tensors, write_tensors};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The tensor that holds the [`State`] as JSON: safetensors has no other place that both formats of
+/// metadata agree on.
+const STATE: &str = "peftc.run";
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Of everything that decides what a step computes.
+    pub run: String,
+    /// Steps that are done.
+    pub step: u64,
+    /// Of the next batch.
+    pub position: Position,
+}
+
+/// Writes a checkpoint in place of the one before, completely or not at all.
+pub(super) fn save(
+    path: &Path,
+    state: &State,
+    tensors: &NamedTensors,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let json = serde_json::to_vec(state).expect("a state is plain data");
+    let mut all = vec![NamedTensor {
+        name: STATE.to_owned(),
+        dtype: DType::U8,
+        dims: vec![json.len() as i64],
+        data: json.into(),
+    }];
+    all.extend(tensors.iter().map(|(name, tensor)| NamedTensor {
+        name: name.to_owned(),
+        dtype: tensor.dtype(),
+        dims: tensor.dims().to_vec(),
+        data: tensor.bytes().clone(),
+    }));
+    write_tensors(path, &all, ("peftc", "checkpoint".to_owned()), sink)
+}
+
+/// Reads a checkpoint of this run.
+pub(super) fn load(
+    path: &Path,
+    run: &str,
+    sink: &mut Sink,
+) -> Result<(State, NamedTensors), Reported> {
+    if !path.exists() {
+        return Err(sink.emit(errors::no_checkpoint(path)));
+    }
+    let mut state = None;
+    let mut tensors = NamedTensors::default();
+    for tensor in read_tensors(path, sink)? {
+        if tensor.name == STATE {
+            state = serde_json::from_slice::<State>(&tensor.data).ok();
+            continue;
+        }
+        let bytes = Bytes::copy_from_slice(&tensor.data);
+        if let Some(host) = HostTensor::new(tensor.dtype, &tensor.dims, bytes) {
+            tensors.push(tensor.name, host);
+        }
+    }
+    match state {
+        Some(state) if state.run == run => Ok((state, tensors)),
+        Some(_) => {
+            let what = "its spec, model, data or configuration differ";
+            Err(sink.emit(errors::other_checkpoint(path, what)))
+        }
+        None => Err(sink.emit(errors::other_checkpoint(
+            path,
+            "it does not say where it stands",
+        ))),
+    }
+}

@@ -1,0 +1,305 @@
+//! The configuration of a run: a YAML file, or the same keys on the command line.
+
+use super::errors;
+use super::schedule::Schedule;
+use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
+use crate::files;
+use crate::train::{Adam, Optimizer, Recipe, Sgd, Task};
+use serde::Deserialize;
+use serde_yaml::Value;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+/// Configurations are texts that people write.
+const LIMIT: u64 = 1 << 20;
+
+/// A run. Paths are relative to the file's folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The ONNX model.
+    pub model: PathBuf,
+    /// The spec (`.peft`).
+    pub spec: PathBuf,
+    /// Which adapter of the spec; not needed if it has one.
+    pub adapter: Option<String>,
+    /// Hyper-parameters that win over the spec.
+    #[serde(default)]
+    pub set: std::collections::BTreeMap<String, Value>,
+    pub data: Data,
+    #[serde(default)]
+    pub task: TaskName,
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Rows of a batch.
+    pub batch_size: NonZeroUsize,
+    /// Updates of the run; or `epochs`.
+    pub steps: Option<NonZeroU64>,
+    /// Passes over the data, if `steps` is not given.
+    pub epochs: Option<NonZeroU64>,
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Measure on `data.eval` every so many steps, besides before and after.
+    pub eval_every: Option<NonZeroU64>,
+    /// Save a checkpoint every so many steps, besides at the end.
+    pub checkpoint_every: Option<NonZeroU64>,
+    #[serde(default)]
+    pub seed: u64,
+    /// Threads inside an operator.
+    pub threads: Option<NonZeroUsize>,
+    /// The folder of everything that is written.
+    pub output: PathBuf,
+}
+
+/// Where examples come from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    pub train: Files,
+    /// Held-out examples.
+    pub eval: Option<Files>,
+    /// The model's `tokenizer.json`.
+    pub tokenizer: Option<PathBuf>,
+    /// Put behind every text: a token, or `id:10`.
+    pub end_token: Option<String>,
+    pub padding_token: Option<String>,
+    /// The most tokens of an example.
+    pub max_length: Option<usize>,
+    /// Cut examples that are longer, instead of refusing them.
+    #[serde(default)]
+    pub truncate: bool,
+    /// Leave broken rows out and count them.
+    #[serde(default)]
+    pub skip_broken: bool,
+}
+
+/// One file or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Files {
+    One(PathBuf),
+    Many(Vec<PathBuf>),
+}
+
+impl Files {
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Files::One(path) => std::slice::from_ref(path),
+            Files::Many(paths) => paths,
+        }
+    }
+
+    fn paths_mut(&mut self) -> &mut [PathBuf] {
+        match self {
+            Files::One(path) => std::slice::from_mut(path),
+            Files::Many(paths) => paths,
+        }
+    }
+}
+
+/// Tasks that data can be read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskName {
+    #[default]
+    CausalLm,
+}
+
+/// The optimizer and its learning rate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    pub name: OptimizerName,
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    pub warmup_steps: u64,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    /// `null` leaves gradients as they are.
+    pub max_grad_norm: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    #[default]
+    Adamw,
+    Adam,
+    Sgd,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        let adam = Adam::default();
+        OptimizerConfig {
+            name: OptimizerName::Adamw,
+            learning_rate: 1e-4,
+            schedule: Schedule::default(),
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            beta1: adam.beta1,
+            beta2: adam.beta2,
+            epsilon: adam.epsilon,
+            momentum: 0.0,
+            nesterov: false,
+            max_grad_norm: Some(1.0),
+        }
+    }
+}
+
+impl Config {
+    /// What the training graphs compute.
+    pub fn recipe(&self) -> Recipe {
+        let optimizer = &self.optimizer;
+        let adam = Adam {
+            beta1: optimizer.beta1,
+            beta2: optimizer.beta2,
+            epsilon: optimizer.epsilon,
+            weight_decay: optimizer.weight_decay,
+        };
+        Recipe {
+            task: match self.task {
+                TaskName::CausalLm => Task::CausalLm {
+                    label_smoothing: self.label_smoothing,
+                },
+            },
+            optimizer: match optimizer.name {
+                OptimizerName::Adamw => Optimizer::AdamW(adam),
+                OptimizerName::Adam => Optimizer::Adam(adam),
+                OptimizerName::Sgd => Optimizer::Sgd(Sgd {
+                    momentum: optimizer.momentum,
+                    nesterov: optimizer.nesterov,
+                    weight_decay: optimizer.weight_decay,
+                }),
+            },
+            max_grad_norm: optimizer.max_grad_norm,
+        }
+    }
+
+    /// `--set` values as the compiler takes them.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| {
+            let text = serde_yaml::to_string(value).unwrap_or_default();
+            text.trim().to_owned()
+        };
+        self.set
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect()
+    }
+
+    fn in_folder(mut self, folder: &Path) -> Config {
+        let data = &mut self.data;
+        let mut paths: Vec<&mut PathBuf> = vec![&mut self.model, &mut self.spec, &mut self.output];
+        paths.extend(data.train.paths_mut());
+        paths.extend(data.eval.iter_mut().flat_map(Files::paths_mut));
+        paths.extend(&mut data.tokenizer);
+        for path in paths {
+            // Standard input is no file.
+            if path.as_os_str() != "-" {
+                *path = folder.join(&*path);
+            }
+        }
+        self
+    }
+}
+
+/// Reads a configuration; `changes` are keys (`optimizer.learning_rate`) with values in YAML that win
+/// over the file.
+pub fn read_config(
+    path: &Path,
+    changes: &[(String, String)],
+    sources: &mut SourceMap,
+    sink: &mut Sink,
+) -> Result<Config, Reported> {
+    let text = files::read_text(path, LIMIT, sink)?;
+    let file = sources.add(path.to_string_lossy(), text.clone());
+    let mut config: Config = serde_yaml::from_str(&text)
+        .map_err(|error| sink.emit(errors::bad_config(&error, span_of(&error, &text, file))))?;
+    if !changes.is_empty() {
+        config = changed(&text, changes, sink)?;
+    }
+    check(&config, sink)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(config.in_folder(folder))
+}
+
+fn changed(text: &str, changes: &[(String, String)], sink: &mut Sink) -> Result<Config, Reported> {
+    let mut value: Value = serde_yaml::from_str(text).unwrap_or_default();
+    for (key, text) in changes {
+        let wanted: Value = serde_yaml::from_str(text)
+            .map_err(|error| sink.emit(errors::bad_change(key, text, &error.to_string())))?;
+        let mut at = &mut value;
+        for part in key.split('.') {
+            if !at.is_mapping() {
+                *at = Value::Mapping(serde_yaml::Mapping::new());
+            }
+            let mapping = at.as_mapping_mut().expect("it was just made one");
+            at = mapping.entry(part.into()).or_insert(Value::Null);
+        }
+        *at = wanted;
+    }
+    serde_yaml::from_value(value).map_err(|error| {
+        let (key, text) = changes.last().cloned().unwrap_or_default();
+        sink.emit(errors::bad_change(&key, &text, &error.to_string()))
+    })
+}
+
+/// What no type can say.
+fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
+    let optimizer = &config.optimizer;
+    let share = |value: f64| (0.0..1.0).contains(&value);
+    let mut wrong = |key: &str, value: f64, wanted: &str| {
+        sink.emit(errors::bad_number(key, value, wanted));
+    };
+    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
+        wrong(
+            "optimizer.learning_rate",
+            optimizer.learning_rate,
+            "above 0",
+        );
+    }
+    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
+        wrong(
+            "optimizer.weight_decay",
+            optimizer.weight_decay,
+            "0 or above",
+        );
+    }
+    if let Some(norm) = optimizer.max_grad_norm
+        && !(norm.is_finite() && norm > 0.0)
+    {
+        wrong("optimizer.max_grad_norm", norm, "above 0");
+    }
+    for (key, value) in [
+        ("optimizer.beta1", optimizer.beta1),
+        ("optimizer.beta2", optimizer.beta2),
+        ("optimizer.momentum", optimizer.momentum),
+        ("label_smoothing", config.label_smoothing),
+    ] {
+        if !share(value) {
+            wrong(key, value, "at least 0 and below 1");
+        }
+    }
+    if !(optimizer.epsilon.is_finite() && optimizer.epsilon > 0.0) {
+        wrong("optimizer.epsilon", optimizer.epsilon, "above 0");
+    }
+    if config.steps.is_none() && config.epochs.is_none() {
+        sink.emit(errors::no_end());
+    }
+    sink.failed()
+}
+
+/// The line of an error; the start of the file if the parser names none.
+fn span_of(error: &serde_yaml::Error, text: &str, file: FileId) -> Span {
+    let at = error.location().map_or(0, |location| location.index());
+    let at = at.min(text.len());
+    let end = text[at..]
+        .find('\n')
+        .map_or(text.len(), |length| at + length);
+    Span::new(file, at, end.max(at))
+}

@@ -1,0 +1,18 @@
+//! Training: a compiled adapter, data, and ONNX Runtime, step by step.
+//!
+//! In: a [`Config`]. Out: the folder of `peftc compile --train` with the trained adapter in it, the
+//! run's figures as JSON lines, and a checkpoint from which a stopped run goes on. What holds: a run
+//! that is resumed computes what one that never stopped computes, bit for bit on the same machine;
+//! nothing that was complete is lost when a run ends early. Not here: what is computed in a step
+//! (`train`), and how batches are made (`data`).
+
+mod checkpoint;
+mod config;
+mod errors;
+mod run;
+mod schedule;
+mod session;
+
+pub use config::{Config, read_config};
+pub use run::{Event, Outcome, Scores, train};
+pub use schedule::Schedule;

@@ -1,0 +1,488 @@
+//! A run from its configuration to the trained adapter.
+
+use super::checkpoint::{self, State};
+use super::config::Config;
+use super::errors;
+use super::session::{Wiring, open};
+use crate::data::{
+    BatchOptions, Batcher, Broken, Dataset, Encoder, EncoderOptions, Input, Limits, Position,
+    Prefetch, Source, Task, TokenName, TooLong,
+};
+use crate::diag::{Reported, Sink};
+use crate::driver::compile::{Artifacts, CompileOptions, Destination, compile};
+use crate::driver::session::{ModelOptions, Session, Spec};
+use crate::driver::{Depth, PlanOptions};
+use crate::graph::Model;
+use crate::hir::Adapter;
+use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
+use crate::weights::{NamedTensor, read_tensors, write_tensors};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Batches that are made ahead.
+const AHEAD: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+/// What happens in a run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Everything is ready.
+    Started {
+        adapter: String,
+        trained: u64,
+        examples: usize,
+        steps: u64,
+        /// Steps that an earlier run has done.
+        done: u64,
+    },
+    Step {
+        step: u64,
+        epoch: u64,
+        loss: f64,
+        learning_rate: f64,
+        grad_norm: f64,
+        /// Tokens of the batch that are no padding.
+        tokens: usize,
+    },
+    Evaluated {
+        step: u64,
+        scores: Scores,
+    },
+    /// A checkpoint.
+    Saved {
+        step: u64,
+    },
+}
+
+/// A measurement on held-out examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// The mean over all labels.
+    pub loss: f64,
+    /// The share of labels that the model finds the likeliest.
+    pub accuracy: f64,
+    /// The share of examples of which that holds for every label.
+    pub exact: f64,
+}
+
+/// What a run has come to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub artifacts: Artifacts,
+    pub steps: u64,
+    pub before: Option<Scores>,
+    pub after: Option<Scores>,
+    /// Whether it was stopped before its last step.
+    pub stopped: bool,
+}
+
+/// Trains as a configuration says. When `stop` becomes true, the step that runs is finished and
+/// everything is saved.
+pub fn train(
+    config: &Config,
+    resume: bool,
+    library: &'static Library,
+    stop: &AtomicBool,
+    session: &mut Session<'_>,
+    on: &mut dyn FnMut(&Event),
+) -> Result<Outcome, Reported> {
+    let spec = session.spec(&config.spec)?;
+    let adapter = adapter(config, &spec, session)?;
+    let compiled = prepare(config, &spec, adapter, None, session)?;
+    let mut run = Run::new(config, &compiled, library, session)?;
+    let done = match resume {
+        true => run.resume(session.sink)?,
+        false => 0,
+    };
+    on(&Event::Started {
+        adapter: adapter.name.node.clone(),
+        trained: compiled.artifacts.manifest.counts.trainable,
+        examples: run.train.dataset().examples().len(),
+        steps: run.steps,
+        done,
+    });
+    let before = run.evaluate(done, session.sink, on)?;
+    let last = run.steps(done, stop, session.sink, on)?;
+    run.save(last, session.sink)?;
+    on(&Event::Saved { step: last });
+    let after = match last {
+        last if last == done => before,
+        last => run.evaluate(last, session.sink, on)?,
+    };
+    let values = run.adapter(&compiled.artifacts, session.sink)?;
+    let finished = prepare(config, &spec, adapter, Some(values), session)?;
+    Ok(Outcome {
+        artifacts: finished.artifacts,
+        steps: last,
+        before,
+        after,
+        stopped: last < run.steps,
+    })
+}
+
+fn adapter<'s>(
+    config: &Config,
+    spec: &'s Spec,
+    session: &mut Session<'_>,
+) -> Result<&'s Adapter, Reported> {
+    let wanted: Vec<String> = config.adapter.iter().cloned().collect();
+    let adapters = session.adapters(spec, &wanted)?;
+    match adapters.as_slice() {
+        [one] => Ok(one),
+        several => {
+            let names: Vec<&str> = several.iter().map(|a| a.name.node.as_str()).collect();
+            Err(session.sink.emit(errors::several_adapters(&names)))
+        }
+    }
+}
+
+/// A compiled adapter with what data must know of its model.
+struct Compiled {
+    artifacts: Artifacts,
+    vocabulary: Option<usize>,
+}
+
+fn prepare(
+    config: &Config,
+    spec: &Spec,
+    adapter: &Adapter,
+    values: Option<PathBuf>,
+    session: &mut Session<'_>,
+) -> Result<Compiled, Reported> {
+    let options = ModelOptions {
+        fingerprint: true,
+        roles: adapter.asks_for_roles(),
+        ..ModelOptions::default()
+    };
+    let loaded = session.model(&config.model, &options)?;
+    let settings = config.settings();
+    let plan_options = PlanOptions {
+        settings: settings.clone(),
+    };
+    let planned = session.plan(spec, adapter, &loaded, &plan_options)?;
+    session.sink.failed()?;
+    let vocabulary = classes(&loaded.model);
+    let options = CompileOptions {
+        destination: Destination::Folder(config.output.clone()),
+        seed: config.seed,
+        depth: Depth::Sampled,
+        settings,
+        values,
+        training: Some(config.recipe()),
+    };
+    let artifacts = compile(session, spec, loaded, &planned, &options)?;
+    Ok(Compiled {
+        artifacts,
+        vocabulary,
+    })
+}
+
+/// The last size of the model's first output: the tokens that it knows.
+fn classes(model: &Model) -> Option<usize> {
+    let output = model.graph.outputs().first()?;
+    let shape = model.graph.value(*output).ty.as_ref()?.shape.as_ref()?;
+    usize::try_from(shape.0.last()?.known()?).ok()
+}
+
+struct Run<'c> {
+    config: &'c Config,
+    /// See [`State::run`].
+    identity: String,
+    steps: u64,
+    step: Stateful,
+    eval: Stateful,
+    step_wiring: Wiring,
+    eval_wiring: Wiring,
+    train: Batcher,
+    train_options: BatchOptions,
+    held_out: Option<Batcher>,
+    eval_options: BatchOptions,
+    /// Of the batch behind the last one that was used.
+    next: Position,
+}
+
+impl<'c> Run<'c> {
+    fn new(
+        config: &'c Config,
+        compiled: &Compiled,
+        library: &'static Library,
+        session: &mut Session<'_>,
+    ) -> Result<Run<'c>, Reported> {
+        let manifest = &compiled.artifacts.manifest;
+        let graph = |name: &str| &manifest.graphs[name];
+        let sink = &mut *session.sink;
+        let step_wiring = Wiring::of(graph("step"), sink)?;
+        let eval_wiring = Wiring::of(graph("eval"), sink)?;
+        let encoder = encoder(config, compiled.vocabulary, sink)?;
+        let mut load = |paths: &[PathBuf], sink: &mut Sink| {
+            let sources: Vec<Source> = paths.iter().map(Source::file).collect();
+            let broken = match config.data.skip_broken {
+                true => Broken::Skip,
+                false => Broken::Refuse,
+            };
+            Dataset::load(&sources, &encoder, broken, session.sources, sink).map(Arc::new)
+        };
+        let options = |options: BatchOptions| BatchOptions {
+            position_ids: step_wiring.wants(Input::PositionIds),
+            token_type_ids: step_wiring.wants(Input::TokenTypeIds),
+            ..options
+        };
+        let examples = load(config.data.train.paths(), sink)?;
+        let train_options = options(BatchOptions::new(config.batch_size, config.seed));
+        let eval_options = options(BatchOptions::in_order(config.batch_size));
+        let train = Batcher::new(examples, train_options.clone(), sink)?;
+        let held_out = match &config.data.eval {
+            None => None,
+            Some(files) => {
+                let examples = load(files.paths(), sink)?;
+                Some(Batcher::new(examples, eval_options.clone(), sink)?)
+            }
+        };
+        let steps = match (config.steps, config.epochs) {
+            (Some(steps), _) => steps.get(),
+            (None, Some(epochs)) => epochs.get() * train.batches() as u64,
+            (None, None) => return Err(sink.emit(errors::no_end())),
+        };
+        let threads = config.threads;
+        let folder = &config.output;
+        let mut run = Run {
+            identity: identity(config, compiled, train.dataset()),
+            step: open(folder, graph("step"), threads, library, sink)?,
+            eval: open(folder, graph("eval"), threads, library, sink)?,
+            next: train.position(),
+            config,
+            steps,
+            step_wiring,
+            eval_wiring,
+            train,
+            train_options,
+            held_out,
+            eval_options,
+        };
+        run.start(&compiled.artifacts.weights, sink)?;
+        Ok(run)
+    }
+
+    /// Gives parameters their start values, and states zeros.
+    fn start(&mut self, weights: &Path, sink: &mut Sink) -> Result<(), Reported> {
+        let tensors = read_tensors(weights, sink)?;
+        for carried in &self.step_wiring.carried {
+            let named = carried.parameter.as_ref().and_then(|name| {
+                let tensor = tensors.iter().find(|tensor| tensor.name == *name)?;
+                HostTensor::new(tensor.dtype, &tensor.dims, tensor.data.clone())
+            });
+            let tensor = named.unwrap_or_else(|| {
+                let count = carried.dims.iter().product::<i64>() as usize;
+                HostTensor::from_f32(&carried.dims, &vec![0.0; count])
+            });
+            self.step.set(&carried.name, &tensor, sink)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.config.output.join("checkpoint.safetensors")
+    }
+
+    /// Goes on from the checkpoint; answers with the steps that it has done.
+    fn resume(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
+        let path = self.checkpoint();
+        let (state, tensors) = checkpoint::load(&path, &self.identity, sink)?;
+        for carried in &self.step_wiring.carried {
+            let Some(tensor) = tensors.get(&carried.name) else {
+                let what = format!("it lacks `{}`", carried.name);
+                return Err(sink.emit(errors::other_checkpoint(&path, &what)));
+            };
+            self.step.set(&carried.name, tensor, sink)?;
+        }
+        self.next = state.position;
+        Ok(state.step)
+    }
+
+    fn save(&self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
+        let mut tensors = NamedTensors::default();
+        for carried in &self.step_wiring.carried {
+            if let Some(tensor) = self.step.get(&carried.name) {
+                tensors.push(carried.name.clone(), tensor);
+            }
+        }
+        let state = State {
+            run: self.identity.clone(),
+            step,
+            position: self.next,
+        };
+        checkpoint::save(&self.checkpoint(), &state, &tensors, sink)
+    }
+
+    /// Steps until the last one, or until `stop`; answers with how many are done.
+    fn steps(
+        &mut self,
+        done: u64,
+        stop: &AtomicBool,
+        sink: &mut Sink,
+        on: &mut dyn FnMut(&Event),
+    ) -> Result<u64, Reported> {
+        let batcher = again(&self.train, &self.train_options, sink)?.at(self.next);
+        let mut batches = Prefetch::start(batcher, AHEAD);
+        let optimizer = &self.config.optimizer;
+        for step in done + 1..=self.steps {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(step - 1);
+            }
+            let Some(batch) = batches.next() else {
+                return Ok(step - 1);
+            };
+            let share = optimizer
+                .schedule
+                .share(step, optimizer.warmup_steps, self.steps);
+            let rate = optimizer.learning_rate * share;
+            let inputs = self
+                .step_wiring
+                .step_inputs(&batch, rate, step, self.config.seed);
+            let found = self.step.run(&inputs, sink)?;
+            let loss = number(&found, "loss");
+            if !loss.is_finite() {
+                let dataset = self.train.dataset();
+                let places = batch.examples.iter().map(|example| dataset.place(*example));
+                let places: Vec<String> = places.collect();
+                return Err(sink.emit(errors::not_finite(step, loss, &places)));
+            }
+            self.next = batch.next;
+            on(&Event::Step {
+                step,
+                epoch: batch.position.epoch,
+                loss,
+                learning_rate: rate,
+                grad_norm: number(&found, "grad_norm"),
+                tokens: batch.tokens,
+            });
+            let due = |every: Option<std::num::NonZeroU64>| {
+                every.is_some_and(|every| step % every.get() == 0) && step < self.steps
+            };
+            if due(self.config.checkpoint_every) {
+                self.save(step, sink)?;
+                on(&Event::Saved { step });
+            }
+            if due(self.config.eval_every) {
+                self.evaluate(step, sink, on)?;
+            }
+        }
+        Ok(self.steps)
+    }
+
+    /// Scores on the held-out examples, if there are any.
+    fn evaluate(
+        &mut self,
+        step: u64,
+        sink: &mut Sink,
+        on: &mut dyn FnMut(&Event),
+    ) -> Result<Option<Scores>, Reported> {
+        let Some(held_out) = &self.held_out else {
+            return Ok(None);
+        };
+        for carried in &self.eval_wiring.carried {
+            if let Some(tensor) = self.step.get(&carried.name) {
+                self.eval.set(&carried.name, &tensor, sink)?;
+            }
+        }
+        let mut batches = again(held_out, &self.eval_options, sink)?;
+        let (mut loss, mut count, mut correct, mut exact, mut rows) = (0.0, 0.0, 0.0, 0.0, 0);
+        for _ in 0..batches.batches() {
+            let batch = batches.next_batch();
+            let found = self.eval.run(&self.eval_wiring.inputs(&batch), sink)?;
+            let labels = number(&found, "count");
+            loss += number(&found, "loss") * labels;
+            count += labels;
+            correct += number(&found, "correct");
+            exact += number(&found, "exact");
+            rows += batch.rows;
+        }
+        let scores = Scores {
+            loss: loss / f64::max(count, 1.0),
+            accuracy: correct / f64::max(count, 1.0),
+            exact: exact / rows.max(1) as f64,
+        };
+        on(&Event::Evaluated { step, scores });
+        Ok(Some(scores))
+    }
+
+    /// Writes the adapter with its trained values in place of the start values.
+    fn adapter(&self, artifacts: &Artifacts, sink: &mut Sink) -> Result<PathBuf, Reported> {
+        let mut tensors: Vec<NamedTensor> = read_tensors(&artifacts.weights, sink)?;
+        for tensor in &mut tensors {
+            let trained = self
+                .step_wiring
+                .carried
+                .iter()
+                .find(|carried| carried.parameter.as_deref() == Some(tensor.name.as_str()));
+            if let Some(value) = trained.and_then(|carried| self.step.get(&carried.name)) {
+                tensor.data = value.bytes().clone();
+            }
+        }
+        let path = artifacts.weights.clone();
+        write_tensors(&path, &tensors, ("peftc", "trained".to_owned()), sink)?;
+        Ok(path)
+    }
+}
+
+fn encoder(
+    config: &Config,
+    vocabulary: Option<usize>,
+    sink: &mut Sink,
+) -> Result<Encoder, Reported> {
+    let data = &config.data;
+    let name = |token: &Option<String>| token.as_deref().map(TokenName::parse);
+    let options = EncoderOptions {
+        tokenizer: data.tokenizer.clone(),
+        end: name(&data.end_token),
+        padding: name(&data.padding_token),
+        max_length: data.max_length,
+        too_long: match data.truncate {
+            true => TooLong::CutEnd,
+            false => TooLong::Refuse,
+        },
+        limits: Limits {
+            vocabulary,
+            positions: None,
+        },
+        ..EncoderOptions::new(Task::CausalLm)
+    };
+    Encoder::open(options, sink)
+}
+
+/// A batcher of the same examples, at its start.
+fn again(batcher: &Batcher, options: &BatchOptions, sink: &mut Sink) -> Result<Batcher, Reported> {
+    Batcher::new(Arc::clone(batcher.dataset()), options.clone(), sink)
+}
+
+/// A digest of everything that decides what a step computes.
+fn identity(config: &Config, compiled: &Compiled, dataset: &Dataset) -> String {
+    let manifest = &compiled.artifacts.manifest;
+    let optimizer = &config.optimizer;
+    let text = format!(
+        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?}",
+        manifest.spec.digest,
+        manifest.base.fingerprint,
+        manifest.adapter,
+        config.settings(),
+        config.recipe(),
+        config.batch_size,
+        config.seed,
+        optimizer.learning_rate,
+        optimizer.schedule,
+        optimizer.warmup_steps,
+        dataset.examples().len(),
+        config.steps,
+        config.epochs,
+    );
+    format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
+}
+
+/// A number of the outputs; 0 for one that the graph does not have.
+fn number(found: &NamedTensors, name: &str) -> f64 {
+    let values = found.get(name).and_then(HostTensor::to_f64s);
+    values
+        .and_then(|values| values.first().copied())
+        .unwrap_or(0.0)
+}

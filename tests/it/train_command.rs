@@ -1,0 +1,170 @@
+//! `peftc train` as a user runs it.
+
+use crate::adapters::fixtures;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// A short run of the quickstart's sums into a folder.
+fn train(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    let output = format!("output={}", folder.display());
+    command
+        .arg("train")
+        .arg(fixtures().join("quickstart/math_task.yaml"))
+        .args(["--format", "json", "--with", &output])
+        .args([
+            "--with",
+            "steps=24",
+            "--with",
+            "threads=1",
+            "--with",
+            "batch_size=8",
+        ])
+        .args(["--with", "checkpoint_every=4", "--with", "data.eval=null"])
+        .args(["--with", "set={lora.dropout: 0.1}"])
+        .args(more);
+    command
+}
+
+fn finished(mut command: Command) -> Value {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("peftc starts");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    serde_json::from_slice(&stdout).expect("stdout is one JSON value")
+}
+
+fn adapter(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("adapter.safetensors")).unwrap()
+}
+
+/// The losses that were written down.
+fn losses(folder: &Path) -> Vec<(u64, f64)> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    // The last line may be on its way.
+    let rows = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    rows.filter(|row| row["event"] == "step")
+        .map(|row| (row["step"].as_u64().unwrap(), row["loss"].as_f64().unwrap()))
+        .collect()
+}
+
+/// A run that is interrupted and resumed, with dropout, gives the bytes of one that is not.
+#[cfg(unix)]
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let value = finished(train(whole.path(), &[]));
+    assert_eq!(
+        (&value["steps"], &value["stopped"]),
+        (&24.into(), &false.into())
+    );
+    let all = losses(whole.path());
+    assert_eq!(all.len(), 24);
+    assert!(all[23].1 < all[0].1 - 1.0, "{all:?}");
+
+    let mut child = train(parts.path(), &[])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while losses(parts.path()).len() < 6 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let kill = Command::new("/bin/kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        value["stopped"], true,
+        "the run was over before it was interrupted"
+    );
+    assert_ne!(adapter(parts.path()), adapter(whole.path()));
+
+    finished(train(parts.path(), &["--resume"]));
+    assert_eq!(losses(parts.path()), all);
+    assert_eq!(adapter(parts.path()), adapter(whole.path()));
+}
+
+/// After a kill, the last checkpoint is there, and the run goes on from it.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    finished(train(whole.path(), &[]));
+    let mut child = train(parts.path(), &[])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while losses(parts.path()).len() < 7 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    finished(train(parts.path(), &["--resume"]));
+    assert_eq!(adapter(parts.path()), adapter(whole.path()));
+}
+
+/// The codes of a run that fails.
+fn codes(mut command: Command) -> Vec<String> {
+    let Output { status, stdout, .. } = command.output().expect("peftc starts");
+    assert_eq!(status.code(), Some(1));
+    let value: Value = serde_json::from_slice(&stdout).expect("stdout is one JSON value");
+    let found = value["diagnostics"].as_array().unwrap().iter();
+    found
+        .map(|d| d["code"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert_eq!(codes(train(folder, &["--resume"])), ["E1104"]);
+    finished(train(folder, &["--with", "steps=4"]));
+    let other = ["--resume", "--with", "steps=4", "--with", "seed=1"];
+    assert_eq!(codes(train(folder, &other)), ["E1104"]);
+    std::fs::write(folder.join("checkpoint.safetensors"), b"no tensors").unwrap();
+    assert_eq!(
+        codes(train(folder, &["--resume", "--with", "steps=4"])),
+        ["E0901"]
+    );
+}
+
+/// A run that leaves the numbers says at which step and with which rows; the checkpoint before stays.
+#[test]
+fn a_loss_that_is_no_number_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let more = [
+        "--with",
+        "optimizer.learning_rate=1e30",
+        "--with",
+        "optimizer.warmup_steps=0",
+        "--with",
+        "checkpoint_every=1",
+    ];
+    assert_eq!(codes(train(folder, &more)), ["E1103"]);
+    assert!(folder.join("checkpoint.safetensors").exists());
+}
+
+#[test]
+fn an_input_that_data_does_not_give_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("a.peft");
+    let text = "use std::lora\nadapter math_task { adapt \"q_proj\" with lora(rank = 2) }\n";
+    std::fs::write(&spec, text).unwrap();
+    let with = |key: &str, path: &Path| format!("{key}={}", path.display());
+    let model = with("model", &crate::adapters::model("llama.optimum_past"));
+    let spec = with("spec", &spec);
+    let more = ["--with", &model, "--with", &spec, "--with", "set={}"];
+    assert_eq!(codes(train(folder.path(), &more)), ["E1102"]);
+}
