@@ -159,7 +159,8 @@ fn base_weight(
     sink: &mut Sink,
 ) -> Result<Dense, Reported> {
     let graph = graph_at(model, &site.scope);
-    let values = floats(site, site.weight.value, parameter, model, weights, sink)?;
+    let stored = (&site.weight.scope, site.weight.value);
+    let values = floats(site, stored, parameter, model, weights, sink)?;
     let torch_layout = (site.weight.layout == Layout::OutIn) != is_transposed(graph, site);
     let rows = parameter_rows(site, parameter);
     let (input, output) = (site.in_features as usize, total_outputs(values.len(), site));
@@ -224,7 +225,7 @@ fn base_bias(
     weights: &WeightReader<'_>,
     sink: &mut Sink,
 ) -> Result<Dense, Reported> {
-    let values = floats(site, bias, parameter, model, weights, sink)?;
+    let values = floats(site, (&site.scope, bias), parameter, model, weights, sink)?;
     let rows = parameter_rows(site, parameter);
     let data = values
         .get(rows.clone())
@@ -237,13 +238,13 @@ fn base_bias(
 
 fn floats(
     site: &Site,
-    value: ValueId,
+    (scope, value): (&Scope, ValueId),
     parameter: &PlannedParameter,
     model: &Model,
     weights: &WeightReader<'_>,
     sink: &mut Sink,
 ) -> Result<Vec<f64>, Reported> {
-    let Some(tensor) = constant(model, &site.scope, value) else {
+    let Some(tensor) = constant(model, scope, value) else {
         return Err(sink.emit(unusable(site, parameter, model, "it is not a constant")));
     };
     let bytes = weights(tensor, sink)?;
