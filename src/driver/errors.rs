@@ -27,15 +27,6 @@ pub(super) fn import_not_found(span: Span, path: &str, why: &str) -> Diagnostic 
         .help("paths of imports are relative to the importing file")
 }
 
-pub(super) fn nothing_to_do(adapter: &str, span: Span) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0458,
-        format!("adapter `{adapter}` adapts and trains nothing"),
-    )
-    .label(span, "no `adapt` and no `train` in here")
-    .help("add `adapt \"pattern\" with method(…)`")
-}
-
 pub(super) fn target_is_base(path: &Path) -> Diagnostic {
     Diagnostic::new(
         Code::E0002,

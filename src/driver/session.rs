@@ -196,13 +196,6 @@ impl Session<'_> {
         if wanted.is_empty() {
             found.extend(&spec.program.adapters);
         }
-        for adapter in &found {
-            if adapter.adapts.is_empty() && adapter.trains.is_empty() {
-                self.sink
-                    .emit(errors::nothing_to_do(&adapter.name.node, adapter.name.span));
-            }
-        }
-        self.sink.failed()?;
         Ok(found)
     }
 

@@ -149,6 +149,15 @@ pub(super) fn bad_pattern(span: Span, why: &str) -> Diagnostic {
         .label(span, "this pattern")
 }
 
+pub(super) fn nothing_to_do(adapter: &str, span: Span) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0458,
+        format!("adapter `{adapter}` adapts and trains nothing"),
+    )
+    .label(span, "no `adapt` and no `train` in here")
+    .help("add `adapt \"pattern\" with method(…)`")
+}
+
 /// What `expect` is followed by; `found` says what stands there.
 pub(super) fn not_a_claim(span: Span, found: &str) -> Diagnostic {
     let facts = enumerated(Fact::ALL.iter().map(|fact| fact.name()), "and");

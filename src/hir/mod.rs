@@ -29,6 +29,7 @@ mod targets;
 
 pub use builtins::functions;
 pub use claim::{Claim, Expect, Fact, Operand, Property};
+pub use eval::SITE_NAMES;
 pub use formula::{
     Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, TermType, Unary,
 };

@@ -338,6 +338,10 @@ impl Resolver<'_, '_> {
                 self.sink
                     .emit(errors::duplicate(name.span, first, "adapter", &name.node));
             }
+            let mut items = adapter.items.iter();
+            if items.all(|item| matches!(item, ast::AdapterItem::Expect(_))) {
+                self.sink.emit(errors::nothing_to_do(&name.node, name.span));
+            }
             let mut resolved = Adapter {
                 name: name.clone(),
                 doc: adapter.doc.clone(),

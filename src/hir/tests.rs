@@ -283,6 +283,24 @@ fn a_start_value_may_depend_on_a_condition() {
 }
 
 #[test]
+fn the_names_of_the_site_are_known() {
+    for kind in ["linear", "norm"] {
+        let scope = super::instance::site_scope(&SiteFacts::symbolic(kind, true));
+        assert!(
+            scope
+                .keys()
+                .all(|name| super::SITE_NAMES.contains(&name.as_str()))
+        );
+    }
+    for name in super::SITE_NAMES {
+        let (_, codes, text) = check(&format!(
+            "method m() on linear {{\n  let v = {name}\n  forward(x, y) {{ y }}\n}}\n"
+        ));
+        assert!(!codes.contains(&Code::E0201), "{text}");
+    }
+}
+
+#[test]
 fn endless_recursion_is_an_error() {
     check_codes(
         "method m() on linear {\n  fn f(v) { f(v) }\n  forward(x, y) { f(y) }\n}\n",

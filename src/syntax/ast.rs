@@ -270,6 +270,27 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    pub const ALL: &'static [BinaryOp] = {
+        use BinaryOp::*;
+        &[
+            Or,
+            And,
+            Equal,
+            NotEqual,
+            Less,
+            LessEqual,
+            Greater,
+            GreaterEqual,
+            Add,
+            Subtract,
+            Multiply,
+            Divide,
+            Remainder,
+            MatMul,
+            Power,
+        ]
+    };
+
     /// The operator as written.
     pub fn symbol(self) -> &'static str {
         use BinaryOp::*;

@@ -21,5 +21,6 @@ mod words;
 
 pub use format::format;
 pub use parse::parse;
+pub use words::{reserved_words, words_in_place};
 #[cfg(test)]
 mod tests;

@@ -78,14 +78,27 @@ pub(super) const CONTINUING: &[&str] = &[
 /// Reserved words that are neither starters nor continue something.
 const OTHERS: &[&str] = &["false", "if", "not", "true"];
 
-/// Continuing words that are names elsewhere.
-const NAMES_ELSEWHERE: &[&str] = &["as", "on"];
+/// Words with a meaning in one place, which are names elsewhere.
+const NAMES_ELSEWHERE: &[&str] = &[
+    "all", "as", "at", "choice", "identity", "in", "on", "regex", "role", "start",
+];
 
 /// Whether `word` is not a name anywhere.
 pub(super) fn is_reserved(word: &str) -> bool {
     starts_something(word)
         || OTHERS.contains(&word)
         || CONTINUING.contains(&word) && !NAMES_ELSEWHERE.contains(&word)
+}
+
+/// The words that are no names.
+pub fn reserved_words() -> impl Iterator<Item = &'static str> {
+    let words = STARTERS.iter().chain(CONTINUING).chain(OTHERS).copied();
+    words.filter(|word| is_reserved(word))
+}
+
+/// The words that mean something in one place and are names elsewhere.
+pub fn words_in_place() -> impl Iterator<Item = &'static str> {
+    NAMES_ELSEWHERE.iter().copied()
 }
 
 #[cfg(test)]
@@ -112,5 +125,16 @@ mod tests {
             let is_name = Grammar::parse(Rule::name, word).is_ok();
             assert_eq!(is_reserved(word), !is_name, "{word}");
         }
+    }
+
+    #[test]
+    fn every_keyword_of_the_grammar_is_reserved_or_has_its_place() {
+        let rules = Rule::all_rules().iter().map(|rule| format!("{rule:?}"));
+        let mut found: Vec<String> = rules
+            .filter_map(|rule| rule.strip_prefix("kw_").map(str::to_owned))
+            .filter(|word| !is_reserved(word))
+            .collect();
+        found.sort();
+        assert_eq!(found, NAMES_ELSEWHERE);
     }
 }

@@ -27,6 +27,11 @@ pub struct Context {
     pub text: String,
 }
 
+/// What every method sees of its layer: sizes, facts, axes and tensors.
+pub const SITE_NAMES: [&str; 8] = [
+    "in", "out", "features", "has_bias", "tokens", "weight", "bias", "mask",
+];
+
 /// One walk over the body of a method.
 pub(in crate::hir) struct Eval<'a> {
     pub program: &'a Program,
@@ -240,7 +245,8 @@ impl Eval<'_> {
         if self.binding.as_deref() == Some(name) {
             return Err(self.fail(errors::not_yet_defined(span, name)));
         }
-        let known: Vec<String> = self.scopes.iter().flat_map(|s| s.keys().cloned()).collect();
+        let scopes = self.scopes.iter().flat_map(|scope| scope.keys().cloned());
+        let known: Vec<String> = scopes.chain(SITE_NAMES.map(str::to_owned)).collect();
         Err(self.fail(errors::unknown_name(
             span,
             name,
