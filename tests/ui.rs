@@ -19,6 +19,8 @@ mod command;
 mod documents;
 #[path = "ui/markdown.rs"]
 mod markdown;
+#[path = "ui/reference.rs"]
+mod reference;
 #[path = "ui/stage.rs"]
 mod stage;
 
@@ -42,6 +44,7 @@ fn main() {
     }
     trials.extend(codes::trials());
     trials.extend(documents::trials());
+    trials.extend(reference::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 
