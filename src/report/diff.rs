@@ -198,6 +198,12 @@ mod tests {
     }
 
     #[test]
+    fn a_range_without_lines_has_the_line_before_it() {
+        let diff = unified_diff("s", "\n\n", "");
+        assert_eq!(diff, "--- s\n+++ s\n@@ -1,2 +0,0 @@\n-\n-\n");
+    }
+
+    #[test]
     fn the_first_change_is_found() {
         let first = first_change("a\n\n\n b\n", "a\n\nb\n");
         let expected = ChangedLine {
