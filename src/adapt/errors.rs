@@ -329,10 +329,11 @@ pub(super) fn no_mask(span: Span, site: &str) -> Diagnostic {
     .help("choose a method that does without, or export the model with its mask")
 }
 
-pub(super) fn bad_slice(span: Span, path: &str, why: &str) -> Diagnostic {
+pub(super) fn bad_slice(span: Span, path: &str, count: usize, why: &str) -> Diagnostic {
+    let more = and_more(count);
     Diagnostic::new(
         Code::E0455,
-        format!("the slice does not fit `{path}`: {why}"),
+        format!("the slice does not fit `{path}`{more}: {why}"),
     )
     .label(span, "this slice")
 }

@@ -172,9 +172,15 @@ fn base_weight(
             });
         }
         SiteKind::Embedding => {
+            let columns = rows.len();
+            let data = values
+                .chunks(site.out_features as usize)
+                .flat_map(|row| &row[rows.clone()])
+                .copied()
+                .collect();
             return Ok(Dense {
-                dims: vec![input, site.out_features as usize],
-                data: values,
+                dims: vec![input, columns],
+                data,
             });
         }
         SiteKind::Conv => {

@@ -20,6 +20,14 @@ pub(super) struct Bindings {
     pub parameters: Vec<Operand>,
 }
 
+/// What becomes of the bias that a node adds when the node is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OwnBias {
+    Kept,
+    /// Left out: another one is added behind the copy.
+    Left,
+}
+
 /// One formula at one site.
 pub(super) struct Lowering<'a> {
     pub emitter: &'a mut Emitter,
@@ -187,8 +195,20 @@ impl<'a> Lowering<'a> {
             Layout::Conv => self.as_matrix(operand),
         };
         match self.bindings.slice {
-            Some((start, end)) => self.emitter.slice(weight, 0, start, end),
+            // The table of an embedding has its outputs in columns.
+            Some((start, end)) => {
+                let axis = i64::from(self.site.kind == SiteKind::Embedding);
+                self.emitter.slice(weight, axis, start, end)
+            }
             None => weight,
+        }
+    }
+
+    /// The part of the base module's output that the formula is about.
+    fn sliced(&mut self, output: Operand) -> Operand {
+        match self.bindings.slice {
+            Some((start, end)) => self.emitter.slice(output, -1, start, end),
+            None => output,
         }
     }
 
@@ -370,10 +390,14 @@ impl<'a> Lowering<'a> {
         match self.site.kind {
             SiteKind::Linear => self.linear(input, weight, bias),
             SiteKind::Norm => self.clone_node(input, weight, bias),
-            SiteKind::Embedding => {
-                let weight = weight.unwrap_or(Operand::Existing(self.site.weight.operand));
-                self.emitter.node("Gather", &[weight, input], Vec::new())
-            }
+            SiteKind::Embedding => match weight {
+                Some(weight) => self.emitter.node("Gather", &[weight, input], Vec::new()),
+                None => {
+                    let table = Operand::Existing(self.site.weight.operand);
+                    let rows = self.emitter.node("Gather", &[table, input], Vec::new());
+                    self.sliced(rows)
+                }
+            },
             SiteKind::Conv => {
                 let weight = weight.map(|matrix| self.as_kernel(matrix, self.site.out_features));
                 let result = self.clone_node(input, weight, bias);
@@ -389,8 +413,7 @@ impl<'a> Lowering<'a> {
         bias: Option<Operand>,
     ) -> Operand {
         if weight.is_none() && self.site.weight.quantization.is_some() {
-            let product = self.clone_node(input, None, None);
-            return self.add_bias(product, bias, self.bias_inside());
+            return self.quantized(input, bias);
         }
         let transposed = match (weight, self.site.weight.layout) {
             (None, Layout::InOut) => {
@@ -410,6 +433,18 @@ impl<'a> Lowering<'a> {
             .emitter
             .node("MatMul", &[input, transposed], Vec::new());
         self.add_bias(product, bias, false)
+    }
+
+    /// The site's node on another input, with another bias if there is one.
+    fn quantized(&mut self, input: Operand, bias: Option<Operand>) -> Operand {
+        let inside = self.bias_inside();
+        let own = match bias {
+            Some(_) if inside => OwnBias::Left,
+            _ => OwnBias::Kept,
+        };
+        let product = self.clone_with(input, None, None, own);
+        let product = self.sliced(product);
+        self.add_bias(product, bias, inside)
     }
 
     /// Whether the site's own node adds the bias.
@@ -434,6 +469,16 @@ impl<'a> Lowering<'a> {
         weight: Option<Operand>,
         bias: Option<Operand>,
     ) -> Operand {
+        self.clone_with(input, weight, bias, OwnBias::Kept)
+    }
+
+    fn clone_with(
+        &mut self,
+        input: Operand,
+        weight: Option<Operand>,
+        bias: Option<Operand>,
+        own: OwnBias,
+    ) -> Operand {
         let node = self.graph.node(self.site.node);
         let mut bias_done = bias.is_none();
         let mut operands: Vec<Option<Operand>> = Vec::new();
@@ -450,6 +495,11 @@ impl<'a> Lowering<'a> {
                 Some(_) if operand == self.site.bias.map(Operand::Existing) && bias.is_some() => {
                     bias_done = true;
                     bias
+                }
+                Some(_)
+                    if operand == self.site.bias.map(Operand::Existing) && own == OwnBias::Left =>
+                {
+                    None
                 }
                 // A decomposed norm multiplies the normalised value, not the module's input.
                 Some(_) if slot == 0 && (operand == Some(own_input) || input != own_input) => {

@@ -15,6 +15,7 @@ mod errors;
 mod expect;
 mod initial;
 mod lower;
+mod norms;
 mod numeric;
 mod plan;
 mod refusal;

@@ -1,6 +1,7 @@
 //! Decides what an adapter does to a model, without doing it.
 
 use super::errors;
+use super::norms;
 use super::refusal::{Cause, Failure, Failures, Refusal};
 use super::rows;
 use super::select::{self, Selected, Selection};
@@ -296,8 +297,8 @@ impl Planner<'_> {
             let site = &self.modules.sites[selected.site];
             let slice = match self.slice(selected, site) {
                 Ok(slice) => slice,
-                Err(reported) => {
-                    failures.push(reported);
+                Err(failure) => {
+                    failures.push(failure);
                     continue;
                 }
             };
@@ -547,18 +548,25 @@ impl Planner<'_> {
         &mut self,
         selected: &Selected<'_>,
         site: &Site,
-    ) -> Result<Option<Range<i64>>, Reported> {
+    ) -> Result<Option<Range<i64>>, Failure> {
         let Target::Pattern(pattern) = selected.target else {
             return Ok(None);
         };
         let Some(bounds) = &pattern.slice else {
             return Ok(None);
         };
-        if site.kind == SiteKind::Conv {
-            let why = "channels of a convolution cannot be sliced";
-            return Err(self
-                .sink
-                .emit(errors::bad_slice(pattern.span, &site.path, why)));
+        let whole = match site.kind {
+            SiteKind::Conv => Some("channels of a convolution cannot be sliced"),
+            SiteKind::Norm => Some("a norm is computed from all of its features"),
+            SiteKind::Linear | SiteKind::Embedding => None,
+        };
+        let refused = |why: String| Refusal {
+            site: selected.site,
+            span: pattern.span,
+            cause: Cause::Slice(why),
+        };
+        if let Some(why) = whole {
+            return Err(refused(why.to_owned()).into());
         }
         let facts = self.own_facts(site);
         let mut bound = |expr: &Option<ast::Expr>, default: i64| match expr {
@@ -569,9 +577,7 @@ impl Planner<'_> {
         let end = bound(&bounds.end, site.out_features)?;
         if start < 0 || end > site.out_features || start >= end {
             let why = format!("{start}..{end} of {} output features", site.out_features);
-            return Err(self
-                .sink
-                .emit(errors::bad_slice(pattern.span, &site.path, &why)));
+            return Err(refused(why).into());
         }
         Ok(Some(start..end))
     }
@@ -786,7 +792,9 @@ impl Planner<'_> {
             )));
         }
         let groups = graph.node(site.node).int("group").unwrap_or(1);
-        rows::refusal(&instance.forward, site, groups).map(|why| Cause::Other(why.to_owned()))
+        rows::refusal(&instance.forward, site, groups)
+            .or_else(|| norms::refusal(&instance.forward, site, graph))
+            .map(|why| Cause::Other(why.to_owned()))
     }
 
     fn warn_site(&mut self, call: &Call, method: &Method, reach: Tokens, site: &Site) {

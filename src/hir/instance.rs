@@ -113,17 +113,29 @@ pub fn instantiate(
         calls: BTreeMap::new(),
         binding: None,
     };
-    let span = method.body.span;
+    let (input_span, output_span) = input_and_output(method);
     let output = TermType::of(Lead::Full, [facts.output.clone()]);
     let input = facts.input_type();
-    let x = eval.term(TermKind::Input, input, span)?;
-    let y = eval.term(TermKind::Output, output, span)?;
+    let x = eval.term(TermKind::Input, input, input_span)?;
+    let y = eval.term(TermKind::Output, output, output_span)?;
     let result = evaluate_body(&mut eval, x, y)?;
     eval.formula.result = Some(result);
     Ok(Instance {
         params: eval.params,
         forward: eval.formula,
     })
+}
+
+/// Where `forward` names what it is given.
+fn input_and_output(method: &Method) -> (Span, Span) {
+    let forward = method.body.body.iter().find_map(|item| match item {
+        MethodItem::Forward(forward) => Some(forward),
+        _ => None,
+    });
+    match forward.map(|forward| forward.parameters.as_slice()) {
+        Some([x, y, ..]) => (x.span, y.span),
+        _ => (method.name.span, method.name.span),
+    }
 }
 
 /// Sizes and facts of the site by name.

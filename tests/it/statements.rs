@@ -1,6 +1,7 @@
 //! What one statement becomes that adapts a module in several places or by several methods.
 
-use crate::adapters::{compiled, model};
+use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
+use crate::tolerances::START_ABSOLUTE;
 use peftc::runtime::NamedTensors;
 use std::path::Path;
 
@@ -53,4 +54,54 @@ fn a_method_may_stand_twice_in_a_statement() {
     ];
     let expected = expected.map(|(name, dims)| (format!("{path}.{name}"), dims.to_vec()));
     assert_eq!(shapes, expected);
+}
+
+/// What adapts a part of a module's outputs computes this part of the base module.
+#[test]
+fn a_part_of_a_module_starts_as_the_base() {
+    let methods = "use std::ia3
+method table() on embedding {
+  param s : [1] = ones
+  forward(x, y) { base(x, weight = weight) * s }
+}
+method again() on embedding {
+  param s : [1] = ones
+  forward(x, y) { base(x) * s }
+}
+method copied() on embedding {
+  param W : [in, out] = weight
+  forward(x, y) { x @ W }
+}
+";
+    for (name, statement) in [
+        ("bert.ts", "adapt \"word_embeddings\"[0..32] with table()"),
+        ("bert.ts", "adapt \"word_embeddings\"[16..48] with again()"),
+        ("bert.ts", "adapt \"word_embeddings\"[32..] with copied()"),
+        (
+            "gpt2.ts",
+            "adapt \"c_attn\"[64..128] with ia3(feedforward = true)",
+        ),
+        (
+            "llama.genai_int4",
+            "adapt \"q_proj\" with ia3(feedforward = true)",
+        ),
+        (
+            "llama.genai_int4",
+            "adapt \"o_proj\"[..32] with ia3(feedforward = true)",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = format!("{methods}\nadapter a {{\n  {statement}\n}}\n");
+        let adapted = compiled(&spec, &model(name), None, folder.path());
+        let recording = fixtures().join(format!("models/{name}.io.safetensors"));
+        let inputs = recorded(&recording, "input.");
+        let found = outputs(&adapted, &inputs);
+        for (output, expected) in outputs(&model(name), &inputs).iter() {
+            let (difference, _) = distance(found.get(output).unwrap(), expected);
+            assert!(
+                difference <= START_ABSOLUTE,
+                "{statement}: `{output}` differs by {difference:e}"
+            );
+        }
+    }
 }
