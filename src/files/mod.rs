@@ -3,8 +3,8 @@
 //! In: paths that the user named. Out: bytes, or a diagnostic that says which file and why. What
 //! holds: a read never takes more memory than its cap; a write replaces the name only when the
 //! whole content has reached the disk, and never goes through a symbolic or hard link to change
-//! the file behind it, unless the file is there to be changed (`rewrite`). Not here: which files may be opened (see `onnx`'s rules for external data)
-//! and what is in them.
+//! the file behind it, unless the file is there to be changed (`rewrite`). Not here: which files
+//! may be opened (see `onnx`'s rules for external data) and what is in them.
 
 mod atomic;
 mod errors;

@@ -1,7 +1,7 @@
 //! Several files that appear together or not at all.
 
 use super::errors::cannot_write;
-use super::unfinished::{Unfinished, unfinished};
+use super::unfinished::{self, Unfinished, unfinished};
 use crate::diag::{Reported, Sink};
 use std::fs;
 use std::io;
@@ -78,17 +78,23 @@ fn obstacle(target: &Path) -> Option<io::Error> {
     }
 }
 
-/// Folders that were not there before; those that are empty in the end are removed.
+/// Folders that were not there before, the innermost first; those that are empty in the end, or
+/// when the process is interrupted, are removed.
 #[derive(Debug)]
-struct MadeFolders(Vec<PathBuf>);
+struct MadeFolders(Vec<(PathBuf, Unfinished)>);
 
 impl MadeFolders {
     fn up_to(target: &Path) -> io::Result<MadeFolders> {
-        let missing = target
+        let missing: Vec<&Path> = target
             .ancestors()
-            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        let made = MadeFolders(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(target)?;
+            .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir())
+            .collect();
+        let mut made = MadeFolders(Vec::new());
+        for path in missing.into_iter().rev() {
+            if let Some(noted) = unfinished::folder(path)? {
+                made.0.insert(0, (path.to_owned(), noted));
+            }
+        }
         Ok(made)
     }
 }
@@ -96,7 +102,7 @@ impl MadeFolders {
 impl Drop for MadeFolders {
     fn drop(&mut self) {
         // From the inside out; the first one with content ends it.
-        for folder in &self.0 {
+        for (folder, _) in &self.0 {
             if fs::remove_dir(folder).is_err() {
                 return;
             }

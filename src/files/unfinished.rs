@@ -1,14 +1,23 @@
 //! What is being written at the moment, so that an interrupted process can take it away.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// In the order in which they were made.
+static UNFINISHED: Mutex<Vec<(PathBuf, Kind)>> = Mutex::new(Vec::new());
 
-/// A temporary file or folder that [`discard_unfinished`] would remove; finished when dropped.
+/// What may be removed.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A temporary file, or a temporary folder with all that is in it.
+    Temporary,
+    /// A folder made for files that are not there yet: only while it is empty.
+    MadeFor,
+}
+
+/// What [`discard_unfinished`] would remove; finished when dropped.
 #[derive(Debug)]
 pub struct Unfinished(PathBuf);
 
@@ -21,14 +30,26 @@ pub fn unfinished<T>(
     let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
     let made = make()?;
     let path = path(&made).to_owned();
-    all.insert(path.clone());
+    all.push((path.clone(), Kind::Temporary));
     Ok((made, Unfinished(path)))
+}
+
+/// Makes a folder for files to come, and notes it likewise; nothing if it is there.
+pub(super) fn folder(path: &Path) -> io::Result<Option<Unfinished>> {
+    let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(_) if path.is_dir() => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    all.push((path.to_owned(), Kind::MadeFor));
+    Ok(Some(Unfinished(path.to_owned())))
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&self.0);
+        all.retain(|(path, _)| *path != self.0);
     }
 }
 
@@ -36,12 +57,13 @@ impl Drop for Unfinished {
 /// be begun, the call that tries waits for the end.
 pub fn discard_unfinished() {
     let all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in all.iter() {
+    // What is inside of another was made after it.
+    for (path, kind) in all.iter().rev() {
         // What cannot be removed cannot be helped either.
-        let _ = if path.is_dir() {
-            fs::remove_dir_all(path)
-        } else {
-            fs::remove_file(path)
+        let _ = match kind {
+            Kind::MadeFor => fs::remove_dir(path),
+            Kind::Temporary if path.is_dir() => fs::remove_dir_all(path),
+            Kind::Temporary => fs::remove_file(path),
         };
     }
     std::mem::forget(all);

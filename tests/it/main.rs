@@ -19,6 +19,7 @@ mod gradients;
 mod graph;
 mod inference;
 mod inspect;
+mod interrupted;
 mod layers;
 mod models;
 mod node_cases;

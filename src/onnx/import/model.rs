@@ -60,6 +60,7 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
         cx.error(errors::opset_missing());
     }
     functions::drop_imports(&cx.functions, &body.graph, &mut opsets);
+    without_imports(cx.ir_version, &mut opsets);
     if let (Some(example), count) = (cx.defaults.first(), cx.defaults.len()) {
         let warning = errors::defaults(count, example);
         cx.warn(warning);
@@ -219,11 +220,15 @@ fn opsets(sections: &Sections, cx: &mut Cx<'_>) -> Result<Vec<(String, i64)>, Re
         }
         opsets.push((domain, version));
     }
-    // IR versions 1 and 2 had no other opset than the first.
-    if cx.ir_version < 3 && opsets.is_empty() {
+    without_imports(cx.ir_version, &mut opsets);
+    Ok(opsets)
+}
+
+/// IR versions 1 and 2 had no other opset than the first: there, no import means that one.
+fn without_imports(ir_version: i64, opsets: &mut Vec<(String, i64)>) {
+    if ir_version < 3 && opsets.is_empty() {
         opsets.push((String::new(), 1));
     }
-    Ok(opsets)
 }
 
 /// An opset import with `ai.onnx`, the default domain's other name, written "".
