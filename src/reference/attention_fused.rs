@@ -92,11 +92,14 @@ fn multi_head_operands(cx: &Cx<'_>, n: usize) -> Result<Heads, Fault> {
         (3, Some(k), Some(v)) => (split_heads(q, n)?, split_heads(k, n)?, split_heads(v, n)?),
         _ => return mismatch!("queries of {:?} without fitting keys", q.dims()),
     };
+    let size = |x: &Array| match *x.dims() {
+        [_, n, _, h] => Ok(n * h),
+        _ => mismatch!("heads of {:?}", x.dims()),
+    };
+    let (first, second, third) = (size(&q)?, size(&k)?, size(&v)?);
     let Some(bias) = cx.optional(3) else {
         return Ok(Heads { q, k, v });
     };
-    let size = |x: &Array| x.dims()[1] * x.dims()[3];
-    let (first, second, third) = (size(&q), size(&k), size(&v));
     let add = |x: &Array, start: usize| {
         let [_, n, _, h] = *x.dims() else {
             return mismatch!("heads of {:?}", x.dims());
@@ -218,5 +221,46 @@ fn seen(cx: &Cx<'_>, mask: &Array, [b, s, t]: [usize; 3]) -> Result<Array, Fault
             })
         }
         dims => unsupported!("a mask of {dims:?} over {b} samples, {s} queries and {t} keys"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::Attribute;
+    use crate::reference::check::{eval, fault, first, floats};
+    use crate::reference::movement::join;
+    use crate::reference::{Array, check};
+
+    fn x(seed: f64) -> Array {
+        let data: Vec<f64> = (0..16).map(|i| (f64::from(i) * seed).sin()).collect();
+        floats(&[1, 2, 8], &data)
+    }
+
+    /// ONNX Runtime packs heads on other devices than the CPU.
+    #[test]
+    fn packed_heads_are_those_apart() {
+        let name = "com.microsoft:MultiHeadAttention";
+        let heads = [Attribute::int("num_heads", 2)];
+        let (q, k, v) = (x(1.1), x(2.3), x(0.7));
+        let expected = first(name, 1, &[&q, &k, &v], &heads);
+        let apart = |x: &Array| x.clone().reshaped(&[1, 2, 2, 1, 4]).unwrap();
+        let (q5, k5, v5) = (apart(&q), apart(&k), apart(&v));
+        let all = join(&[&q5, &k5, &v5], 3).unwrap();
+        assert_eq!(first(name, 1, &[&all], &heads), expected);
+        let keys = join(&[&k5, &v5], 3).unwrap();
+        assert_eq!(first(name, 1, &[&q, &keys], &heads), expected);
+    }
+
+    #[test]
+    fn keys_without_a_fitting_form_are_refused() {
+        let heads = [Attribute::int("num_heads", 2)];
+        let q = x(1.0);
+        let words = fault("com.microsoft:MultiHeadAttention", 1, &[&q, &q], &heads);
+        assert_eq!(words, "queries of [1, 2, 8] without fitting keys");
+        let mask = check::ints(&[3], &[1, 2, 3]);
+        let operands = [Some(&q), Some(&q), Some(&q), None, Some(&mask)];
+        let refused = eval("com.microsoft:MultiHeadAttention", 1, &operands, &heads, 1);
+        let words = refused.unwrap_err().to_string();
+        assert!(words.contains("does not evaluate a mask of [3]"), "{words}");
     }
 }

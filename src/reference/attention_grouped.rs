@@ -12,9 +12,13 @@ use super::table::{Entry, many};
 
 pub(super) const OPS: &[Entry] = &[many("GroupQueryAttention", 1, grouped).microsoft()];
 
-/// The tokens of a step: how many keys each sample had before, and how many all have at most.
+/// The tokens of a step.
 struct Lengths {
+    /// How many keys each sample had before.
     past: Vec<usize>,
+    /// How many it has now.
+    keys: Vec<usize>,
+    /// How many the longest has.
     total: usize,
 }
 
@@ -69,7 +73,7 @@ fn operands(cx: &Cx<'_>, n: usize, g: usize) -> Result<Heads, Fault> {
             v: split_heads(v, g)?,
         });
     }
-    let all = split_heads(q, sizes::count(&[n + 2 * g])?)?;
+    let all = split_heads(q, n.saturating_add(g.saturating_mul(2)))?;
     Ok(Heads {
         q: part(&all, 1, 0, n)?,
         k: part(&all, 1, n, g)?,
@@ -88,17 +92,18 @@ fn lengths(cx: &Cx<'_>, b: usize, s: usize) -> Result<Lengths, Fault> {
             last.len()
         );
     }
-    let mut past = vec![0; b];
-    if s != total {
-        for (past, last) in past.iter_mut().zip(last) {
-            let keys = sizes::size(last)?.saturating_add(1);
-            match keys.checked_sub(s) {
-                Some(before) if keys <= total => *past = before,
-                _ => return mismatch!("{keys} keys of {total}, {s} of them new"),
-            }
+    let (mut past, mut keys) = (vec![0; b], Vec::new());
+    for (past, last) in past.iter_mut().zip(last) {
+        let len = sizes::size(last)?.saturating_add(1);
+        match len.checked_sub(s) {
+            _ if len > total => return mismatch!("{len} keys of {total}"),
+            _ if s == total => {}
+            Some(before) => *past = before,
+            None => return mismatch!("{len} keys, {s} of them new"),
         }
+        keys.push(len);
     }
-    Ok(Lengths { past, total })
+    Ok(Lengths { past, keys, total })
 }
 
 /// `x / √(mean(x²) + ε) · weight` over each head.
@@ -146,6 +151,10 @@ fn written(past: Option<&Array>, new: &Array, lengths: &Lengths) -> Result<Array
             new.dims()
         );
     }
+    let fits = |past: &usize| past.saturating_add(s) <= size;
+    if b != lengths.past.len() || !lengths.past.iter().all(fits) {
+        return mismatch!("{s} new keys of {b} samples among {size}");
+    }
     let mut data = vec![0.0; sizes::count(&[b, g, size, h])?];
     for head in 0..b * g {
         let rows = &mut data[head * size * h..][..size * h];
@@ -173,7 +182,7 @@ fn attend_to(
         |sample, query, key| {
             let own = lengths.past[sample] + query;
             let inside = window.is_none_or(|window| key.saturating_add(window) > own);
-            !causal || key <= own && inside
+            key < lengths.keys[sample] && (!causal || key <= own && inside)
         },
     )?;
     let smooth = match cx.int_or("smooth_softmax", 0) {

@@ -6,7 +6,7 @@ use super::fault::{Fault, mismatch, unsupported};
 use super::matmul::{activated, sum};
 use super::movement::{join, part};
 use super::normalization::by_channel;
-use super::sizes::{count, work};
+use super::sizes::{MOST_ELEMENTS, count, work};
 use super::special::sigmoid;
 use super::table::{Entry, many, one};
 use super::window::{Taps, Window, kernel};
@@ -33,7 +33,7 @@ struct Sizes {
 
 pub(super) fn grouped(cx: &Cx<'_>) -> Result<usize, Fault> {
     match usize::try_from(cx.int_or("group", 1)) {
-        Ok(groups) if groups > 0 => Ok(groups),
+        Ok(groups) if (1..=MOST_ELEMENTS).contains(&groups) => Ok(groups),
         _ => mismatch!("{} groups", cx.int_or("group", 1)),
     }
 }

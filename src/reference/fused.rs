@@ -176,3 +176,59 @@ fn group_norm(cx: &Cx<'_>) -> Result<Array, Fault> {
     back.push(1);
     if last { permuted(&y, &back) } else { Ok(y) }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::Attribute;
+    use crate::reference::check::{eval, first, floats};
+    use crate::reference::rows::permuted;
+
+    /// ONNX Runtime runs these on other devices than the CPU; they are checked against what they fuse.
+    #[test]
+    fn fusions_give_what_their_parts_give() {
+        let x = floats(&[1, 2, 2], &[0.5, -1.0, 2.0, 0.25]);
+        let (bias, skip) = (floats(&[2], &[1.0, -2.0]), floats(&[1, 2, 2], &[1.0; 4]));
+        let sum = first("Add", 14, &[&x, &bias], &[]);
+        let added = first("com.microsoft:BiasAdd", 1, &[&x, &bias, &skip], &[]);
+        assert_eq!(added, first("Add", 14, &[&sum, &skip], &[]));
+        let axis = [Attribute::int("axis", 2)];
+        let weights = first("com.microsoft:BiasSoftmax", 1, &[&x, &bias], &axis);
+        assert_eq!(weights, first("Softmax", 13, &[&sum], &[]));
+        let results = eval(
+            "com.microsoft:BiasDropout",
+            1,
+            &[Some(&x), Some(&bias), Some(&skip)],
+            &[],
+            2,
+        );
+        let results = results.unwrap();
+        assert_eq!(results[0], added);
+        assert_eq!(results[1].to_f64s(), [1.0; 4]);
+    }
+
+    #[test]
+    fn a_split_gelu_gates_the_first_half_with_the_second() {
+        let (x, bias) = (floats(&[1, 1, 2], &[3.0, 0.5]), floats(&[2], &[0.0, 0.5]));
+        let y = first("com.microsoft:BiasSplitGelu", 1, &[&x, &bias], &[]);
+        let gate = first("Gelu", 20, &[&floats(&[1, 1, 1], &[1.0])], &[]);
+        assert_eq!(y.to_f64s(), [3.0 * gate.to_f64s()[0]]);
+    }
+
+    #[test]
+    fn groups_of_channels_may_lie_behind() {
+        let data: Vec<f64> = (0..16).map(|i| f64::from(i * i % 7)).collect();
+        let x = floats(&[1, 4, 2, 2], &data);
+        let (gamma, beta) = (floats(&[4], &[1.0, 2.0, 3.0, 4.0]), floats(&[4], &[0.5; 4]));
+        let groups = [Attribute::int("num_groups", 2)];
+        let expected = first("GroupNormalization", 21, &[&x, &gamma, &beta], &groups);
+        let groups = [Attribute::int("groups", 2), Attribute::int("activation", 0)];
+        let last = permuted(&x, &[0, 2, 3, 1]).unwrap();
+        let y = first(
+            "com.microsoft:GroupNorm",
+            1,
+            &[&last, &gamma, &beta],
+            &groups,
+        );
+        assert_eq!(permuted(&y, &[0, 3, 1, 2]).unwrap(), expected);
+    }
+}

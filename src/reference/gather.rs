@@ -26,8 +26,10 @@ fn gather(cx: &Cx<'_>) -> Result<Array, Fault> {
 
 /// The slices of an axis at indices, which are counted from either end.
 pub(super) fn take(x: &Array, indices: &Array, axis: usize) -> Result<Array, Fault> {
-    let (outer, inner) = (&x.dims()[..axis], &x.dims()[axis + 1..]);
-    let size = x.dims()[axis];
+    let (outer, rest) = x.dims().split_at(axis.min(x.rank()));
+    let Some((&size, inner)) = rest.split_first() else {
+        return mismatch!("axis {axis} of {:?}", x.dims());
+    };
     let dims = [outer, indices.dims(), inner].concat();
     count(&dims)?;
     let found: Vec<usize> = indices

@@ -33,10 +33,13 @@ mod activation;
 mod attention;
 mod attention_fused;
 mod attention_grouped;
+mod attention_linear;
 mod blocks;
 mod cast;
+mod cells;
 mod constant;
 mod conv;
+mod deform;
 mod einsum;
 mod elementwise;
 mod fused;
@@ -51,6 +54,7 @@ mod qlinear;
 mod quantized;
 mod recurrent;
 mod reduce;
+mod regions;
 mod resize;
 mod rows;
 mod sample;
@@ -62,6 +66,8 @@ mod window;
 
 #[cfg(test)]
 mod check;
+#[cfg(test)]
+mod robust_tests;
 #[cfg(test)]
 mod tests;
 
@@ -97,8 +103,11 @@ static FAMILIES: &[&[Entry]] = &[
     attention::OPS,
     attention_fused::OPS,
     attention_grouped::OPS,
+    attention_linear::OPS,
     recurrent::OPS,
     resize::OPS,
     sample::OPS,
+    deform::OPS,
+    regions::OPS,
     suppression::OPS,
 ];

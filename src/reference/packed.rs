@@ -43,8 +43,8 @@ fn matmul_nbits(cx: &Cx<'_>) -> Result<Array, Fault> {
     count(&[n, k])?;
     let blocks = k.div_ceil(size);
     let bytes = cx.operand(1)?.as_ints()?;
-    let block_bytes = (size * bits).div_ceil(8);
-    if bytes.len() != n * blocks * block_bytes {
+    let block_bytes = size.saturating_mul(bits).div_ceil(8);
+    if bytes.len() != count(&[n, blocks, block_bytes])? {
         return mismatch!("{} bytes of codes for {n} rows of {k}", bytes.len());
     }
     let scales = cx.operand(2)?.as_floats()?;

@@ -71,7 +71,7 @@ fn spread(
     if parameter.len() == 1 && parameter.rank() <= 1 {
         return stretch(&parameter.clone().reshaped(&[])?, dims);
     }
-    if size.is_none() && parameter.rank() == 1 && parameter.len() == dims[axis] {
+    if size.is_none() && parameter.rank() == 1 && dims.get(axis) == Some(&parameter.len()) {
         let mut own = vec![1; dims.len()];
         own[axis] = parameter.len();
         return stretch(&parameter.clone().reshaped(&own)?, dims);
@@ -95,6 +95,7 @@ pub(super) fn by_block(
         |(at, (own, data)): (usize, (&usize, &usize))| at == axis || own == data || *own == 1;
     let fits = parameter.rank() == dims.len()
         && size > 0
+        && axis < dims.len()
         && parameter.dims().iter().zip(dims).enumerate().all(same)
         && dims[axis].div_ceil(size) <= parameter.dims()[axis];
     if !fits {

@@ -107,10 +107,15 @@ impl Window {
                 let (begin, end) = (pads[axis], pads[axis + self.kernel.len()]);
                 (begin, whole - begin - end)
             }
-            (Pads::Stated(_), Some(result)) => (shared((whole - result).max(0), false), result),
+            (Pads::Stated(_), Some(result)) => {
+                (shared(whole.saturating_sub(result).max(0), false), result)
+            }
             (Pads::Same { odd_behind }, stated) => {
                 let result = stated.unwrap_or(size as i64 * stride);
-                (shared((whole - result).max(0), *odd_behind), result)
+                (
+                    shared(whole.saturating_sub(result).max(0), *odd_behind),
+                    result,
+                )
             }
         };
         let steps = Steps {

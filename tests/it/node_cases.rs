@@ -77,7 +77,7 @@ fn tensor(bytes: &[u8]) -> Array {
         .unwrap_or_else(|fault| panic!("{dtype}{:?}: {fault}", proto.dims))
 }
 
-fn imported(proto: &ModelProto) -> Result<Model, String> {
+pub(crate) fn imported(proto: &ModelProto) -> Result<Model, String> {
     let mut sink = Sink::new();
     let bytes = proto.write_to_bytes().unwrap();
     let imported = onnx::import_bytes("case.onnx", bytes.into(), &mut sink);

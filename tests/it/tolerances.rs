@@ -35,3 +35,6 @@ pub const TRAINING_HALVES: f64 = 2e-4;
 /// Losses of twenty AdamW steps in f32 against PyTorch's in f64, absolute: PyTorch's own f32 run is up
 /// to 4e-6 away from its f64 run.
 pub const TRAINING_LOSSES: f64 = 2e-5;
+/// The reference evaluator against single operators of ONNX Runtime: f32 rounding within one
+/// operator, relative to the largest magnitude of the result.
+pub const CONTRIB_RELATIVE: f64 = 3e-6;
