@@ -1,9 +1,9 @@
 //! The ONNX project's own checker over adapted models: it accepts what it accepted before.
 //!
-//! The checker is the PyPI package `onnx`, put once into `target/checker` with pip. Without Python,
-//! pip or a registry the test fails: it never passes without the checker.
+//! The checker is the PyPI package `onnx`, see [`python`].
 
 use crate::adapters::{compiled, fixtures};
+use crate::python;
 use peftc::diag::Sink;
 use peftc::onnx;
 use serde_json::Value;
@@ -29,35 +29,11 @@ const CONTRIB: &str = "No Op registered for SimplifiedLayerNormalization";
 /// The GenAI builder states scalars for constants with one axis.
 const STALE: &str = "Inferred shape and existing shape differ in rank: (1) vs (0)";
 
-/// The folder with the package, filled now if it is not there.
-fn package() -> PathBuf {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let folder = target.join("checker").join(PACKAGE);
-    if folder.exists() {
-        return folder;
-    }
-    eprintln!("installing {PACKAGE} into {}", folder.display());
-    std::fs::create_dir_all(&target).unwrap();
-    // Beside its place, then renamed: an interrupted installation is no installation.
-    let unfinished = tempfile::tempdir_in(&target).unwrap();
-    let status = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--target"])
-        .arg(unfinished.path())
-        .arg(PACKAGE)
-        .status()
-        .expect("python3 is there");
-    assert!(status.success(), "pip installs {PACKAGE}");
-    std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
-    std::fs::rename(unfinished.keep(), &folder).unwrap();
-    folder
-}
-
 /// Objections by path and kind of check.
 fn objections(paths: &[&Path]) -> BTreeMap<String, Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/checker.py");
-    let mut python = Command::new("python3")
+    let mut python = python::with(&[PACKAGE])
         .arg(script)
-        .env("PYTHONPATH", package())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

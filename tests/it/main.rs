@@ -26,6 +26,7 @@ mod layers;
 mod models;
 mod mutated_cases;
 mod node_cases;
+mod python;
 mod recorded;
 mod reference;
 mod rewriting;

@@ -1,6 +1,7 @@
 //! `peftc train` as a user runs it.
 
 use crate::adapters::fixtures;
+use crate::python;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -167,4 +168,42 @@ fn an_input_that_data_does_not_give_is_named() {
     let spec = with("spec", &spec);
     let more = ["--with", &model, "--with", &spec, "--with", "set={}"];
     assert_eq!(codes(train(folder.path(), &more)), ["E1102"]);
+}
+
+/// Twenty lines of Python train with the graphs alone, and the compiler takes what they give.
+#[test]
+fn the_graphs_train_without_peftc() {
+    let folder = tempfile::tempdir().unwrap();
+    let quickstart = fixtures().join("quickstart");
+    let compile = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+        let files = [quickstart.join("tasks.peft"), quickstart.join("model.onnx")];
+        command.arg("compile").args(files);
+        command.args(["--adapter", "math_task", "--format", "json", "-o"]);
+        finished({
+            command.arg(folder.path()).args(more);
+            command
+        })
+    };
+    compile(&["--train"]);
+    let output = python::with(&["onnxruntime==1.32.0", "safetensors==0.8.0"])
+        .arg(fixtures().join("train_loop.py"))
+        .arg(folder.path())
+        .arg(quickstart.join("math_task.train.jsonl"))
+        .arg("40")
+        .output()
+        .expect("python3 is there");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let losses: Vec<f64> = text
+        .lines()
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    let [first, .., last] = losses[..] else {
+        panic!("{text}");
+    };
+    assert!(last < first / 4.0, "{text}");
+    let trained = folder.path().join("trained.safetensors");
+    let manifest = compile(&["--values", trained.to_str().unwrap()]);
+    assert!(manifest.is_object() || manifest.is_array());
 }
