@@ -6,6 +6,7 @@
 //! subcommand never prints, it returns a [`Payload`]. Not here: any work; a subcommand is one file
 //! that calls the rooms below and puts their answer into words.
 
+mod bench;
 mod check;
 mod compile;
 mod completions;
@@ -56,6 +57,7 @@ enum Command {
     Graph(graph::Args),
     Data(data::Args),
     Train(train::Args),
+    Bench(bench::Args),
     Run(run::Args),
     Runtime(runtime::Args),
     Explain(explain::Args),
@@ -74,6 +76,7 @@ impl Command {
             Command::Graph(_) => "graph",
             Command::Data(_) => "data",
             Command::Train(_) => "train",
+            Command::Bench(_) => "bench",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
             Command::Explain(_) => "explain",
@@ -91,6 +94,7 @@ impl Command {
             Command::Graph(args) => graph::run(args, cx),
             Command::Data(args) => data::run(args, cx),
             Command::Train(args) => train::run(args, cx),
+            Command::Bench(args) => bench::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),
             Command::Explain(args) => explain::run(args, cx),

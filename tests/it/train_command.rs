@@ -207,3 +207,22 @@ fn the_graphs_train_without_peftc() {
     let manifest = compile(&["--values", trained.to_str().unwrap()]);
     assert!(manifest.is_object() || manifest.is_array());
 }
+
+/// The benchmark trains, and says what a step takes.
+#[test]
+fn the_benchmark_times_every_step() {
+    let quickstart = fixtures().join("quickstart");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["bench", "train", "--format", "json"]);
+    command.args([quickstart.join("tasks.peft"), quickstart.join("model.onnx")]);
+    command.args(["--adapter", "code_task", "--set", "rank=2"]);
+    command.args([
+        "--batch", "2", "--length", "8", "--steps", "3", "--warmup", "1",
+    ]);
+    let found = finished(command);
+    let times = found["milliseconds"].as_array().unwrap();
+    assert_eq!(times.len(), 3);
+    assert!(times.iter().all(|time| time.as_f64().unwrap() > 0.0));
+    let speed = 16.0 / found["median_milliseconds"].as_f64().unwrap() * 1e3;
+    assert_eq!(found["tokens_per_second"].as_f64().unwrap(), speed);
+}

@@ -6,6 +6,7 @@
 //! nothing that was complete is lost when a run ends early. Not here: what is computed in a step
 //! (`train`), and how batches are made (`data`).
 
+mod bench;
 mod checkpoint;
 mod config;
 mod errors;
@@ -13,6 +14,7 @@ mod run;
 mod schedule;
 mod session;
 
+pub use bench::{Bench, BenchOptions};
 pub use config::{Config, read_config};
 pub use run::{Event, Outcome, Scores, train};
 pub use schedule::Schedule;

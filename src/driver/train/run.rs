@@ -3,7 +3,7 @@
 use super::checkpoint::{self, State};
 use super::config::Config;
 use super::errors;
-use super::session::{Wiring, open};
+use super::session::{Wiring, open, start};
 use crate::data::{
     BatchOptions, Batcher, Broken, Dataset, Encoder, EncoderOptions, Input, Limits, Position,
     Prefetch, Source, Task, TokenName, TooLong,
@@ -17,7 +17,7 @@ use crate::hir::Adapter;
 use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +88,7 @@ pub fn train(
     on: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, Reported> {
     let spec = session.spec(&config.spec)?;
-    let adapter = adapter(config, &spec, session)?;
+    let adapter = one_adapter(config.adapter.as_deref(), &spec, session)?;
     let compiled = prepare(config, &spec, adapter, None, session)?;
     let mut run = Run::new(config, &compiled, library, session)?;
     let done = match resume {
@@ -121,12 +121,13 @@ pub fn train(
     })
 }
 
-fn adapter<'s>(
-    config: &Config,
+/// The adapter that is meant: the named one, or the only one.
+pub(super) fn one_adapter<'s>(
+    name: Option<&str>,
     spec: &'s Spec,
     session: &mut Session<'_>,
 ) -> Result<&'s Adapter, Reported> {
-    let wanted: Vec<String> = config.adapter.iter().cloned().collect();
+    let wanted: Vec<String> = name.map(str::to_owned).into_iter().collect();
     let adapters = session.adapters(spec, &wanted)?;
     match adapters.as_slice() {
         [one] => Ok(one),
@@ -179,7 +180,7 @@ fn prepare(
 }
 
 /// The last size of the model's first output: the tokens that it knows.
-fn classes(model: &Model) -> Option<usize> {
+pub(super) fn classes(model: &Model) -> Option<usize> {
     let output = model.graph.outputs().first()?;
     let shape = model.graph.value(*output).ty.as_ref()?.shape.as_ref()?;
     usize::try_from(shape.0.last()?.known()?).ok()
@@ -260,25 +261,13 @@ impl<'c> Run<'c> {
             held_out,
             eval_options,
         };
-        run.start(&compiled.artifacts.weights, sink)?;
+        start(
+            &mut run.step,
+            &run.step_wiring.carried,
+            &compiled.artifacts.weights,
+            sink,
+        )?;
         Ok(run)
-    }
-
-    /// Gives parameters their start values, and states zeros.
-    fn start(&mut self, weights: &Path, sink: &mut Sink) -> Result<(), Reported> {
-        let tensors = read_tensors(weights, sink)?;
-        for carried in &self.step_wiring.carried {
-            let named = carried.parameter.as_ref().and_then(|name| {
-                let tensor = tensors.iter().find(|tensor| tensor.name == *name)?;
-                HostTensor::new(tensor.dtype, &tensor.dims, tensor.data.clone())
-            });
-            let tensor = named.unwrap_or_else(|| {
-                let count = carried.dims.iter().product::<i64>() as usize;
-                HostTensor::from_f32(&carried.dims, &vec![0.0; count])
-            });
-            self.step.set(&carried.name, &tensor, sink)?;
-        }
-        Ok(())
     }
 
     fn checkpoint(&self) -> PathBuf {
@@ -480,7 +469,7 @@ fn identity(config: &Config, compiled: &Compiled, dataset: &Dataset) -> String {
 }
 
 /// A number of the outputs; 0 for one that the graph does not have.
-fn number(found: &NamedTensors, name: &str) -> f64 {
+pub(super) fn number(found: &NamedTensors, name: &str) -> f64 {
     let values = found.get(name).and_then(HostTensor::to_f64s);
     values
         .and_then(|values| values.first().copied())

@@ -3,10 +3,11 @@
 use super::errors;
 use crate::data::{Batch, Elements, Input};
 use crate::diag::{Reported, Sink};
-use crate::driver::GraphEntry;
+use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
     Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options, Session, Stateful,
 };
+use crate::weights::read_tensors;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -39,6 +40,24 @@ pub(super) struct Carried {
     pub dims: Vec<i64>,
 }
 
+impl Carried {
+    fn of(port: &PortEntry) -> Carried {
+        let parameter = port.parameter.as_ref().map(|parameter| {
+            let module = port.module.as_deref().unwrap_or_default();
+            match module {
+                "" => parameter.clone(),
+                module => format!("{module}.{parameter}"),
+            }
+        });
+        let dims = port.shape.iter().filter_map(serde_json::Value::as_i64);
+        Carried {
+            name: port.name.clone(),
+            parameter,
+            dims: dims.collect(),
+        }
+    }
+}
+
 impl Wiring {
     /// Fails for an input that no data gives.
     pub fn of(entry: &GraphEntry, sink: &mut Sink) -> Result<Wiring, Reported> {
@@ -50,21 +69,7 @@ impl Wiring {
                 "learning_rate" => wiring.learning_rate = Some(name),
                 "step" => wiring.step = Some(name),
                 "seed" => wiring.seed = Some(name),
-                "parameter" | "state" => wiring.carried.push(Carried {
-                    parameter: port.parameter.as_ref().map(|parameter| {
-                        let module = port.module.as_deref().unwrap_or_default();
-                        match module {
-                            "" => parameter.clone(),
-                            module => format!("{module}.{parameter}"),
-                        }
-                    }),
-                    dims: port
-                        .shape
-                        .iter()
-                        .filter_map(serde_json::Value::as_i64)
-                        .collect(),
-                    name,
-                }),
+                "parameter" | "state" => wiring.carried.push(Carried::of(port)),
                 _ => match INPUTS.iter().find(|input| input.name() == name) {
                     Some(input) => wiring.batch.push((*input, name)),
                     None => return Err(sink.emit(errors::no_data_for(&name, &entry.file))),
@@ -72,6 +77,13 @@ impl Wiring {
             }
         }
         Ok(wiring)
+    }
+
+    /// What a step gives to the next.
+    pub fn carried_by(entry: &GraphEntry) -> Vec<Carried> {
+        let ports = entry.inputs.iter();
+        let ports = ports.filter(|port| matches!(port.role, "parameter" | "state"));
+        ports.map(Carried::of).collect()
     }
 
     pub fn wants(&self, input: Input) -> bool {
@@ -137,4 +149,26 @@ pub(super) fn open(
         })
     });
     Ok(Stateful::new(session, feeds.collect()))
+}
+
+/// Gives parameters their start values, which lie in a file, and states zeros.
+pub(super) fn start(
+    step: &mut Stateful,
+    carried: &[Carried],
+    weights: &Path,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let tensors = read_tensors(weights, sink)?;
+    for carried in carried {
+        let named = carried.parameter.as_ref().and_then(|name| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == *name)?;
+            HostTensor::new(tensor.dtype, &tensor.dims, tensor.data.clone())
+        });
+        let tensor = named.unwrap_or_else(|| {
+            let count = carried.dims.iter().product::<i64>() as usize;
+            HostTensor::from_f32(&carried.dims, &vec![0.0; count])
+        });
+        step.set(&carried.name, &tensor, sink)?;
+    }
+    Ok(())
 }

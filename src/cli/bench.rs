@@ -1,0 +1,136 @@
+//! `peftc bench`: what a step of training takes on this machine.
+
+use super::frame::{Context, Outcome, Payload};
+use super::model_args::{ModelArgs, parse_setting};
+use crate::driver::train::{Bench, BenchOptions};
+use crate::driver::{Adam, Optimizer, Recipe, Session, Task};
+use crate::runtime::Wanted;
+use serde_json::json;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measure what training takes on this machine
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Steps on random batches of one shape: forward, backward and AdamW
+    Train(TrainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainArgs {
+    /// The spec
+    spec: PathBuf,
+    /// The ONNX model, a language model whose first output are the logits
+    model: PathBuf,
+    /// Which adapter of the spec, if it has several
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    /// Rows of a batch
+    #[arg(long, value_name = "ROWS", default_value = "4")]
+    batch: NonZeroUsize,
+    /// Tokens of a row
+    #[arg(long, value_name = "TOKENS", default_value = "128")]
+    length: NonZeroUsize,
+    /// Steps that are timed
+    #[arg(long, value_name = "COUNT", default_value = "10")]
+    steps: NonZeroUsize,
+    /// Steps before them that are not
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    warmup: usize,
+    /// Threads inside an operator
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    recovery: ModelArgs,
+}
+
+pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
+    match &args.what {
+        What::Train(args) => train(args, cx),
+    }
+}
+
+fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
+    let options = BenchOptions {
+        adapter: args.adapter.clone(),
+        settings: args.settings.clone(),
+        recipe: Recipe {
+            task: Task::CausalLm {
+                label_smoothing: 0.0,
+            },
+            optimizer: Optimizer::AdamW(Adam::default()),
+            max_grad_norm: None,
+        },
+        rows: args.batch,
+        length: args.length,
+        threads: args.threads,
+    };
+    let library = cx.onnx_runtime(Wanted::Cpu)?;
+    let began = Instant::now();
+    let mut session = Session {
+        sources: &mut cx.sources,
+        sink: &mut cx.sink,
+    };
+    let recovery = args.recovery.options();
+    let mut bench = Bench::new(
+        &args.spec,
+        &args.model,
+        recovery,
+        &options,
+        library,
+        &mut session,
+    )?;
+    let start = began.elapsed();
+    let mut times = Vec::with_capacity(args.steps.get());
+    for step in 0..args.warmup + args.steps.get() {
+        let began = Instant::now();
+        bench.step(&mut cx.sink)?;
+        if step >= args.warmup {
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let (least, median) = least_and_median(&times);
+    let tokens = (args.batch.get() * args.length.get()) as f64 / median * 1e3;
+    let peak = peak_memory();
+    let shown_peak = peak.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let text = format!(
+        "  batch     {} × {} tokens, {} steps\n  a step    {median:.1} ms, at least {least:.1} ms\n  speed     {tokens:.0} tokens/s\n  memory    {shown_peak} at most\n  start     {:.1} s until the first step\n",
+        args.batch,
+        args.length,
+        args.steps,
+        start.as_secs_f64(),
+    );
+    let json = json!({
+        "batch": args.batch, "length": args.length, "milliseconds": times,
+        "median_milliseconds": median, "least_milliseconds": least, "tokens_per_second": tokens,
+        "peak_memory_bytes": peak, "start_seconds": start.as_secs_f64(),
+    });
+    Ok(Payload::new(text, json))
+}
+
+/// Of at least one time.
+fn least_and_median(times: &[f64]) -> (f64, f64) {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[0], sorted[sorted.len() / 2])
+}
+
+/// The most memory that this process has held, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
