@@ -81,3 +81,7 @@ pub mod driver;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(test)]
+#[path = "../tests/it/tolerances.rs"]
+mod tolerances;

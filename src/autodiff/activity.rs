@@ -184,7 +184,7 @@ fn check_rules(model: &Model, nodes: &[NodeId], down: &Flow, up: &Flow, sink: &m
     let mut found: Vec<(String, NodeId, Option<&str>, usize)> = Vec::new();
     for node in nodes {
         let help = match definition(model, *node).map(|entry| entry.grad) {
-            Some(Grad::Rule(_) | Grad::Zero) => continue,
+            Some(Grad::Rule(_) | Grad::Lower(_) | Grad::Zero) => continue,
             Some(Grad::Missing(help)) => Some(help),
             None => None,
         };

@@ -9,6 +9,8 @@
 //! * a rule (`ops`) says nothing of broadcasting: the sweep sums what was stretched, deciding by
 //!   symbolic sizes, adds up the gradients of a value with several readers, and joins those of
 //!   slices that lie side by side;
+//! * an operator that has no rule but a lowering (attention, fusions) is first written with others,
+//!   only where it lies on the way;
 //! * emitted nodes are standard ONNX of the model's opset. Their shapes come from the graph's inputs,
 //!   never from a computed value. The forward nodes stay as they are; some give a further result
 //!   (the statistics of a normalization).
@@ -18,6 +20,7 @@
 mod activity;
 mod errors;
 mod fit;
+mod lower;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -98,13 +101,32 @@ fn append(
     sink: &mut Sink,
 ) -> Result<Vec<ValueId>, Reported> {
     let roots: Vec<ValueId> = seeds.iter().map(|seed| seed.value).collect();
-    let (gradients, patch) = {
-        let activity = Activity::find(model, &roots, wrt, sink)?;
-        let build = Builder::new(&model.graph, values.all(), model.opset("").unwrap_or(0));
-        let gradients = sweep::run(&build, model, &activity, seeds, wrt)
-            .map_err(|diagnostic| sink.emit(*diagnostic))?;
-        (gradients, build.finish())
-    };
+    let activity = Activity::find(model, &roots, wrt, sink)?;
+    if lower::lowered(model, &activity).is_empty() {
+        return sweep_over(model, values, &activity, seeds, wrt, sink);
+    }
+    // On a copy: a failure leaves the model as it was.
+    let mut lowered = model.clone();
+    let latest = lower::lower(&mut lowered, values, &roots, wrt, sink)?;
+    let values = latest.as_ref().unwrap_or(values);
+    let activity = Activity::find(&lowered, &roots, wrt, sink)?;
+    let found = sweep_over(&mut lowered, values, &activity, seeds, wrt, sink)?;
+    *model = lowered;
+    Ok(found)
+}
+
+fn sweep_over(
+    model: &mut Model,
+    values: &passes::Values,
+    activity: &Activity,
+    seeds: &[Seed],
+    wrt: &[ValueId],
+    sink: &mut Sink,
+) -> Result<Vec<ValueId>, Reported> {
+    let build = Builder::new(&model.graph, values.all(), model.opset("").unwrap_or(0));
+    let gradients = sweep::run(&build, model, activity, seeds, wrt)
+        .map_err(|diagnostic| sink.emit(*diagnostic))?;
+    let patch = build.finish();
     let applied = model
         .graph
         .apply(patch)

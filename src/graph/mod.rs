@@ -16,6 +16,7 @@
 //! Not here: protobuf (an imported item may carry its serialized form as an opaque [`Origin`],
 //! dropped as soon as the item changes), operator semantics, and any reading of weights.
 
+mod apply;
 mod attribute;
 mod ir;
 mod model;
@@ -23,6 +24,7 @@ mod names;
 mod order;
 mod patch;
 mod prune;
+mod take_over;
 mod tensor;
 mod text;
 mod verify;

@@ -38,7 +38,7 @@ impl Graph {
     }
 
     /// Removes a node of which no result is read; answers with what it read.
-    fn remove_unread_node(&mut self, node: NodeId) -> Vec<ValueId> {
+    pub(super) fn remove_unread_node(&mut self, node: NodeId) -> Vec<ValueId> {
         let results: Vec<ValueId> = self.results(node).into_iter().flatten().collect();
         if !results.iter().all(|result| self.is_unread(*result)) {
             return Vec::new();
@@ -52,7 +52,7 @@ impl Graph {
         read
     }
 
-    fn remove_value(&mut self, id: ValueId) {
+    pub(super) fn remove_value(&mut self, id: ValueId) {
         let name = self.value(id).name.clone();
         self.names.remove(&name);
         self.wires.remove_node(id.0);

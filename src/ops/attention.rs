@@ -5,7 +5,8 @@
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
 use super::fused::same;
-use super::grad::help;
+use super::grad::{self, help};
+use super::lower;
 use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use crate::ty::{DType, Dim};
 
@@ -15,7 +16,7 @@ pub(super) const OPS: &[OpDef] = &[
         23,
         between(3, 6),
         attention,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::attention),
     )
     .results(between(1, 4)),
     op(
@@ -23,7 +24,7 @@ pub(super) const OPS: &[OpDef] = &[
         24,
         between(3, 7),
         attention,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::attention),
     )
     .results(between(1, 4)),
     op(
@@ -31,7 +32,7 @@ pub(super) const OPS: &[OpDef] = &[
         23,
         between(3, 4),
         same,
-        Grad::Missing(help::OTHER),
+        Grad::Rule(grad::fused::rotary),
     ),
     op(
         "LinearAttention",
@@ -45,27 +46,27 @@ pub(super) const OPS: &[OpDef] = &[
         "RotaryEmbedding",
         exactly(4),
         same,
-        Grad::Missing(help::OTHER),
+        Grad::Rule(grad::fused::rotary),
     ),
     microsoft(
         "GroupQueryAttention",
         between(7, 17),
         grouped,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::grouped),
     )
     .results(between(1, 4)),
     microsoft(
         "MultiHeadAttention",
         between(1, 10),
         multi_head,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::multi_head),
     )
     .results(between(1, 4)),
     microsoft(
         "Attention",
         between(2, 7),
         packed,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::packed),
     )
     .results(between(1, 2)),
 ];

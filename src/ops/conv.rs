@@ -2,6 +2,7 @@
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
 use super::grad::{self, help};
+use super::lower;
 use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use super::window::{Window, list};
 use super::{fused, shapes};
@@ -23,7 +24,12 @@ pub(super) const OPS: &[OpDef] = &[
         conv,
         Grad::Missing(help::OTHER),
     ),
-    microsoft("FusedConv", between(2, 4), conv, Grad::Missing(help::OTHER)),
+    microsoft(
+        "FusedConv",
+        between(2, 4),
+        conv,
+        Grad::Lower(lower::fused_conv),
+    ),
     op(
         "CausalConvWithState",
         27,

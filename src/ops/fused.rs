@@ -3,54 +3,70 @@
 use super::cx::{InferCx, Outcome};
 use super::elementwise;
 use super::grad::{self, help};
+use super::lower;
 use super::normalization::statistics;
 use super::registry::{Grad, OpDef, between, exactly, microsoft};
 use crate::ty::{DType, Dim};
 
 pub(super) const OPS: &[OpDef] = &[
     microsoft("Gelu", exactly(1), same, Grad::Rule(grad::activation::gelu)),
-    microsoft("QuickGelu", exactly(1), same, Grad::Missing(help::OTHER)),
-    microsoft("FastGelu", between(1, 2), same, Grad::Missing(help::OTHER)),
+    microsoft(
+        "QuickGelu",
+        exactly(1),
+        same,
+        Grad::Rule(grad::activation::swish),
+    ),
+    microsoft(
+        "FastGelu",
+        between(1, 2),
+        same,
+        Grad::Rule(grad::fused::fast_gelu),
+    ),
     microsoft(
         "BiasGelu",
         exactly(2),
         with_bias,
-        Grad::Missing(help::OTHER),
+        Grad::Rule(grad::fused::bias_gelu),
     ),
-    microsoft("BiasAdd", exactly(3), same, Grad::Missing(help::OTHER)),
-    microsoft("BiasSoftmax", exactly(2), same, Grad::Missing(help::OTHER)),
+    microsoft("BiasAdd", exactly(3), same, Grad::Rule(grad::fused::sum)),
+    microsoft(
+        "BiasSoftmax",
+        exactly(2),
+        same,
+        Grad::Rule(grad::fused::bias_softmax),
+    ),
     microsoft(
         "BiasSplitGelu",
         exactly(2),
         bias_split_gelu,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::bias_split_gelu),
     ),
     microsoft(
         "BiasDropout",
         between(2, 5),
         bias_dropout,
-        Grad::Missing(help::OTHER),
+        Grad::Rule(grad::fused::bias_dropout),
     )
     .results(between(1, 2)),
     microsoft(
         "SkipLayerNormalization",
         between(3, 5),
         skip_norm,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::skip_layer_norm),
     )
     .results(between(1, 4)),
     microsoft(
         "SkipSimplifiedLayerNormalization",
         between(3, 4),
         skip_norm,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::skip_rms_norm),
     )
     .results(between(1, 4)),
     microsoft(
         "EmbedLayerNormalization",
         between(7, 9),
         embed_norm,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::embed_norm),
     )
     .results(between(1, 3)),
     microsoft("MoE", between(5, 8), same, Grad::Missing(help::OTHER)),

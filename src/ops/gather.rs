@@ -30,13 +30,7 @@ pub(super) const OPS: &[OpDef] = &[
         gather_nd,
         Grad::Rule(grad::gather::gather_nd),
     ),
-    op(
-        "Scatter",
-        9,
-        exactly(3),
-        scatter,
-        Grad::Rule(grad::gather::scatter_elements),
-    ),
+    op("Scatter", 9, exactly(3), scatter, Grad::Missing(help::OLD)),
     op(
         "ScatterElements",
         11,

@@ -2,7 +2,8 @@
 
 use super::cx::{InferCx, Mismatch, Outcome, mismatch};
 use super::einsum::einsum;
-use super::grad::{self, help};
+use super::grad;
+use super::lower;
 use super::registry::{Grad, OpDef, at_least, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::Dim;
@@ -34,15 +35,20 @@ pub(super) const OPS: &[OpDef] = &[
         "FusedMatMul",
         exactly(2),
         fused_matmul,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::fused_matmul),
     ),
     microsoft(
         "TransposeMatMul",
         exactly(2),
         fused_matmul,
-        Grad::Missing(help::OTHER),
+        Grad::Lower(lower::fused_matmul),
     ),
-    microsoft("FusedGemm", between(2, 3), gemm, Grad::Missing(help::OTHER)),
+    microsoft(
+        "FusedGemm",
+        between(2, 3),
+        gemm,
+        Grad::Lower(lower::fused_gemm),
+    ),
 ];
 
 /// `Y = A B`, batch axes broadcast: `[…, m, k] × […, k, n] → […, m, n]`.

@@ -22,6 +22,8 @@ mod form;
 mod grad;
 mod infer_node;
 mod known;
+mod lower;
+mod node_cx;
 mod registry;
 mod shapes;
 
@@ -57,6 +59,8 @@ pub use emit::{Emitter, encode_float};
 pub use grad::{Given, GradCx, GradOutcome};
 pub use infer_node::{Call, Evaluated, evaluate_node, infer_node};
 pub use known::{Element, Known};
+pub use lower::LowerCx;
+pub use node_cx::NodeCx;
 pub use registry::{Arity, Control, Fold, Grad, Infer, OpDef, find};
 
 /// Every operator, by family.

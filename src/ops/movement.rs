@@ -160,14 +160,14 @@ pub(super) const OPS: &[OpDef] = &[
         7,
         exactly(1),
         upsample,
-        Grad::Rule(grad::resize::resize),
+        Grad::Missing(help::OLD),
     ),
     op(
         "Upsample",
         9,
         exactly(2),
         upsample,
-        Grad::Rule(grad::resize::resize),
+        Grad::Missing(help::OLD),
     ),
 ];
 

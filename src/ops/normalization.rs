@@ -2,6 +2,7 @@
 
 use super::cx::{InferCx, Outcome};
 use super::grad::{self, help};
+use super::lower;
 use super::registry::{Grad, OpDef, between, exactly, microsoft, op};
 use super::shapes;
 use crate::ty::{DType, Dim};
@@ -84,7 +85,12 @@ pub(super) const OPS: &[OpDef] = &[
         same,
         Grad::Rule(grad::normalization::mean_variance),
     ),
-    microsoft("GroupNorm", exactly(3), same, Grad::Missing(help::OTHER)),
+    microsoft(
+        "GroupNorm",
+        exactly(3),
+        same,
+        Grad::Lower(lower::group_norm),
+    ),
 ];
 
 /// `y = f(x)`: the operand's type.

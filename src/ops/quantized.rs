@@ -2,7 +2,7 @@
 
 use super::conv::conv_dims;
 use super::cx::{InferCx, Outcome};
-use super::grad::help;
+use super::grad::{self, help};
 use super::matmul::product_dims;
 use super::pool::pool_dims;
 use super::registry::{Grad, OpDef, at_least, between, exactly, microsoft, op};
@@ -82,7 +82,7 @@ pub(super) const OPS: &[OpDef] = &[
         "MatMulNBits",
         between(3, 6),
         matmul_nbits,
-        Grad::Missing(help::OTHER),
+        Grad::Rule(grad::quantized::matmul_nbits),
     ),
     microsoft(
         "GatherBlockQuantized",

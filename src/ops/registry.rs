@@ -3,6 +3,7 @@
 use super::FAMILIES;
 use super::cx::{InferCx, Outcome};
 use super::grad::{GradCx, GradOutcome};
+use super::lower::LowerCx;
 use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
@@ -62,6 +63,9 @@ pub enum Grad {
     Rule(fn(&mut GradCx<'_>) -> GradOutcome),
     /// The results do not change with the operands, or in steps only.
     Zero,
+    /// Sets the results as expressions of the operands: the node is rewritten into operators that
+    /// have rules before anything is differentiated.
+    Lower(fn(&mut LowerCx<'_>) -> GradOutcome),
     /// There is none; the text says what the user can do.
     Missing(&'static str),
 }

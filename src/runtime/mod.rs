@@ -24,7 +24,9 @@ pub use install::{Flavor, Install, Installed, Network, install};
 pub use library::{Library, Load, Tried, check, load, loaded, ready};
 pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
-pub use session::{MemoryPattern, ModelSource, Optimization, Options, Provider, Session};
+pub use session::{
+    Activations, MemoryPattern, ModelSource, Optimization, Options, Provider, Session,
+};
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};
 

@@ -38,6 +38,7 @@ pub struct Options {
     pub optimization: Optimization,
     pub memory_pattern: MemoryPattern,
     pub provider: Provider,
+    pub activations: Activations,
 }
 
 /// ONNX Runtime's graph optimizations.
@@ -58,6 +59,18 @@ pub enum MemoryPattern {
     #[default]
     On,
     Off,
+}
+
+/// How a product with a weight of few bits is computed where ONNX Runtime makes one node of it and of
+/// the weight's `DequantizeLinear`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// As ONNX Runtime has it by default: activations are rounded to 8 bits, which moves results by
+    /// some hundredths of their size and keeps no gradient exact.
+    #[default]
+    Rounded,
+    /// In the precision of the activations.
+    Exact,
 }
 
 /// What computes.
@@ -211,6 +224,9 @@ fn builder(library: &'static Library, options: &Options) -> Result<SessionBuilde
     let mut builder = SessionBuilder::new(&library.environment)?
         .with_optimization_level(level)?
         .with_memory_pattern(options.memory_pattern == MemoryPattern::On)?;
+    if options.activations == Activations::Exact {
+        builder = builder.with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?;
+    }
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads.get())?;
     }

@@ -1,13 +1,14 @@
 //! Gradients of adapted exports, end to end.
 //!
 //! LoRA on all linear layers with random values, and as loss a random projection of the first
-//! output. The graph that peftc emits is run in double precision (every float of the file is made a
-//! double), where central differences of its own loss say what the gradients are.
+//! output. The reference evaluates the graph that peftc emits in double precision, and the adapted
+//! model itself for central differences in a random direction. ONNX Runtime runs the emitted graph
+//! in single precision, optimized and not.
 
 use crate::adapters::{fixtures, model as fixture, recorded};
-use crate::doubled::doubled;
+use crate::reference::array;
 use crate::runtime::library;
-use crate::tolerances::{GRADIENT_DIFFERENCE, GRADIENT_OPTIMIZED};
+use crate::tolerances::{GRADIENT_DIFFERENCE, GRADIENT_HALF, GRADIENT_SINGLE};
 use peftc::adapt;
 use peftc::autodiff::gradients;
 use peftc::diag::{Reported, Sink, SourceMap, render};
@@ -16,30 +17,32 @@ use peftc::graph::{
     Attribute, Model, NewNode, OpName, Operand, Patch, Tensor, TensorData, ValueId,
 };
 use peftc::onnx;
+use peftc::reference::{self, Array, Evaluator};
 use peftc::runtime::{
-    HostTensor, ModelSource, NamedTensors, Optimization, Options, Session as Running,
+    Activations, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session as Running,
 };
 use peftc::ty::DType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A model whose gradients are outputs.
-struct Trained {
+pub(crate) struct Trained {
     folder: tempfile::TempDir,
     /// By parameter, the output that is its gradient.
-    gradients: BTreeMap<String, String>,
-    loss: String,
-    values: NamedTensors,
+    pub gradients: BTreeMap<String, String>,
+    pub loss: String,
+    /// What the parameters are.
+    pub values: NamedTensors,
 }
 
 impl Trained {
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("trained.onnx")
     }
 }
 
 /// Numbers between -1 and 1 that depend on the name alone.
-fn noise(name: &str, count: usize) -> Vec<f64> {
+pub(crate) fn noise(name: &str, count: usize) -> Vec<f64> {
     let mut state = name.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
@@ -52,16 +55,14 @@ fn noise(name: &str, count: usize) -> Vec<f64> {
     (0..count + 8).map(|_| next()).skip(8).collect()
 }
 
-fn floats(name: &str, dims: &[i64], scale: f64) -> HostTensor {
+pub(crate) fn floats(name: &str, dims: &[i64], scale: f64) -> HostTensor {
     let count = dims.iter().product::<i64>() as usize;
-    let values: Vec<f32> = noise(name, count)
-        .iter()
-        .map(|v| (v * scale) as f32)
-        .collect();
+    let noise = noise(name, count);
+    let values: Vec<f32> = noise.iter().map(|v| (v * scale) as f32).collect();
     HostTensor::from_f32(dims, &values)
 }
 
-fn new_node(op_type: &str, inputs: &[Operand], attributes: Vec<Attribute>) -> NewNode {
+pub(crate) fn new_node(op_type: &str, inputs: &[Operand], attributes: Vec<Attribute>) -> NewNode {
     NewNode {
         op: OpName::new("", op_type),
         name: op_type.to_owned(),
@@ -71,14 +72,17 @@ fn new_node(op_type: &str, inputs: &[Operand], attributes: Vec<Attribute>) -> Ne
     }
 }
 
-/// Appends `loss = Σ projection · output`, with the projection as an input.
-fn project(model: &mut Model) -> ValueId {
+/// Appends `loss = Σ projection · output`, with the projection as an input in single precision.
+pub(crate) fn project(model: &mut Model) -> ValueId {
     let output = model.graph.outputs()[0];
-    let ty = model.graph.value(output).ty.clone().unwrap();
+    let mut ty = model.graph.value(output).ty.clone().unwrap();
+    ty.dtype = DType::F32;
     let mut patch = Patch::new();
     patch.behind(model.graph.producer(output).unwrap());
     let weights = patch.input("projection", ty, None);
-    let product = patch.node(new_node("Mul", &[output.into(), weights], vec![]), None);
+    let to = vec![Attribute::int("to", i64::from(DType::F32.number()))];
+    let wide = patch.node(new_node("Cast", &[output.into()], to), None);
+    let product = patch.node(new_node("Mul", &[wide, weights], vec![]), None);
     let drop = vec![Attribute::int("keepdims", 0)];
     let loss = patch.node(new_node("ReduceSum", &[product], drop), None);
     patch.output(loss);
@@ -89,11 +93,22 @@ fn project(model: &mut Model) -> ValueId {
     applied.values[index as usize]
 }
 
-/// Adapts a fixture and differentiates it by all tensors of the adapter.
-fn trained(name: &str, spec: &str) -> Trained {
+type Differentiated = (BTreeMap<String, String>, String, NamedTensors);
+
+/// Adapts a fixture and differentiates a loss by all tensors of the adapter.
+pub(crate) fn trained(
+    name: &str,
+    spec: &str,
+    loss: impl Fn(&mut Model) -> ValueId,
+    values: impl Fn(&str, &[i64]) -> HostTensor,
+) -> Trained {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let folder = tempfile::tempdir().unwrap();
-    let result = differentiate(name, spec, folder.path(), &mut sources, &mut sink);
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let result = differentiate(name, spec, folder.path(), &mut session, &loss, &values);
     let (gradients, loss, values) = result.unwrap_or_else(|_| {
         let all = sink.diagnostics().iter();
         let text: String = all
@@ -109,29 +124,26 @@ fn trained(name: &str, spec: &str) -> Trained {
     }
 }
 
-type Differentiated = (BTreeMap<String, String>, String, NamedTensors);
-
 fn differentiate(
     name: &str,
     spec: &str,
     folder: &Path,
-    sources: &mut SourceMap,
-    sink: &mut Sink,
+    session: &mut Session<'_>,
+    loss: &dyn Fn(&mut Model) -> ValueId,
+    values: &dyn Fn(&str, &[i64]) -> HostTensor,
 ) -> Result<Differentiated, Reported> {
     let path = folder.join("spec.peft");
     std::fs::write(&path, spec).unwrap();
-    let mut session = Session { sources, sink };
     let spec = session.spec(&path)?;
     let adapter = session.adapters(&spec, &[])?[0];
     let mut loaded = session.model(&fixture(name), &ModelOptions::default())?;
     let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
-    let mut values = BTreeMap::new();
-    let mut named = NamedTensors::default();
+    let sink = &mut *session.sink;
+    let (mut tensors, mut named) = (BTreeMap::new(), NamedTensors::default());
     for parameter in &planned.plan.parameters {
-        let dims: Vec<i64> = parameter.dims.to_vec();
-        let tensor = floats(&parameter.name, &dims, 0.3);
-        let raw = Tensor::from_raw(DType::F32, &dims, tensor.bytes().clone());
-        values.insert(parameter.name.clone(), raw);
+        let tensor = values(&parameter.name, &parameter.dims);
+        let raw = Tensor::from_raw(DType::F32, &parameter.dims, tensor.bytes().clone());
+        tensors.insert(parameter.name.clone(), raw);
         named.push(parameter.name.clone(), tensor);
     }
     let weights = &loaded.weights;
@@ -141,12 +153,11 @@ fn differentiate(
             .map_err(|diagnostic| sink.emit(*diagnostic))
     };
     let (model, modules) = (&mut loaded.model, &loaded.modules);
-    let adapted = adapt::apply(&planned.plan, model, modules, 0, &read, &values, sink)?;
+    let adapted = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
     peftc::passes::infer(model, sink)?;
-    let loss = project(model);
-    let wrt: Vec<ValueId> = adapted
-        .tensors
-        .iter()
+    let loss = loss(model);
+    let trained = adapted.tensors.iter();
+    let wrt: Vec<ValueId> = trained
         .map(|tensor| model.graph.find_value(&tensor.initializer).unwrap())
         .collect();
     let found = gradients(model, loss, &wrt, sink)?;
@@ -165,7 +176,7 @@ fn differentiate(
     Ok((outputs, model.graph.value(loss).name.to_string(), named))
 }
 
-fn external(model: &Model) -> std::collections::BTreeSet<String> {
+fn external(model: &Model) -> BTreeSet<String> {
     let graph = &model.graph;
     let tensors = graph.initializers().iter();
     tensors
@@ -176,21 +187,21 @@ fn external(model: &Model) -> std::collections::BTreeSet<String> {
         .collect()
 }
 
-fn open(path: &Path, optimization: Optimization) -> Running {
+/// What ONNX Runtime computes in single precision.
+pub(crate) fn execute(
+    path: &Path,
+    inputs: &NamedTensors,
+    optimization: Optimization,
+) -> NamedTensors {
     let mut sink = Sink::new();
     let options = Options {
         optimization,
+        activations: Activations::Exact,
         ..Options::default()
     };
-    Running::open(library(), ModelSource::Path(path), &options, &mut sink)
-        .unwrap_or_else(|_| panic!("{}: {:#?}", path.display(), sink.diagnostics()))
-}
-
-fn run(session: &mut Running, inputs: &NamedTensors) -> NamedTensors {
-    let mut sink = Sink::new();
-    session
-        .run(inputs, &mut sink)
-        .unwrap_or_else(|_| panic!("{:#?}", sink.diagnostics()))
+    let opened = Running::open(library(), ModelSource::Path(path), &options, &mut sink);
+    let outputs = opened.and_then(|mut session| session.run(inputs, &mut sink));
+    outputs.unwrap_or_else(|_| panic!("{}: {:#?}", path.display(), sink.diagnostics()))
 }
 
 /// The recorded inputs and the projection.
@@ -205,65 +216,131 @@ fn inputs(name: &str) -> NamedTensors {
     inputs
 }
 
-fn length(values: &[f64]) -> f64 {
+pub(crate) fn length(values: &[f64]) -> f64 {
     values.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// Every gradient of a fixture in single precision, optimized and not, and in double precision
-/// against central differences in a random direction.
+/// What the reference computes in double precision.
+pub(crate) struct Exact<'m> {
+    evaluator: Evaluator<'m>,
+}
+
+impl Exact<'_> {
+    pub(crate) fn run(&self, inputs: &[(&str, Array)], names: &[&str]) -> Vec<Vec<f64>> {
+        let found = self.evaluator.values(inputs, names);
+        let found = found.unwrap_or_else(|why| panic!("{why}"));
+        found
+            .into_iter()
+            .map(|(_, array)| array.to_f64s())
+            .collect()
+    }
+}
+
+/// Runs a check with the reference of a model file.
+pub(crate) fn with_exact<T>(path: &Path, check: impl FnOnce(&Exact<'_>) -> T) -> T {
+    let imported = onnx::import(path, &mut Sink::new()).unwrap();
+    let weights = |tensor: &Tensor| imported.weights.bytes(tensor).ok();
+    let options = reference::Options {
+        weights: &weights,
+        ..reference::Options::default()
+    };
+    let evaluator = Evaluator::new(&imported.model, &options).unwrap();
+    check(&Exact { evaluator })
+}
+
+/// Has products with few-bit weights computed in the precision of their operands, as the reference
+/// computes them. Those that are differentiated are anyway.
+fn exact_products(model: &mut Model) {
+    let mut patch = Patch::new();
+    for node in model.graph.node_ids() {
+        patch.drop_attribute(node, "accuracy_level");
+    }
+    model.graph.apply(patch).unwrap();
+}
+
+/// The gradients of a fixture, checked against central differences and in ONNX Runtime.
 fn check(name: &str, spec: &str) {
-    let trained = trained(name, spec);
+    let values = |parameter: &str, dims: &[i64]| floats(parameter, dims, 0.3);
+    let loss = |model: &mut Model| {
+        exact_products(model);
+        project(model)
+    };
+    let trained = trained(name, spec, loss, values);
     let inputs = inputs(name);
-    let plain = run(&mut open(&trained.path(), Optimization::Disabled), &inputs);
-    let optimized = run(&mut open(&trained.path(), Optimization::All), &inputs);
-    let exact_path = doubled(&trained.path());
-    let mut exact = open(&exact_path, Optimization::Disabled);
-    let inputs = crate::doubled::tensors(&inputs);
-    let found = run(&mut exact, &inputs);
-    let get = |tensors: &NamedTensors, name: &str| tensors.get(name).unwrap().to_f64s().unwrap();
-    let scale = trained
-        .gradients
-        .values()
-        .map(|output| length(&get(&found, output)))
-        .fold(0.0, f64::max);
-    for (parameter, output) in &trained.gradients {
-        let gradient = get(&found, output);
-        assert!(
-            length(&gradient) > 0.0,
-            "{name}: {parameter} has no gradient"
-        );
-        for run in [&plain, &optimized] {
-            let difference: Vec<f64> = get(run, output)
-                .iter()
-                .zip(&gradient)
-                .map(|(a, b)| a - b)
-                .collect();
+    let parameters: Vec<&str> = trained.gradients.keys().map(String::as_str).collect();
+    let outputs: Vec<&str> = trained.gradients.values().map(String::as_str).collect();
+    let exact = with_exact(&trained.path(), |exact| {
+        let given: Vec<(&str, Array)> = inputs.iter().map(|(name, t)| (name, array(t))).collect();
+        let found = exact.run(&given, &outputs);
+        along_a_direction(name, exact, &given, &trained, &parameters, &found);
+        found
+    });
+    let scale = exact.iter().map(|g| length(g)).fold(0.0, f64::max);
+    let bound = match name.contains("fp16") {
+        true => GRADIENT_HALF,
+        false => GRADIENT_SINGLE,
+    };
+    for optimization in [Optimization::Disabled, Optimization::All] {
+        let found = execute(&trained.path(), &inputs, optimization);
+        for ((parameter, output), exact) in parameters.iter().zip(&outputs).zip(&exact) {
+            let found = found.get(output).unwrap().to_f64s().unwrap();
+            let difference: Vec<f64> = found.iter().zip(exact).map(|(a, b)| a - b).collect();
             assert!(
-                length(&difference) <= GRADIENT_OPTIMIZED * scale,
-                "{name}: {parameter} differs by {:e} of {scale}",
+                length(&difference) <= bound * scale,
+                "{name}: the gradient of {parameter} differs by {:e} at a scale of {scale}, \
+                 {optimization:?}",
                 length(&difference)
             );
         }
-        let value = trained.values.get(parameter).unwrap().to_f64s().unwrap();
-        let direction = noise(&format!("direction {parameter}"), value.len());
-        let mut loss_at = |step: f64| {
-            let moved: Vec<f64> = value
+    }
+}
+
+/// The change of the loss along a direction in which every parameter has its share.
+fn along_a_direction(
+    name: &str,
+    exact: &Exact<'_>,
+    inputs: &[(&str, Array)],
+    trained: &Trained,
+    parameters: &[&str],
+    gradients: &[Vec<f64>],
+) {
+    for turn in ["first", "second"] {
+        let mut directions = Vec::new();
+        let (mut analytic, mut size) = (0.0, 0.0);
+        for (parameter, gradient) in parameters.iter().zip(gradients) {
+            let length = length(gradient);
+            assert!(length > 0.0, "{name}: {parameter} has no gradient");
+            let direction: Vec<f64> = noise(&format!("{turn} {parameter}"), gradient.len())
                 .iter()
-                .zip(&direction)
-                .map(|(x, v)| x + step * v)
+                .map(|v| v / length)
                 .collect();
-            let mut inputs = inputs.clone();
-            let dims = trained.values.get(parameter).unwrap().dims();
-            inputs.push(parameter.clone(), crate::doubled::tensor(dims, &moved));
-            get(&run(&mut exact, &inputs), &trained.loss)[0]
+            let share: f64 = gradient.iter().zip(&direction).map(|(g, v)| g * v).sum();
+            analytic += share;
+            size += share.abs();
+            directions.push(direction);
+        }
+        // As long as the parameters themselves differ by about the step.
+        let longest = directions
+            .iter()
+            .flatten()
+            .fold(0.0_f64, |m, v| m.max(v.abs()));
+        let step = 1e-5 / longest;
+        let loss_at = |step: f64| {
+            let mut moved = inputs.to_vec();
+            for (parameter, direction) in parameters.iter().zip(&directions) {
+                let tensor = trained.values.get(parameter).unwrap();
+                let values = tensor.to_f64s().unwrap();
+                let values = values.iter().zip(direction).map(|(x, v)| x + step * v);
+                let dims: Vec<usize> = tensor.dims().iter().map(|n| *n as usize).collect();
+                let array = Array::floats(DType::F32, &dims, values.collect()).unwrap();
+                moved.push((parameter, array));
+            }
+            exact.run(&moved, &[&trained.loss])[0][0]
         };
-        let step = 1e-5;
         let numeric = (loss_at(step) - loss_at(-step)) / (2.0 * step);
-        let analytic: f64 = gradient.iter().zip(&direction).map(|(g, v)| g * v).sum();
-        let bound = GRADIENT_DIFFERENCE * length(&gradient) * length(&direction);
         assert!(
-            (numeric - analytic).abs() <= bound,
-            "{name}: along {parameter} the loss changes by {numeric}, the gradient says {analytic}"
+            (numeric - analytic).abs() <= GRADIENT_DIFFERENCE * size,
+            "{name}: the loss changes by {numeric}, the gradients say {analytic}, of {size}"
         );
     }
 }
@@ -271,6 +348,46 @@ fn check(name: &str, spec: &str) {
 const LORA: &str = "use std::lora\nadapter a {\n  adapt all linear with lora(rank = 4)\n}\n";
 
 #[test]
-fn llama_of_the_dynamo_exporter() {
-    check("llama.dynamo", LORA);
+fn lora_on_all_linear_layers_of_dynamo_exports() {
+    for name in [
+        "llama.dynamo",
+        "llama.dynamo_external",
+        "llama.dynamo_noopt",
+        "llama.fp16.dynamo",
+        "qwen2.dynamo",
+        "gpt2.dynamo",
+        "bert.dynamo",
+        "t5.dynamo",
+        "vit.dynamo",
+    ] {
+        check(name, LORA);
+    }
+}
+
+#[test]
+fn lora_on_all_linear_layers_of_torchscript_exports() {
+    for name in [
+        "llama.ts",
+        "llama.ts_nofold",
+        "llama.optimum_past",
+        "qwen2.ts",
+        "gpt2.ts",
+        "bert.ts",
+        "t5.ts",
+        "t5.optimum_encoder",
+        "vit.ts",
+    ] {
+        check(name, LORA);
+    }
+}
+
+#[test]
+fn lora_on_all_linear_layers_of_the_genai_builder() {
+    for name in [
+        "llama.genai_fp32",
+        "llama.genai_int4",
+        "llama.genai_int4_qdq",
+    ] {
+        check(name, LORA);
+    }
 }

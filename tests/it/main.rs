@@ -14,7 +14,6 @@ mod cli;
 mod contrib;
 mod contrib_cases;
 mod data;
-mod doubled;
 mod fmt;
 mod functions;
 mod gradients;

@@ -5,7 +5,8 @@ use crate::data::{Batch, Elements, Input};
 use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
-    Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options, Session, Stateful,
+    Activations, Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options,
+    Session, Stateful,
 };
 use crate::weights::read_tensors;
 use std::num::NonZeroUsize;
@@ -137,6 +138,7 @@ pub(super) fn open(
         threads,
         // Batches have many shapes; a plan for each would keep memory for all of them.
         memory_pattern: MemoryPattern::Off,
+        activations: Activations::Exact,
         ..Options::default()
     };
     let path = folder.join(&entry.file);

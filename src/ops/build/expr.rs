@@ -125,6 +125,10 @@ impl<'b> Expr<'b> {
         self.apply2("And", other)
     }
 
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a node of its own, as the others here"
+    )]
     pub fn not(self) -> Expr<'b> {
         self.apply("Not")
     }

@@ -38,14 +38,17 @@ pub fn gelu(cx: &mut GradCx<'_>) -> GradOutcome {
     if cx.node.string("approximate") == Some("tanh") {
         return cx.only(|x, _, dy| dy * gelu_tanh_slope(x));
     }
-    cx.only(|x, _, dy| {
-        let below = (x * FRAC_1_SQRT_2).apply("Erf") * 0.5 + 0.5;
-        let density = (x.square() * -0.5).exp() * (2.0 * PI).sqrt().recip();
-        dy * (below + x * density)
-    })
+    cx.only(|x, _, dy| dy * gelu_slope(x))
 }
 
-fn gelu_tanh_slope(x: Expr<'_>) -> Expr<'_> {
+/// `Φ(x) + x · exp(-x² / 2) / √(2 π)`.
+pub(super) fn gelu_slope(x: Expr<'_>) -> Expr<'_> {
+    let below = (x * FRAC_1_SQRT_2).apply("Erf") * 0.5 + 0.5;
+    let density = (x.square() * -0.5).exp() * (2.0 * PI).sqrt().recip();
+    below + x * density
+}
+
+pub(super) fn gelu_tanh_slope(x: Expr<'_>) -> Expr<'_> {
     const CUBIC: f64 = 0.044715;
     let square = x.square();
     let root = FRAC_2_PI.sqrt();
@@ -62,9 +65,11 @@ pub fn mish(cx: &mut GradCx<'_>) -> GradOutcome {
     })
 }
 
-/// `y = x · s`, `s = σ(α x)`: `dx = dy · (s + α · y · (1 - s))`.
+/// `y = x · s`, `s = σ(α x)`: `dx = dy · (s + α · y · (1 - s))`. ONNX Runtime's `QuickGelu` has
+/// another default for `α`.
 pub fn swish(cx: &mut GradCx<'_>) -> GradOutcome {
-    let alpha = cx.float_or("alpha", 1.0);
+    let default = if cx.node.op.is("Swish") { 1.0 } else { 1.702 };
+    let alpha = cx.float_or("alpha", default);
     cx.only(|x, y, dy| {
         let s = (x * alpha).sigmoid();
         dy * (s + y * alpha * (1.0 - s))

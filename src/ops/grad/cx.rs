@@ -1,9 +1,10 @@
 //! What a gradient rule sees of a node, and what it says.
 
-use crate::graph::{Node, NodeId, Operand};
+use crate::graph::NodeId;
 use crate::ops::build::{Builder, Expr, Refusal, refuse};
-use crate::ops::known::Known;
+use crate::ops::node_cx::NodeCx;
 use crate::ty::{DType, Dim, Shape, TensorType};
+use std::ops::Deref;
 
 /// What a rule returns; the gradients are set on the context.
 pub type GradOutcome = Result<(), Refusal>;
@@ -24,16 +25,18 @@ pub enum Given<'b> {
 
 /// One node while the gradients of its operands are emitted.
 pub struct GradCx<'b> {
-    pub build: &'b Builder<'b>,
-    /// The version of the operator's domain that the model imports.
-    pub opset: i64,
-    pub node: &'b Node,
-    id: NodeId,
-    operands: Vec<Option<Operand>>,
-    results: Vec<Option<Operand>>,
+    at: NodeCx<'b>,
     incoming: Vec<Option<Expr<'b>>>,
     needs: Vec<bool>,
     given: Vec<(usize, Given<'b>)>,
+}
+
+impl<'b> Deref for GradCx<'b> {
+    type Target = NodeCx<'b>;
+
+    fn deref(&self) -> &NodeCx<'b> {
+        &self.at
+    }
 }
 
 impl<'b> GradCx<'b> {
@@ -45,15 +48,8 @@ impl<'b> GradCx<'b> {
         incoming: Vec<Option<Expr<'b>>>,
         needs: Vec<bool>,
     ) -> Self {
-        let graph = build.graph();
-        let existing = |value: Option<_>| value.map(Operand::Existing);
         GradCx {
-            build,
-            opset,
-            node: graph.node(id),
-            id,
-            operands: graph.operands(id).into_iter().map(existing).collect(),
-            results: graph.results(id).into_iter().map(existing).collect(),
+            at: NodeCx::new(build, opset, id),
             incoming,
             needs,
             given: Vec::new(),
@@ -63,80 +59,6 @@ impl<'b> GradCx<'b> {
     /// The gradients by operand.
     pub fn finish(self) -> Vec<(usize, Given<'b>)> {
         self.given
-    }
-
-    // --- attributes -------------------------------------------------------------------------
-
-    pub fn int_or(&self, name: &str, default: i64) -> i64 {
-        self.node.int(name).unwrap_or(default)
-    }
-
-    /// Whether an integer attribute is present and not 0.
-    pub fn flag(&self, name: &str) -> bool {
-        self.int_or(name, 0) != 0
-    }
-
-    pub fn float_or(&self, name: &str, default: f64) -> f64 {
-        self.node.float(name).map_or(default, f64::from)
-    }
-
-    /// The attribute `axis` of a tensor with so many axes.
-    pub fn axis(&self, default: i64, rank: usize) -> Result<usize, Refusal> {
-        axis(self.int_or("axis", default), rank)
-    }
-
-    // --- operands and results ---------------------------------------------------------------
-
-    pub fn operand_count(&self) -> usize {
-        self.operands.len()
-    }
-
-    pub fn result_count(&self) -> usize {
-        self.results.len()
-    }
-
-    /// An operand that may be absent.
-    pub fn maybe_x(&self, slot: usize) -> Option<Expr<'b>> {
-        let operand = self.operands.get(slot).copied().flatten()?;
-        Some(self.build.expr(operand))
-    }
-
-    pub fn x(&self, slot: usize) -> Result<Expr<'b>, Refusal> {
-        match self.maybe_x(slot) {
-            Some(x) => Ok(x),
-            None => refuse!("its operand {slot} is absent"),
-        }
-    }
-
-    /// The sizes of an operand.
-    pub fn dims(&self, slot: usize) -> Result<Vec<Dim>, Refusal> {
-        self.x(slot)?.dims()
-    }
-
-    pub fn rank(&self, slot: usize) -> Result<usize, Refusal> {
-        self.x(slot)?.rank()
-    }
-
-    /// The elements of a small operand, where something is known of them.
-    pub fn known(&self, slot: usize) -> Option<Known> {
-        self.build.known(self.maybe_x(slot)?.operand)
-    }
-
-    /// The elements of a small operand, if all are numbers: axes, pads, sizes.
-    pub fn numbers(&self, slot: usize) -> Option<Vec<i64>> {
-        self.known(slot)?.numbers()
-    }
-
-    /// The only element of an operand, if it is a known number.
-    pub fn float_operand(&self, slot: usize) -> Option<f64> {
-        self.known(slot)?.single()?.float()
-    }
-
-    pub fn y(&self, slot: usize) -> Result<Expr<'b>, Refusal> {
-        match self.results.get(slot).copied().flatten() {
-            Some(y) => Ok(self.build.expr(y)),
-            None => refuse!("its result {slot} is absent"),
-        }
     }
 
     /// A result that the node can compute, listed from now on if it was not: statistics and masks
@@ -150,14 +72,24 @@ impl<'b> GradCx<'b> {
         if let Ok(found) = self.y(slot) {
             return Ok(found);
         }
-        let name = format!("{}.saved{slot}", self.build.graph().display_name(self.id));
+        let name = format!(
+            "{}.saved{slot}",
+            self.build.graph().display_name(self.at.id)
+        );
         let ty = TensorType::new(dtype, Shape(dims));
-        let found = self.build.further_result(self.id, slot, &name, ty);
-        if self.results.len() <= slot {
-            self.results.resize(slot + 1, None);
+        let found = self.build.further_result(self.at.id, slot, &name, ty);
+        if self.at.results.len() <= slot {
+            self.at.results.resize(slot + 1, None);
         }
-        self.results[slot] = Some(found.operand);
+        self.at.results[slot] = Some(found.operand);
         Ok(found)
+    }
+
+    /// Has the node compute in the precision of its operands.
+    pub fn compute_exactly(&self) {
+        let id = self.at.id;
+        self.build
+            .with_patch(|patch| patch.drop_attribute(id, "accuracy_level"));
     }
 
     // --- gradients --------------------------------------------------------------------------
@@ -221,9 +153,4 @@ impl<'b> GradCx<'b> {
         self.give(0, || formula(x, y, dy));
         Ok(())
     }
-}
-
-/// An axis counted from the end if negative.
-pub fn axis(axis: i64, rank: usize) -> Result<usize, Refusal> {
-    crate::ops::shapes::axis(axis, rank).map_err(|mismatch| Refusal(mismatch.0))
 }

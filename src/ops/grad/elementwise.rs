@@ -48,11 +48,12 @@ pub fn pow(cx: &mut GradCx<'_>) -> GradOutcome {
         Some(2.0) => dy * a * 2.0,
         Some(3.0) => dy * a.square() * 3.0,
         Some(0.5) => dy * 0.5 / y,
-        Some(number) => dy * a.pow(b.number(number - 1.0)) * number,
+        Some(0.0) => dy * 0.0,
+        Some(number) => dy * a.pow(a.number(number - 1.0)) * number,
         None => {
             // The exponent may be of another type.
             let factor = b.cast(a.dtype());
-            dy * a.pow(b - 1.0) * factor
+            dy * a.pow(factor - 1.0) * factor
         }
     });
     cx.give(1, || (dy * y * a.log()).cast(b.dtype()));

@@ -3,7 +3,8 @@
 use super::{GradCx, GradOutcome};
 use crate::graph::Attribute;
 use crate::ops::build::{Builder, Expr, Refusal, refuse};
-use crate::ty::Dim;
+use crate::ops::node_cx::MOST;
+use crate::ty::{DType, Dim};
 
 /// `y = x` read at `indices` along an axis: `dx` is `dy` added at these places.
 pub fn gather(cx: &mut GradCx<'_>) -> GradOutcome {
@@ -12,6 +13,7 @@ pub fn gather(cx: &mut GradCx<'_>) -> GradOutcome {
     let axis = cx.axis(0, dims.len())?;
     let depth = indices.rank()?;
     let index = cx.known(1).and_then(|known| known.single()?.number());
+    let index = index.filter(|index| index.unsigned_abs() <= MOST as u64);
     if let (Some(index), true) = (index, depth <= 1) {
         let row = if depth == 0 {
             dy.unsqueeze(&[axis])
@@ -72,6 +74,8 @@ fn one_place<'b>(
 /// when the scatter operators learned to add, by a product with one-hot rows.
 fn add_rows<'b>(target: &[Dim], indices: Expr<'b>, rows: Expr<'b>) -> Result<Expr<'b>, Refusal> {
     let build = rows.builder;
+    // `Gather` takes both integer types, `ScatterND` one.
+    let indices = indices.cast(DType::I64);
     if build.opset() >= 16 {
         let zeros = build.zeros(rows.dtype(), target)?;
         let depth = indices.rank()?;
@@ -82,7 +86,7 @@ fn add_rows<'b>(target: &[Dim], indices: Expr<'b>, rows: Expr<'b>) -> Result<Exp
         return refuse!("its operand has no axes");
     };
     let width = product(width).unwrap_or(Dim::from(1));
-    let indices = indices.reshape(&[count.clone()])?;
+    let indices = indices.reshape(std::slice::from_ref(&count))?;
     let one = rows.number(1.0);
     let values = build.concat(&[rows.number(0.0).unsqueeze(&[0]), one.unsqueeze(&[0])], 0);
     let hot = build

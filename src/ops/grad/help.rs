@@ -3,6 +3,8 @@
 pub const OTHER: &str =
     "adapt only layers behind this node, or export the model with other operators in its place";
 
+pub const OLD: &str = "export the model with opset 17 or later: this operator is gone since";
+
 pub const BITS: &str = "adapt only layers behind this node: bits have no derivative";
 
 pub const QUANTIZED: &str = "train on the model before its activations were quantized; weights may \

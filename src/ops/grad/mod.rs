@@ -13,19 +13,21 @@ pub(super) mod conv;
 mod cx;
 pub(super) mod einsum;
 pub(super) mod elementwise;
+pub(super) mod fused;
 pub(super) mod gather;
 pub(super) mod help;
 pub(super) mod matmul;
 pub(super) mod movement;
 pub(super) mod normalization;
 pub(super) mod pool;
+pub(super) mod quantized;
 pub(super) mod reduce;
 pub(super) mod resize;
 pub(super) mod select;
 pub(super) mod shape;
 mod window;
 
-use cx::axis;
+use crate::ops::node_cx::axis;
 pub use cx::{Given, GradCx, GradOutcome};
 
 #[cfg(test)]

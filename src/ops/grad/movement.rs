@@ -296,12 +296,13 @@ pub fn pad(cx: &mut GradCx<'_>) -> GradOutcome {
 
 /// A triangle of `x`: the same triangle of `dy`.
 pub fn trilu(cx: &mut GradCx<'_>) -> GradOutcome {
-    let upper = vec![Attribute::int("upper", cx.int_or("upper", 1))];
-    let dy = cx.dy()?;
-    let mut operands = vec![dy];
-    operands.extend(cx.maybe_x(1));
-    let build = cx.build;
-    cx.give(0, || build.node("Trilu", &operands, upper));
+    let (build, node, dy) = (cx.build, cx.node, cx.dy()?);
+    let mut operands = vec![Some(dy.operand)];
+    operands.extend(cx.maybe_x(1).map(|k| Some(k.operand)));
+    cx.give(0, || {
+        let attributes = node.attributes.clone();
+        build.nodes(&node.op.domain, &node.op.op_type, operands, attributes, 1)[0]
+    });
     Ok(())
 }
 

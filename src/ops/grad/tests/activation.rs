@@ -1,6 +1,5 @@
-use super::{Case, check_case, check_grad, check_refused, forward_and_backward};
+use super::{Case, check_grad, check_refused, forward_and_backward};
 use crate::graph::Attribute;
-use crate::ty::DType;
 
 #[test]
 fn smooth_activations() {
@@ -25,6 +24,7 @@ fn activations_with_a_corner() {
         "Celu",
         "LeakyRelu",
         "ThresholdedRelu",
+        "Shrink",
     ] {
         check_grad(op, 16, &x, &[]);
     }
@@ -42,16 +42,11 @@ fn activations_with_a_corner() {
 }
 
 #[test]
-fn shrinkage() {
-    // ONNX Runtime computes it in single precision, whatever the type.
-    check_case(&Case {
-        op: "Shrink",
-        opset: 11,
-        operands: &["apart[B, 8]"],
-        attributes: &[Attribute::float("bias", 0.2)],
-        results: 1,
-        only: Some(DType::F32),
-    });
+fn swish_and_its_gated_form() {
+    let alpha = [Attribute::float("alpha", 1.5)];
+    check_grad("Swish", 24, &["normal[B, 4]"], &[]);
+    check_grad("Swish", 24, &["normal[B, 4]"], &alpha);
+    check_grad("SwiGLU", 28, &["normal[B, 4]", "normal[B, 4]"], &alpha);
 }
 
 #[test]
@@ -94,7 +89,7 @@ fn dropout_in_training_scales_what_its_mask_keeps() {
             operands: &operands,
             attributes: &[],
             results,
-            only: None,
+            absent: &[],
         };
         let [x, y, p, dx] = forward_and_backward(&case);
         assert!(y.contains(&0.0) && y.iter().any(|y| *y != 0.0), "{y:?}");

@@ -36,6 +36,7 @@ fn rows_that_are_read_get_their_gradient() {
             &["normal[5, 3]", "i64[3] = [-1, 0, -1]"],
             &[],
         );
+        check_grad("Gather", opset, &["normal[5, 3]", "frozen int5[S]"], &[]);
     }
 }
 
@@ -62,7 +63,7 @@ fn elements_that_are_read_get_their_gradient() {
     check_grad(
         "GatherElements",
         18,
-        &["normal[3, S]", "frozen index3[5, S]"],
+        &["normal[3, S]", "frozen int3[5, S]"],
         &[],
     );
     let old = ["normal[B, 4]", "frozen index4[B, 7]"];

@@ -34,7 +34,7 @@ fn check_split(opset: i64, operands: &[&str], attributes: &[Attribute], results:
         operands,
         attributes,
         results,
-        only: None,
+        absent: &[],
     });
 }
 
@@ -117,6 +117,7 @@ fn triangles_and_blocks() {
         &["normal[B, S, 4]", "i64[] = -1"],
         &[Attribute::int("upper", 0)],
     );
+    check_grad("com.microsoft:Trilu", 13, &["normal[B, 3, 4]"], &[]);
     let size = [Attribute::int("blocksize", 2)];
     check_grad("DepthToSpace", 13, &["normal[B, 8, 2, 3]"], &size);
     check_grad("SpaceToDepth", 13, &["normal[B, 2, 4, 6]"], &size);

@@ -30,7 +30,7 @@ fn the_largest_elements_get_their_gradient_back() {
                 Attribute::int("largest", largest),
             ],
             results: 2,
-            only: None,
+            absent: &[],
         });
     }
 }
