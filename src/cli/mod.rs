@@ -29,6 +29,7 @@ mod run;
 mod runtime;
 mod terminal;
 mod train;
+mod train_report;
 mod usage;
 mod verify;
 

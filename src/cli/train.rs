@@ -3,7 +3,9 @@
 use super::frame::{Context, Outcome, Payload};
 use super::guard;
 use super::model_args::parse_setting;
-use crate::driver::train::{Event, Scores, read_config, train};
+use super::train_report;
+use crate::diag::{Reported, Sink};
+use crate::driver::train::{self, Config, Event, Scores, read_config};
 use crate::driver::{Artifacts, Session};
 use crate::runtime::Wanted;
 use serde_json::{Value, json};
@@ -34,7 +36,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
     };
-    let result = train(
+    let result = train::train(
         &config,
         args.resume,
         library,
@@ -58,8 +60,11 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             scores_text(after)
         ));
     }
-    for path in files(&outcome.artifacts) {
-        text.push_str(&format!("  wrote    {}\n", path.display()));
+    let report = report(&config, &outcome, seconds, &mut cx.sink)?;
+    let written = files(&outcome.artifacts).chain([report.as_path()]);
+    let written: Vec<String> = written.map(|path| path.display().to_string()).collect();
+    for path in &written {
+        text.push_str(&format!("  wrote    {path}\n"));
     }
     let json = json!({
         "steps": outcome.steps,
@@ -67,9 +72,34 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         "before": outcome.before.map(scores_json),
         "after": outcome.after.map(scores_json),
         "seconds": seconds,
-        "files": files(&outcome.artifacts).map(|path| path.display().to_string()).collect::<Vec<_>>(),
+        "files": written,
     });
     Ok(Payload::new(text, json))
+}
+
+/// Writes the run's report; answers with its path.
+fn report(
+    config: &Config,
+    outcome: &train::Outcome,
+    seconds: f64,
+    sink: &mut Sink,
+) -> Result<PathBuf, Reported> {
+    let manifest = &outcome.artifacts.manifest;
+    let mut facts = vec![
+        ("model".to_owned(), manifest.base.name.clone()),
+        ("spec".to_owned(), manifest.spec.name.clone()),
+        (
+            "trained parameters".to_owned(),
+            manifest.counts.trainable.to_string(),
+        ),
+        ("steps".to_owned(), outcome.steps.to_string()),
+        ("seconds of training".to_owned(), format!("{seconds:.1}")),
+    ];
+    for (when, scores) in [("before", outcome.before), ("after", outcome.after)] {
+        facts.extend(scores.map(|scores| (when.to_owned(), scores_text(scores))));
+    }
+    let title = format!("Training of {}", manifest.adapter);
+    train_report::write(&config.output, title, facts, sink)
 }
 
 fn files(artifacts: &Artifacts) -> impl Iterator<Item = &Path> {

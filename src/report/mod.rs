@@ -1,16 +1,19 @@
 //! What other programs and people read: diagnostics as SARIF, GitHub annotations and JUnit; drawings
-//! of graphs as DOT, SVG and text; what differs between two texts.
+//! of graphs as DOT, SVG and text; curves of a run as HTML; what differs between two texts.
 //!
-//! In: a run's diagnostics with their sources, or a [`Drawing`] as plain data. Out: one whole document
-//! a format, the same for the same input. Not here: drawing of diagnostics for people (`diag::render`), peftc's own JSON (`diag::json`),
-//! and any file.
+//! In: a run's diagnostics with their sources, or a [`Drawing`] or a [`Page`] as plain data. Out: one
+//! whole document a format, the same for the same input. Not here: drawing of diagnostics for people
+//! (`diag::render`), peftc's own JSON (`diag::json`), and any file.
 
+mod curves;
 mod diff;
 mod drawing;
 mod github;
 mod junit;
 mod sarif;
+mod xml;
 
+pub use curves::{Chart, Curve, Page, html};
 pub use diff::{ChangedLine, first_change, unified_diff};
 pub use drawing::{Block, Drawing, Line, Role, Side, dot, svg, text};
 pub use github::github;

@@ -69,6 +69,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("signal_hook", &["cli/"]),
     ("tokenizers", &["data/"]),
+    ("plotters", &["report/"]),
 ];
 
 fn source_folder() -> PathBuf {

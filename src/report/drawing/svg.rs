@@ -2,6 +2,7 @@
 
 use super::layout::{Extent, Layout, lay_out};
 use super::{Block, Drawing, Role, Side};
+use crate::report::xml::escaped;
 use std::fmt::Write;
 
 /// Width of a character of the monospace font at 12 px; 0.6 em in every common one.
@@ -281,20 +282,4 @@ fn cut(text: &str, longest: usize) -> String {
     let start = characters[..head].iter();
     let end = characters[characters.len() - tail..].iter();
     start.chain(&['\u{2026}']).chain(end).collect()
-}
-
-/// XML knows no control characters, not even escaped.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
