@@ -2,6 +2,7 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
+use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions};
 use crate::driver::{Adam, Optimizer, Recipe, Session, Task};
 use crate::runtime::Wanted;
@@ -47,6 +48,9 @@ struct TrainArgs {
     /// Steps before them that are not
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     warmup: usize,
+    /// What the frozen weights are computed with
+    #[arg(long, value_enum, default_value_t)]
+    base: BaseName,
     /// Threads inside an operator
     #[arg(long, value_name = "COUNT")]
     threads: Option<NonZeroUsize>,
@@ -70,6 +74,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             },
             optimizer: Optimizer::AdamW(Adam::default()),
             max_grad_norm: None,
+            base: args.base.into(),
         },
         rows: args.batch,
         length: args.length,

@@ -1,6 +1,6 @@
 //! How an adapter is trained, on the command line.
 
-use crate::driver::{Adam, Optimizer, Recipe, Sgd, Task};
+use crate::driver::{Adam, Base, Optimizer, Recipe, Sgd, Task};
 
 /// Arguments of a recipe.
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,28 @@ pub(super) struct RecipeArgs {
     /// Scale gradients down to this norm of all of them together
     #[arg(long, value_name = "NORM", requires = "train")]
     max_grad_norm: Option<f64>,
+    /// How the training graphs compute with the frozen weights; the adapted model keeps its own
+    #[arg(long, value_enum, default_value_t, requires = "train")]
+    base: BaseName,
+}
+
+/// What the frozen weights are computed with in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum BaseName {
+    /// In the precision that the model has
+    #[default]
+    Own,
+    /// In 8 bits: a quarter of the memory and faster, within about a percent
+    Int8,
+}
+
+impl From<BaseName> for Base {
+    fn from(name: BaseName) -> Base {
+        match name {
+            BaseName::Own => Base::Own,
+            BaseName::Int8 => Base::Int8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -88,6 +110,7 @@ impl RecipeArgs {
                 }),
             },
             max_grad_norm: self.max_grad_norm,
+            base: self.base.into(),
         }
     }
 }

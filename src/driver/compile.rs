@@ -4,13 +4,13 @@ use super::errors;
 use super::fingerprint::{Depth, fingerprint};
 use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry, TrainingEntry};
 use super::session::{Loaded, Planned, Session, Spec};
-use super::training::{GraphEntry, trained, training_graphs};
+use super::training::{GraphEntry, rounded, trained, training_graphs};
 use crate::adapt::{self, Adapted, Plan};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
-use crate::train::{Graphs, Parameter, Recipe, TrainingGraph};
+use crate::train::{Base, Graphs, Parameter, Recipe, TrainingGraph};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,16 +95,24 @@ pub fn compile(
         &values,
         sink,
     )?;
-    let training = match &options.training {
-        Some(recipe) => Some(training_graphs(planned, &adapted, model, recipe, sink)?),
-        None => None,
-    };
     let names = Names::new(path, &planned.plan.adapter, &options.destination);
-    let graphs = Named::of(training.as_ref(), &names);
-    let trained = trained(planned, &adapted);
     let data = external_files(&model.graph);
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
+    let base_data = match &options.training {
+        Some(recipe) if recipe.base == Base::Int8 => Some(names.base_data()),
+        _ => None,
+    };
+    let training = match (&options.training, &base_data) {
+        (None, _) => None,
+        (Some(recipe), None) => Some(training_graphs(planned, &adapted, model, recipe, sink)?),
+        (Some(recipe), Some(location)) => {
+            let model = rounded(model, &adapted, location, &staging, &reader, sink)?;
+            Some(training_graphs(planned, &adapted, &model, recipe, sink)?)
+        }
+    };
+    let graphs = Named::of(training.as_ref(), &names);
+    let trained = trained(planned, &adapted);
     let copied = match &options.destination {
         Destination::Beside => Vec::new(),
         Destination::Folder(folder) => copy_data(&data, path, folder, &staging, sink)?,
@@ -142,7 +150,10 @@ pub fn compile(
         parameters: manifest::parameters(planned, &adapted),
         counts,
         expectations: manifest::expectations(planned),
-        training: options.training.as_ref().map(TrainingEntry::new),
+        training: options
+            .training
+            .as_ref()
+            .map(|recipe| TrainingEntry::new(recipe, base_data.clone())),
         graphs: graphs
             .iter()
             .map(|named| (named.name, named.entry(&trained)))
@@ -159,6 +170,7 @@ pub fn compile(
         .iter()
         .map(|(location, _)| location.clone())
         .collect();
+    order.extend(base_data);
     order.extend(graphs.iter().map(|named| named.file.clone()));
     order.extend([&names.model, &names.weights, &names.manifest].map(Clone::clone));
     staging.publish(&order, sink)?;
@@ -286,6 +298,14 @@ impl Names {
         match self.model.strip_suffix(".onnx") {
             Some("model") | None => format!("{name}.onnx"),
             Some(stem) => format!("{stem}.{name}.onnx"),
+        }
+    }
+
+    /// The file of the codes of a rounded base.
+    fn base_data(&self) -> String {
+        match self.model.strip_suffix(".onnx") {
+            Some("model") | None => "base.int8.data".to_owned(),
+            Some(stem) => format!("{stem}.base.int8.data"),
         }
     }
 

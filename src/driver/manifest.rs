@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
 /// changes that break readers.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// `manifest.json`. Sizes are elements, shapes are torch's (`A: [rank, in]`).
 #[derive(Debug, Serialize)]
@@ -48,10 +48,15 @@ pub struct TrainingEntry {
     pub label_smoothing: f64,
     pub optimizer: BTreeMap<&'static str, serde_json::Value>,
     pub max_grad_norm: Option<f64>,
+    /// The precision of the frozen weights in the training graphs.
+    pub base: &'static str,
+    /// The file of their codes, if they are rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_data: Option<String>,
 }
 
 impl TrainingEntry {
-    pub fn new(recipe: &Recipe) -> TrainingEntry {
+    pub fn new(recipe: &Recipe, base_data: Option<String>) -> TrainingEntry {
         let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
         match recipe.optimizer {
             Optimizer::Sgd(sgd) => optimizer.extend([
@@ -71,6 +76,8 @@ impl TrainingEntry {
             label_smoothing: recipe.task.label_smoothing(),
             optimizer,
             max_grad_norm: recipe.max_grad_norm,
+            base: recipe.base.name(),
+            base_data,
         }
     }
 }

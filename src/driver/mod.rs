@@ -31,4 +31,4 @@ pub use training::{GraphEntry, PortEntry, trained, training_graphs};
 // What callers of the driver name beside its own types.
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
-pub use crate::train::{Adam, Graphs, Optimizer, Recipe, Sgd, Task};
+pub use crate::train::{Adam, Base, Graphs, Optimizer, Recipe, Sgd, Task};

@@ -3,11 +3,14 @@
 use super::session::Planned;
 use crate::adapt::Adapted;
 use crate::diag::{Reported, Sink};
-use crate::graph::Model;
+use crate::files::{self, Staging};
+use crate::graph::{ExternalData, Model};
 use crate::train::{self, Graphs, Parameter, Port, Recipe, TrainingGraph};
 use crate::ty::TensorType;
 use serde::Serialize;
 use serde_json::Value;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 
 /// What is trained, in the order of the plan.
 pub fn trained(planned: &Planned, adapted: &Adapted) -> Vec<Parameter> {
@@ -32,6 +35,46 @@ pub fn training_graphs(
 ) -> Result<Graphs, Reported> {
     train::graphs(model, &trained(planned, adapted), recipe, sink)
 }
+
+/// The adapted model with its frozen weights in 8 bits. Their codes are written to the staged file,
+/// which the model names by its `location`.
+pub fn rounded(
+    model: &Model,
+    adapted: &Adapted,
+    location: &str,
+    staging: &Staging,
+    read: &train::ReadWeight<'_>,
+    sink: &mut Sink,
+) -> Result<Model, Reported> {
+    let path = staging.path(location);
+    let failed = |error: &io::Error, sink: &mut Sink| sink.emit(files::cannot_write(&path, error));
+    let file = File::create(&path).map_err(|error| failed(&error, sink))?;
+    let mut file = BufWriter::with_capacity(1 << 18, file);
+    let mut end = 0;
+    let mut keep = |bytes: &[u8], sink: &mut Sink| {
+        let offset = end;
+        let length = bytes.len() as u64;
+        let padding = length.next_multiple_of(ALIGNMENT) - length;
+        file.write_all(bytes)
+            .and_then(|()| file.write_all(&vec![0; padding as usize]))
+            .map_err(|error| failed(&error, sink))?;
+        end += length + padding;
+        Ok(ExternalData {
+            location: location.to_owned(),
+            offset,
+            length,
+        })
+    };
+    let adapter = adapted.tensors.iter();
+    let adapter = adapter.map(|tensor| tensor.initializer.as_str()).collect();
+    let mut model = model.clone();
+    train::round_base(&mut model, &adapter, read, &mut keep, sink)?;
+    file.flush().map_err(|error| failed(&error, sink))?;
+    Ok(model)
+}
+
+/// Tensors of a file begin at multiples of this, which no instruction set exceeds.
+const ALIGNMENT: u64 = 64;
 
 /// A training graph in the manifest.
 #[derive(Debug, Serialize)]

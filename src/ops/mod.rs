@@ -61,7 +61,7 @@ pub use infer_node::{Call, Evaluated, evaluate_node, infer_node};
 pub use known::{Element, Known};
 pub use lower::LowerCx;
 pub use node_cx::NodeCx;
-pub use registry::{Arity, Control, Fold, Grad, Infer, OpDef, find};
+pub use registry::{Arity, Control, Fold, Grad, Infer, MICROSOFT, OpDef, find};
 
 /// Every operator, by family.
 pub static FAMILIES: &[&[OpDef]] = &[

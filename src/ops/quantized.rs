@@ -112,7 +112,7 @@ pub(super) const OPS: &[OpDef] = &[
             let dtype = cx.dtype(0);
             product(cx, 0, 1, dtype)
         },
-        Grad::Missing(help::QUANTIZED),
+        Grad::Rule(grad::quantized::dynamic_quantize_matmul),
     ),
     microsoft(
         "QLinearAdd",

@@ -11,6 +11,14 @@ pub(super) fn nothing_to_train() -> Diagnostic {
     )
 }
 
+pub(super) fn nothing_to_round(model: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0754,
+        format!("`{model}` has no weight that could be rounded to 8 bits"),
+    )
+    .help("train without `--base int8`: it is for products with constant f32 matrices")
+}
+
 pub(super) fn no_output(model: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E0752,

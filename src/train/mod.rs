@@ -11,6 +11,7 @@
 //!   so that an update is a dozen operators however many tensors there are.
 //! * The dropouts of an adapter take their masks from the input `seed`; a run that is resumed has the
 //!   masks of one that never stopped.
+//! * A base in 8 bits is only that of training: what is deployed is computed as before.
 //! * Loss, statistics and updates are computed in 32 bits whatever the model computes in.
 //!
 //! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
@@ -18,12 +19,14 @@
 mod dropout;
 mod errors;
 mod graphs;
+mod int8;
 mod loss;
 mod optimizer;
 #[cfg(test)]
 mod tests;
 
 pub use graphs::{Graphs, Port, Role, TrainingGraph, graphs};
+pub use int8::{Keep, ReadWeight, round_base};
 pub use loss::Task;
 pub use optimizer::{Adam, Optimizer, Sgd};
 
@@ -45,4 +48,26 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// The largest norm of all gradients together; longer ones are scaled down to it.
     pub max_grad_norm: Option<f64>,
+    /// What the frozen weights are computed with.
+    pub base: Base,
+}
+
+/// The precision of frozen weights in training; the adapted model keeps its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Base {
+    /// As the model has them.
+    #[default]
+    Own,
+    /// Products in 8 bits, see [`round_base`].
+    Int8,
+}
+
+impl Base {
+    /// The word of the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Base::Own => "own",
+            Base::Int8 => "int8",
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Losses, optimizers and dropout on graphs of a few nodes, evaluated in f64, against numbers of
 //! PyTorch 2 in f64 (`torch.optim`, `torch.nn.functional`).
 
-use super::{Adam, Graphs, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs};
+use super::{Adam, Base, Graphs, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs};
 use crate::diag::{Code, Sink};
 use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueKind};
 use crate::reference::{self, Array};
@@ -65,6 +65,7 @@ fn recipe(task: Task, optimizer: Optimizer) -> Recipe {
         task,
         optimizer,
         max_grad_norm: None,
+        base: Base::Own,
     }
 }
 

@@ -48,6 +48,11 @@ pub const TRAINING_HALVES: f64 = 2e-4;
 /// Losses of twenty AdamW steps in f32 against PyTorch's in f64, absolute: PyTorch's own f32 run is up
 /// to 4e-6 away from its f64 run.
 pub const TRAINING_LOSSES: f64 = 2e-5;
+/// The loss with frozen weights and activations in 8 bits, relative: their rounding is within half a
+/// percent of the largest of each column and tensor, and errs in both directions.
+pub const INT8_LOSS: f64 = 1e-2;
+/// The least cosine between all gradients of that loss and those of the exact one.
+pub const INT8_COSINE: f64 = 0.99;
 /// The reference evaluator against single operators of ONNX Runtime: f32 rounding within one
 /// operator, relative to the largest magnitude of the result.
 pub const CONTRIB_RELATIVE: f64 = 3e-6;

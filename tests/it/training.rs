@@ -3,8 +3,8 @@
 use crate::adapters::{self, compiled_to_train, distance, fixtures, model};
 use crate::recorded;
 use crate::runtime::library;
-use crate::tolerances::{TRAINING_HALVES, TRAINING_LOSSES};
-use peftc::driver::{Adam, Optimizer, Recipe, Task};
+use crate::tolerances::{INT8_COSINE, INT8_LOSS, TRAINING_HALVES, TRAINING_LOSSES};
+use peftc::driver::{Adam, Base, Optimizer, Recipe, Task};
 use peftc::runtime::{
     Feed, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
 };
@@ -256,10 +256,15 @@ fn exact(eval: &mut Stateful, rows: &[(Vec<u8>, Vec<u8>)]) -> f64 {
 
 #[test]
 fn an_adapter_learns_its_task() {
-    for adapter in ["math_task", "code_task"] {
+    let int8 = ["--max-grad-norm", "1", "--base", "int8"];
+    for (adapter, more) in [
+        ("math_task", &int8[..2]),
+        ("math_task", &int8[..]),
+        ("code_task", &int8[..2]),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let manifest = compiled(adapter, &["--max-grad-norm", "1"], folder);
+        let manifest = compiled(adapter, more, folder);
         let train = rows(&format!("{adapter}.train.jsonl"));
         let test = rows(&format!("{adapter}.test.jsonl"));
         let mut step = stateful(folder, &manifest, "step", Optimization::All);
@@ -288,6 +293,46 @@ fn an_adapter_learns_its_task() {
         assert!(before < 0.1, "{adapter}: {before}");
         assert!(after > before + 0.3, "{adapter}: {after}, {losses:?}");
     }
+}
+
+/// With the base in 8 bits, loss and gradients are nearly those of the base itself, and the graphs hold
+/// a quarter of its weights.
+#[test]
+fn a_base_in_8_bits_has_nearly_the_same_gradients() {
+    let rows = rows("math_task.train.jsonl");
+    let (own, int8) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut found = Vec::new();
+    for (folder, base) in [(own.path(), "own"), (int8.path(), "int8")] {
+        let manifest = compiled("math_task", &["--base", base], folder);
+        assert_eq!(manifest["training"]["base"], base);
+        let mut grad = stateful(folder, &manifest, "grad", Optimization::All);
+        found.push(run(&mut grad, &batch(&rows[..16])));
+    }
+    let [own_found, int8_found] = &found[..] else {
+        unreachable!()
+    };
+    let (a, b) = (number(own_found, "loss"), number(int8_found, "loss"));
+    assert!((a - b).abs() <= INT8_LOSS * a, "{a} {b}");
+    let (mut product, mut lengths) = (0.0, [0.0, 0.0]);
+    for (name, tensor) in own_found.iter().filter(|(name, _)| name.ends_with(".grad")) {
+        let pair = [tensor, int8_found.get(name).unwrap()];
+        let [a, b] = pair.map(|tensor| tensor.to_f64s().unwrap());
+        product += a.iter().zip(&b).map(|(a, b)| a * b).sum::<f64>();
+        lengths[0] += a.iter().map(|a| a * a).sum::<f64>();
+        lengths[1] += b.iter().map(|b| b * b).sum::<f64>();
+    }
+    let cosine = product / (lengths[0] * lengths[1]).sqrt();
+    assert!(cosine >= INT8_COSINE, "{cosine}");
+    // The codes are those of the base, and the graphs hold no second copy of it.
+    let size = |folder: &Path, file: &str| std::fs::metadata(folder.join(file)).unwrap().len();
+    let codes = size(int8.path(), "base.int8.data");
+    assert!(codes > 400_000, "{codes}");
+    let saved = size(own.path(), "grad.onnx") - size(int8.path(), "grad.onnx");
+    assert!(saved > 3 * codes, "{saved} {codes}");
+    assert_eq!(
+        size(own.path(), "model.onnx"),
+        size(int8.path(), "model.onnx")
+    );
 }
 
 /// Twenty steps from recorded adapter tensors have the losses of PyTorch and PEFT, on every export.
@@ -321,6 +366,7 @@ fn twenty_steps_are_pytorchs() {
                 ..Adam::default()
             }),
             max_grad_norm: all["max_grad_norm"].as_f64(),
+            base: Base::Own,
         };
         let about = json(&format!("{recording}.json"));
         let spec = format!(

@@ -4,7 +4,7 @@ use super::errors;
 use super::schedule::Schedule;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::train::{Adam, Optimizer, Recipe, Sgd, Task};
+use crate::train::{Adam, Base, Optimizer, Recipe, Sgd, Task};
 use serde::Deserialize;
 use serde_yaml::Value;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -37,6 +37,9 @@ pub struct Config {
     pub steps: Option<NonZeroU64>,
     /// Passes over the data, if `steps` is not given.
     pub epochs: Option<NonZeroU64>,
+    /// What the frozen weights are computed with.
+    #[serde(default)]
+    pub base: BaseName,
     #[serde(default)]
     pub optimizer: OptimizerConfig,
     /// Measure on `data.eval` every so many steps, besides before and after.
@@ -103,6 +106,15 @@ impl Files {
 pub enum TaskName {
     #[default]
     CausalLm,
+}
+
+/// The precision of frozen weights in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseName {
+    #[default]
+    Own,
+    Int8,
 }
 
 /// The optimizer and its learning rate.
@@ -177,6 +189,10 @@ impl Config {
                 }),
             },
             max_grad_norm: optimizer.max_grad_norm,
+            base: match self.base {
+                BaseName::Own => Base::Own,
+                BaseName::Int8 => Base::Int8,
+            },
         }
     }
 

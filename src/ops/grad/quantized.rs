@@ -3,6 +3,7 @@
 use super::{GradCx, GradOutcome};
 use crate::graph::{Attribute, Operand, Tensor, TensorData};
 use crate::ops::build::{Builder, Expr, Refusal, refuse};
+use crate::ops::registry::MICROSOFT;
 use crate::ty::{DType, Dim};
 
 /// `Y = A Ŵᵀ + b` with `Ŵ[n, k] = (code - zero) · scale`: `dA = dY Ŵ`, `db = Σ dY`. The codes are
@@ -21,6 +22,36 @@ pub fn matmul_nbits(cx: &mut GradCx<'_>) -> GradOutcome {
     let flat = dy.reshape(&[count, Dim::from(weight.n)])?;
     cx.try_give(0, || flat.matmul(weight.plain(dy.dtype())?).reshape(&dims))?;
     cx.give(5, || flat.sum_dropping(&[0]));
+    Ok(())
+}
+
+/// `Y = x̂ Ŵ + b` with `Ŵ[k, n] = code · scale[n]` and `x̂` the activations rounded to 8 bits: `dx =
+/// (dY · scale) codesᵀ`, where rounding counts as the identity (straight-through), and `db = Σ dY`. The
+/// product is of the same kind, so `dY · scale` is rounded to 8 bits, too.
+pub fn dynamic_quantize_matmul(cx: &mut GradCx<'_>) -> GradOutcome {
+    let dy = cx.dy()?;
+    if cx.needs(1) || cx.needs(2) || cx.needs(3) {
+        return refuse!("its weight or its scales would be trained");
+    }
+    if cx.maybe_x(3).is_some() {
+        return refuse!("its weight has a zero point");
+    }
+    let (codes, scale) = (cx.x(1)?, cx.x(2)?);
+    let build = cx.build;
+    cx.give(0, || {
+        let scaled = dy * scale;
+        let one = build.scalar(1.0, DType::F32);
+        let operands = [scaled, codes.transpose(&[1, 0]), one].map(|x| Some(x.operand));
+        build.nodes(
+            MICROSOFT,
+            "DynamicQuantizeMatMul",
+            operands.into(),
+            Vec::new(),
+            1,
+        )[0]
+    });
+    let axes: Vec<usize> = (0..dy.rank()?.saturating_sub(1)).collect();
+    cx.give(4, || dy.sum_dropping(&axes));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 use super::{Case, check_grad, check_refused, forward_and_backward};
 use crate::graph::Attribute;
+use crate::ty::DType;
 
 #[test]
 fn smooth_activations() {
@@ -91,7 +92,7 @@ fn dropout_in_training_scales_what_its_mask_keeps() {
             results,
             absent: &[],
         };
-        let [x, y, p, dx] = forward_and_backward(&case);
+        let [x, y, p, dx] = forward_and_backward(&case, DType::F64);
         assert!(y.contains(&0.0) && y.iter().any(|y| *y != 0.0), "{y:?}");
         for (index, dx) in dx.iter().enumerate() {
             // The same factor in both directions: 0 or 1 / (1 - ratio).

@@ -1,5 +1,6 @@
-use super::{Case, check_case, check_grad, check_refused};
+use super::{Case, check_case, check_grad, check_refused, forward_and_backward};
 use crate::graph::{Attribute, AttributeValue};
+use crate::ty::DType;
 
 const X: &str = "normal[B, S, 8]";
 
@@ -208,4 +209,73 @@ fn a_last_block_may_be_shorter() {
 fn codes(count: usize) -> String {
     let list: Vec<String> = (0..count).map(|at| (at * 37 % 256).to_string()).collect();
     format!("[{}]", list.join(", "))
+}
+
+/// A tensor as far as eight bits can tell, at most half a step away: `step · (largest - smallest, 0
+/// included) / 255`.
+fn half_step(values: &[f64]) -> f64 {
+    let (low, high) = values
+        .iter()
+        .fold((0.0_f64, 0.0_f64), |(low, high), value| {
+            (low.min(*value), high.max(*value))
+        });
+    (high - low) / 255.0 / 2.0
+}
+
+/// The function is made of steps, so differences say nothing: its gradient is that of the product
+/// without rounding, up to what rounding the arriving gradient changes.
+#[test]
+fn products_in_8_bits_pass_the_gradient_through_their_rounding() {
+    const CODES: [[f64; 3]; 4] = [
+        [63.0, -12.0, 5.0],
+        [-40.0, 63.0, 0.0],
+        [7.0, 31.0, -63.0],
+        [-1.0, -63.0, 22.0],
+    ];
+    const SCALES: [f64; 3] = [0.5, 0.25, 1.0];
+    let list: Vec<String> = CODES.iter().flatten().map(f64::to_string).collect();
+    let codes = format!("i8[4, 3] = [{}]", list.join(", "));
+    let case = Case {
+        op: "com.microsoft:DynamicQuantizeMatMul",
+        opset: 18,
+        operands: &["normal[B, S, 4]", &codes, "f64[3] = [0.5, 0.25, 1]"],
+        attributes: &[],
+        results: 1,
+        absent: &[],
+    };
+    let [x, y, p, dx] = forward_and_backward(&case, DType::F32);
+    let scaled: Vec<f64> = p
+        .iter()
+        .enumerate()
+        .map(|(at, p)| p * SCALES[at % 3])
+        .collect();
+    // Rounding of a zero point and of f32 itself.
+    let (half_x, half_p) = (1.1 * half_step(&x), 1.1 * half_step(&scaled));
+    for (row, (x, scaled)) in x.chunks(4).zip(scaled.chunks(3)).enumerate() {
+        for (column, scale) in SCALES.iter().enumerate() {
+            let exact: f64 = (0..4).map(|k| x[k] * CODES[k][column] * scale).sum();
+            let reach: f64 = (0..4).map(|k| CODES[k][column].abs() * scale).sum();
+            let found = y[row * 3 + column];
+            assert!((found - exact).abs() <= half_x * reach, "{found} {exact}");
+        }
+        for (k, codes) in CODES.iter().enumerate() {
+            let exact: f64 = scaled.iter().zip(codes).map(|(dy, code)| dy * code).sum();
+            let reach: f64 = codes.iter().map(|code| code.abs()).sum();
+            let found = dx[row * 4 + k];
+            assert!((found - exact).abs() <= half_p * reach, "{found} {exact}");
+        }
+    }
+    let refused = [
+        "normal[S, 4]",
+        &codes,
+        "f64[3] = [0.5, 0.25, 1]",
+        "i8[3] = [1, 2, 3]",
+    ];
+    check_refused(
+        "com.microsoft:DynamicQuantizeMatMul",
+        18,
+        &refused,
+        &[],
+        "zero point",
+    );
 }

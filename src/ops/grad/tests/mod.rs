@@ -111,13 +111,13 @@ pub fn check_refused(
 
 /// One run in ONNX Runtime of a node with one operand to differentiate by: the operand, the first
 /// result, its projection and the gradient.
-pub fn forward_and_backward(case: &Case<'_>) -> [Vec<f64>; 4] {
+pub fn forward_and_backward(case: &Case<'_>, dtype: DType) -> [Vec<f64>; 4] {
     let check = Check::new(case, true);
-    let (mut model, loss, wrt) = check.model(DType::F64);
+    let (mut model, loss, wrt) = check.model(dtype);
     let result = model.graph.find_value("y0").unwrap();
     let found = gradients(&mut model, loss, &wrt, &mut Sink::new()).unwrap();
     add_outputs(&mut model, &[result, found[0]]);
-    let inputs = check.inputs(DType::F64);
+    let inputs = check.inputs(dtype);
     let outputs = execute(&model, &inputs, Optimization::All).unwrap();
     let input = |name: &str| {
         let found = inputs.iter().find(|input| input.name == name);

@@ -93,6 +93,7 @@ pub(super) fn bytes(dtype: DType, values: &[f64]) -> Vec<u8> {
         DType::F32 => all.flat_map(|v| (*v as f32).to_le_bytes()).collect(),
         DType::I64 => all.flat_map(|v| (*v as i64).to_le_bytes()).collect(),
         DType::U8 => all.map(|v| *v as u8).collect(),
+        DType::I8 => all.map(|v| (*v as i8) as u8).collect(),
         DType::I32 => all.flat_map(|v| (*v as i32).to_le_bytes()).collect(),
         DType::Bool => all.map(|v| u8::from(*v > 0.0)).collect(),
         other => panic!("no test has values of type {other}"),
