@@ -1,14 +1,21 @@
 //! `peftc data`: what a training would learn from.
 
-use super::data_text;
+use super::data_text::{Packed, View};
 use super::errors;
 use super::frame::{Context, Outcome, Payload};
 use crate::data::{
-    Broken, Columns, Dataset, Encoder, EncoderOptions, Format, Limits, Role, Source, Summary, Task,
-    TokenName, TooLong,
+    BatchOptions, Batcher, Broken, Columns, Dataset, Encoder, EncoderOptions, Format, Limits, Role,
+    Source, Summary, Task, TemplateText, Templates, TokenName, TooLong,
 };
+use crate::diag::{Reported, Sink};
+use crate::files;
 use clap::ValueEnum;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Templates are texts that people write: larger ones are refused.
+const TEMPLATE_LIMIT: u64 = 4 << 20;
 
 /// Read data as a training would: counts, lengths, and what is learned from each example
 #[derive(Debug, clap::Args)]
@@ -31,6 +38,21 @@ pub(super) struct Args {
     /// The token that ends a text: as text, or by number as id:2
     #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
     end_token: Option<TokenName>,
+    /// The token that batches are padded with
+    #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
+    padding_token: Option<TokenName>,
+    /// The template of conversations; without it the tokenizer's own
+    #[arg(long, value_name = "JINJA")]
+    chat_template: Option<PathBuf>,
+    /// Makes the prompt of the row's columns: 'Q: {{ question }} A: '
+    #[arg(long, value_name = "TEMPLATE")]
+    prompt_template: Option<String>,
+    /// Makes the completion
+    #[arg(long, value_name = "TEMPLATE")]
+    completion_template: Option<String>,
+    /// Makes the text
+    #[arg(long, value_name = "TEMPLATE")]
+    text_template: Option<String>,
     /// The most tokens of an example
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
@@ -46,6 +68,15 @@ pub(super) struct Args {
     /// How many positions the model has
     #[arg(long, value_name = "TOKENS")]
     positions: Option<usize>,
+    /// Names of the classes in the model's order; without them the data decides
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    classes: Vec<String>,
+    /// How many classes the model tells apart
+    #[arg(long, value_name = "COUNT")]
+    class_count: Option<usize>,
+    /// Say how many rows of so many tokens the examples fill when several share a row
+    #[arg(long, value_name = "TOKENS")]
+    pack: Option<NonZeroUsize>,
     /// How many examples to show
     #[arg(long, default_value_t = 2, value_name = "COUNT")]
     show: usize,
@@ -61,7 +92,8 @@ enum Long {
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let encoder = Encoder::open(options(args), &mut cx.sink)?;
+    let options = options(args, &mut cx.sink)?;
+    let encoder = Encoder::open(options, &mut cx.sink)?;
     let source = |path: &PathBuf| Source {
         path: path.clone(),
         format: args.rows,
@@ -72,18 +104,53 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         false => Broken::Refuse,
     };
     let dataset = Dataset::load(&sources, &encoder, broken, &mut cx.sources, &mut cx.sink)?;
+    let dataset = Arc::new(dataset);
+    let packed = args.pack.map(|room| packed(&dataset, room, &mut cx.sink));
     let summary = Summary::new(&dataset);
-    let shown = args.show.min(summary.examples);
-    let text = data_text::text(&dataset, &summary, &encoder, shown);
-    let json = data_text::json(&dataset, &summary, &encoder, shown);
-    Ok(Payload::new(text, json))
+    let view = View {
+        shown: args.show.min(summary.examples),
+        packed: packed.transpose()?,
+        dataset: &dataset,
+        summary,
+        encoder: &encoder,
+    };
+    Ok(Payload::new(view.text(), view.json()))
 }
 
-fn options(args: &Args) -> EncoderOptions {
-    EncoderOptions {
+/// How full rows are that several examples share.
+fn packed(dataset: &Arc<Dataset>, room: NonZeroUsize, sink: &mut Sink) -> Result<Packed, Reported> {
+    let mut options = BatchOptions::new(NonZeroUsize::MIN, 0);
+    options.pack = Some(room);
+    let batcher = Batcher::new(Arc::clone(dataset), options, sink)?;
+    Ok(Packed {
+        rows: batcher.rows(),
+        room: room.get(),
+    })
+}
+
+fn options(args: &Args, sink: &mut Sink) -> Result<EncoderOptions, Reported> {
+    let named = |text: &Option<String>, name: &str| {
+        let (name, text) = (name.to_owned(), text.clone()?);
+        Some(TemplateText { name, text })
+    };
+    let chat = match &args.chat_template {
+        None => None,
+        Some(path) => Some(TemplateText {
+            name: path.display().to_string(),
+            text: files::read_text(path, TEMPLATE_LIMIT, sink)?,
+        }),
+    };
+    Ok(EncoderOptions {
+        templates: Templates {
+            chat,
+            prompt: named(&args.prompt_template, "--prompt-template"),
+            completion: named(&args.completion_template, "--completion-template"),
+            text: named(&args.text_template, "--text-template"),
+        },
         tokenizer: args.tokenizer.clone(),
         columns: Columns(args.column.clone()),
         end: args.end_token.clone(),
+        padding: args.padding_token.clone(),
         max_length: args.max_length,
         too_long: match args.too_long {
             Long::Refuse => TooLong::Refuse,
@@ -94,9 +161,11 @@ fn options(args: &Args) -> EncoderOptions {
         limits: Limits {
             vocabulary: args.vocabulary,
             positions: args.positions,
+            classes: args.class_count,
         },
+        classes: args.classes.clone(),
         ..EncoderOptions::new(args.task)
-    }
+    })
 }
 
 fn parse_format(name: &str) -> Result<Format, String> {

@@ -1,9 +1,12 @@
 //! Examples as tensors.
 
+use super::arrays::Array;
 use super::batcher::Position;
-use super::example::{Examples, IGNORED};
+use super::example::{IGNORED, Tokens};
 
-/// What a tensor of a batch is for. B is the number of rows, S the padded length.
+/// What a tensor of a batch is for. B is the number of rows, S the padded length. Pairs are rows one
+/// below the other: with N examples, rows 0 to N are their anchors, rows N to 2 N what belongs to
+/// them, and if there are negatives, they are the last N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Input {
     /// i64 `[B, S]`.
@@ -14,8 +17,13 @@ pub enum Input {
     PositionIds,
     /// i64 `[B, S]`: 1 in the second text of a pair.
     TokenTypeIds,
-    /// i64 `[B, S]`, -100 where nothing counts: the label of a position is the token there, so a loss
-    /// on the next token compares the scores of position s with the label of s + 1.
+    /// By [`Task`](super::Task):
+    /// `CausalLm`: i64 `[B, S]`, -100 where nothing counts; the label of a position is the token
+    /// there, so a loss on the next token compares the scores of position s with the label of s + 1.
+    /// `TokenClassification`: i64 `[B, S]`, -100 where nothing counts.
+    /// `Classification`: i64 `[B]`. `MultiLabel`: f32 `[B, K]`, one a class.
+    /// `Regression`: f32 `[B]`, or `[B, K]` for several numbers.
+    /// `Pairs`: f32 `[N]`, the scores; none without scores.
     Labels,
 }
 
@@ -50,14 +58,18 @@ pub struct BatchTensor {
 /// Examples to learn from in one go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// One of each [`Input`] that was asked for, in the order of that type.
+    /// One of each [`Input`] that was asked for, in the order of that type. None for the task
+    /// [`Arrays`](super::Task::Arrays), but for its `labels`.
     pub tensors: Vec<BatchTensor>,
+    /// For the task `Arrays`: the other inputs by name, each with B as its first dimension.
+    pub arrays: Vec<Array>,
     /// Numbers of the examples in it, row by row; see [`Dataset::place`](super::Dataset::place).
     pub examples: Vec<usize>,
     pub rows: usize,
     /// Tokens that are no padding.
     pub tokens: usize,
-    /// Labels that count: what a mean loss over the batch divides by.
+    /// Tokens with a label that counts, or examples where labels are not of tokens: what a mean loss
+    /// over the batch divides by.
     pub counted: usize,
     /// Where the batch stands.
     pub position: Position,
@@ -72,7 +84,8 @@ impl Batch {
 
     /// The padded length.
     pub fn length(&self) -> usize {
-        self.tensors.first().map_or(0, |tensor| tensor.dims[1])
+        let ids = self.tensor(Input::InputIds);
+        ids.map_or(0, |tensor| tensor.dims[1])
     }
 }
 
@@ -135,20 +148,14 @@ impl Matrices {
         }
     }
 
-    /// Fills a row with examples one behind the other. Each counts its positions from 0, and its
-    /// first label does not count: what comes before it is no context of it.
-    pub fn fill(&mut self, row: usize, members: &[u32], examples: &Examples) {
-        let members = || {
-            members
-                .iter()
-                .map(|member| examples.tokens(*member as usize))
-        };
-        let used: usize = members().map(|tokens| tokens.ids.len()).sum();
+    /// Fills a row with sequences one behind the other. Each counts its positions from 0.
+    pub fn fill<'a>(&mut self, row: usize, members: impl Iterator<Item = Tokens<'a>> + Clone) {
+        let used: usize = members.clone().map(|tokens| tokens.ids.len()).sum();
         let mut at = row * self.length;
         if self.side == Side::Left {
             at += self.length - used;
         }
-        for tokens in members() {
+        for tokens in members {
             self.tokens += tokens.ids.len();
             self.counted += tokens.counted();
             for (position, id) in tokens.ids.iter().enumerate() {
@@ -156,10 +163,8 @@ impl Matrices {
                 self.mask[at] = 1;
                 self.positions[at] = position as i64;
                 self.types[at] = tokens.types.get(position).copied().unwrap_or(0).into();
-                if position > 0 {
-                    let label = tokens.labels.get(position).copied();
-                    self.labels[at] = label.unwrap_or(IGNORED).into();
-                }
+                let label = tokens.labels.get(position).copied();
+                self.labels[at] = label.unwrap_or(IGNORED).into();
                 at += 1;
             }
         }

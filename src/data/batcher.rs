@@ -1,12 +1,15 @@
 //! Batches in order, from any position.
 
+use super::arrays::Array;
 use super::batch::{Batch, BatchTensor, Elements, Input, Length, Matrices, Side};
 use super::dataset::Dataset;
 use super::errors;
 use super::order::{Epoch, Order};
+use super::task::Task;
 use crate::diag::{Reported, Sink};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A place in the endless sequence of batches. With the same data, options and seed, a [`Batcher`]
@@ -28,9 +31,9 @@ pub struct BatchOptions {
     pub seed: u64,
     pub side: Side,
     pub length: Length,
-    /// Put several examples into a row of so many tokens. They share the row's attention: a model
-    /// without a mask of blocks lets each see those before it. Their positions start anew, and no
-    /// example's first token is learned from the one before.
+    /// Put several examples into a row of so many tokens, for tasks that label tokens. They share the
+    /// row's attention: a model without a mask of blocks lets each see those before it. Their
+    /// positions start anew, and no example's first token is learned from the one before.
     pub pack: Option<NonZeroUsize>,
     /// What becomes of the last batch of an epoch when it has fewer rows.
     pub last: LastBatch,
@@ -120,6 +123,11 @@ impl Batcher {
         self.position
     }
 
+    /// Rows of the epoch that the next batch is in: examples, or fewer where they are packed.
+    pub fn rows(&self) -> usize {
+        self.epoch.rows()
+    }
+
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset
     }
@@ -156,48 +164,108 @@ impl Batcher {
     fn make(&self, position: Position, next: Position) -> Batch {
         let start = position.batch as usize * self.options.rows.get();
         let end = (start + self.options.rows.get()).min(self.epoch.rows());
+        if self.dataset.task() == Task::Arrays {
+            return self.of_arrays(start..end, position, next);
+        }
         let examples = self.dataset.examples();
-        let members = |row: usize| self.epoch.row(row).iter().copied();
-        let length_of = |row| {
-            members(row)
-                .map(|m| self.lengths[m as usize] as usize)
-                .sum()
-        };
+        let members = |row: usize| self.epoch.row(row).iter().map(|member| *member as usize);
+        let length_of = |row| members(row).map(|m| self.lengths[m] as usize).sum();
         let longest = (start..end).map(length_of).max().unwrap_or(0);
         let length = self.options.length.of(longest);
-        let rows = end - start;
+        let rows = (end - start) * examples.parts();
         let padding = self.dataset.padding();
         let mut matrices = Matrices::new(rows, length, self.options.side, padding);
-        for row in start..end {
-            matrices.fill(row - start, self.epoch.row(row), examples);
+        for part in 0..examples.parts() {
+            for row in start..end {
+                let sequences = members(row).map(|member| examples.part(member, part));
+                matrices.fill(part * (end - start) + row - start, sequences);
+            }
         }
+        let members: Vec<usize> = (start..end).flat_map(members).collect();
         Batch {
-            examples: (start..end).flat_map(members).map(|m| m as usize).collect(),
             rows,
             tokens: matrices.tokens,
-            counted: matrices.counted,
+            counted: match self.dataset.task().labels_tokens() {
+                true => matrices.counted,
+                false => members.len(),
+            },
             position,
             next,
-            tensors: self.tensors(matrices, rows, length),
+            tensors: self.tensors(matrices, &members, [rows, length]),
+            arrays: Vec::new(),
+            examples: members,
         }
     }
 
-    fn tensors(&self, matrices: Matrices, rows: usize, length: usize) -> Vec<BatchTensor> {
+    fn of_arrays(&self, rows: Range<usize>, position: Position, next: Position) -> Batch {
+        let members = rows.flat_map(|row| self.epoch.row(row));
+        let members: Vec<usize> = members.map(|member| *member as usize).collect();
+        let arrays = self.dataset.arrays().iter();
+        let arrays = arrays.map(|array| array.rows(&members));
+        let is_labels = |array: &Array| array.name == Input::Labels.name();
+        let (labels, arrays): (Vec<Array>, Vec<Array>) = arrays.partition(is_labels);
+        let tensor = |array: Array| BatchTensor {
+            input: Input::Labels,
+            dims: array.dims,
+            elements: array.elements,
+        };
+        Batch {
+            tensors: labels.into_iter().map(tensor).collect(),
+            arrays,
+            rows: members.len(),
+            tokens: 0,
+            counted: members.len(),
+            examples: members,
+            position,
+            next,
+        }
+    }
+
+    fn tensors(&self, matrices: Matrices, members: &[usize], dims: [usize; 2]) -> Vec<BatchTensor> {
         let options = &self.options;
+        let labels_tokens = self.dataset.task().labels_tokens();
         let wanted = [
             (true, Input::InputIds, matrices.ids),
             (true, Input::AttentionMask, matrices.mask),
             (options.position_ids, Input::PositionIds, matrices.positions),
             (options.token_type_ids, Input::TokenTypeIds, matrices.types),
-            (true, Input::Labels, matrices.labels),
+            (labels_tokens, Input::Labels, matrices.labels),
         ];
         let wanted = wanted.into_iter().filter(|(wanted, ..)| *wanted);
         let tensor = |(_, input, elements)| BatchTensor {
             input,
-            dims: vec![rows, length],
+            dims: dims.to_vec(),
             elements: Elements::I64(elements),
         };
-        wanted.map(tensor).collect()
+        let mut tensors: Vec<BatchTensor> = wanted.map(tensor).collect();
+        if !labels_tokens {
+            tensors.extend(self.labels(members));
+        }
+        tensors
+    }
+
+    /// Labels of whole examples.
+    fn labels(&self, members: &[usize]) -> Option<BatchTensor> {
+        let examples = self.dataset.examples();
+        let classes = members.iter().filter_map(|member| examples.class(*member));
+        let classes: Vec<i64> = classes.collect();
+        let numbers = members.iter().map(|member| examples.numbers(*member));
+        let numbers: Vec<f32> = numbers.collect::<Vec<_>>().concat();
+        let mut dims = vec![members.len()];
+        let width = numbers.len() / members.len().max(1);
+        if width > 1 || self.dataset.task() == Task::MultiLabel {
+            dims.push(width);
+        }
+        let elements = match (classes.is_empty(), numbers.is_empty()) {
+            (false, _) => Elements::I64(classes),
+            (true, false) => Elements::F32(numbers),
+            (true, true) => return None,
+        };
+        Some(BatchTensor {
+            input: Input::Labels,
+            dims,
+            elements,
+        })
     }
 }
 
@@ -217,13 +285,16 @@ fn order(options: &BatchOptions, lengths: &[u32], epoch: u64) -> Epoch {
     }
 }
 
-/// Whether every example has room.
+/// Whether examples can be put into rows like this, and every one has room.
 fn check(
     dataset: &Dataset,
     options: &BatchOptions,
     lengths: &[u32],
     sink: &mut Sink,
 ) -> Result<(), Reported> {
+    if options.pack.is_some() && !dataset.task().labels_tokens() {
+        return Err(sink.emit(errors::cannot_pack(dataset.task())));
+    }
     let fixed = match options.length {
         Length::Fixed(length) => Some(length),
         _ => None,

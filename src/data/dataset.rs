@@ -1,12 +1,15 @@
 //! Data sets: every row read and encoded before anything is learned from the first.
 
-use super::encoder::Encoder;
+use super::arrays::{self, Array};
+use super::encode::{ClassReader, Classes, Encoded, Encoder};
 use super::errors;
-use super::example::Examples;
+use super::example::{Example, Examples};
 use super::read;
 use super::row::{Fault, Place, RawRow};
-use super::source::Source;
+use super::source::{Format, Source};
+use super::task::Task;
 use crate::diag::{Code, Reported, Sink, SourceMap, Span};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -32,6 +35,9 @@ pub struct Dataset {
     names: Vec<String>,
     counts: Counts,
     padding: u32,
+    classes: Classes,
+    task: Task,
+    arrays: Vec<Array>,
 }
 
 /// What was found while reading.
@@ -44,6 +50,8 @@ pub struct Counts {
     pub cut: u64,
     /// Rows whose prompt alone has other tokens than in front of its completion.
     pub seams: u64,
+    /// Rows with a text that nothing ends.
+    pub endless: u64,
     /// How many rows each column is in.
     pub columns: BTreeMap<String, u64>,
 }
@@ -57,8 +65,20 @@ impl Dataset {
         texts: &mut SourceMap,
         sink: &mut Sink,
     ) -> Result<Dataset, Reported> {
+        if encoder.options().task == Task::Arrays {
+            return Dataset::of_arrays(sources, encoder, sink);
+        }
+        let mut files = Vec::new();
+        for source in sources {
+            files.push((source.format(sink)?, source.bytes(sink)?, source.name()));
+        }
+        let classes = match encoder.known_classes() {
+            Some(classes) => classes,
+            None => find_classes(encoder, &files, sink)?,
+        };
         let mut loader = Loader {
             encoder,
+            classes,
             broken,
             names: sources.iter().map(Source::name).collect(),
             examples: Examples::default(),
@@ -67,10 +87,50 @@ impl Dataset {
             messages: BTreeMap::new(),
             shown: 0,
         };
-        for (number, source) in sources.iter().enumerate() {
-            loader.read(number, source, texts, sink)?;
+        for (number, (format, content, name)) in files.iter().enumerate() {
+            for row in read::rows(*format, content, name) {
+                let row = row.map_err(|fault| sink.emit(fault))?;
+                loader.add(number, row, texts, sink);
+            }
         }
         loader.finish(sink)
+    }
+
+    /// Arrays of sources, taken as they are.
+    fn of_arrays(
+        sources: &[Source],
+        encoder: &Encoder,
+        sink: &mut Sink,
+    ) -> Result<Dataset, Reported> {
+        let (arrays, rows) = arrays::load(sources, encoder, sink)?;
+        let mut examples = Examples::default();
+        for (source, rows) in rows.iter().enumerate() {
+            for row in 1..=*rows as u64 {
+                examples.push(Example::default(), Place { source, line: row });
+            }
+        }
+        let count = examples.len() as u64;
+        Ok(Dataset {
+            names: sources.iter().map(Source::name).collect(),
+            counts: Counts {
+                rows: count,
+                columns: arrays
+                    .iter()
+                    .map(|array| (array.name.clone(), count))
+                    .collect(),
+                ..Counts::default()
+            },
+            examples,
+            arrays,
+            padding: 0,
+            classes: Classes::default(),
+            task: Task::Arrays,
+        })
+    }
+
+    /// Inputs that are there already, for the task [`Task::Arrays`].
+    pub fn arrays(&self) -> &[Array] {
+        &self.arrays
     }
 
     pub fn examples(&self) -> &Examples {
@@ -79,6 +139,16 @@ impl Dataset {
 
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// Names of the classes by their numbers; numbers where they have no names. Empty for a task
+    /// without classes.
+    pub fn classes(&self) -> Vec<String> {
+        self.classes.names()
     }
 
     /// What batches are padded with.
@@ -95,6 +165,7 @@ impl Dataset {
 
 struct Loader<'a> {
     encoder: &'a Encoder,
+    classes: Classes,
     broken: Broken,
     names: Vec<String>,
     examples: Examples,
@@ -107,22 +178,6 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn read(
-        &mut self,
-        number: usize,
-        source: &Source,
-        texts: &mut SourceMap,
-        sink: &mut Sink,
-    ) -> Result<(), Reported> {
-        let format = source.format(sink)?;
-        let content = source.bytes(sink)?;
-        for row in read::rows(format, &content) {
-            let row = row.map_err(|fault| sink.emit(fault))?;
-            self.add(number, row, texts, sink);
-        }
-        Ok(())
-    }
-
     fn add(&mut self, source: usize, raw: RawRow<'_>, texts: &mut SourceMap, sink: &mut Sink) {
         self.counts.rows += 1;
         let place = Place {
@@ -137,16 +192,37 @@ impl Loader<'_> {
                 }
             }
         }
-        match raw.row.and_then(|row| self.encoder.encode(&row)) {
+        let encoded = raw
+            .row
+            .and_then(|row| self.encoder.encode(&row, &self.classes));
+        match encoded.and_then(|encoded| self.like_others(encoded)) {
             Ok(encoded) => {
                 self.counts.cut += u64::from(encoded.cut);
                 self.counts.seams += u64::from(encoded.seam);
+                self.counts.endless += u64::from(encoded.endless);
                 for example in encoded.examples {
                     self.examples.push(example, place);
                 }
             }
             Err(fault) => self.blame(fault, place, raw.text, texts, sink),
         }
+    }
+
+    /// Refuses an example of another form than those before it.
+    fn like_others(&self, encoded: Encoded) -> Result<Encoded, Fault> {
+        let Some((parts, numbers)) = self.examples.form() else {
+            return Ok(encoded);
+        };
+        for example in &encoded.examples {
+            let (own_parts, own_numbers) = example.form();
+            if own_parts != parts {
+                return Err(errors::another_form("texts", own_parts, parts));
+            }
+            if own_numbers != numbers {
+                return Err(errors::another_form("numbers", own_numbers, numbers));
+            }
+        }
+        Ok(encoded)
     }
 
     fn blame(
@@ -204,14 +280,17 @@ impl Loader<'_> {
         if self.counts.seams > 0 {
             sink.warn(errors::seams(self.counts.seams, rows - broken));
         }
-        if self.encoder.tokenizer().is_some() && self.encoder.end().is_none() {
-            sink.warn(errors::no_end());
+        if self.counts.endless > 0 {
+            sink.warn(errors::no_end(self.counts.endless, rows - broken));
         }
         Ok(Dataset {
             examples: self.examples,
             names: self.names,
             counts: self.counts,
             padding: self.encoder.padding(),
+            classes: self.classes,
+            task: self.encoder.options().task,
+            arrays: Vec::new(),
         })
     }
 
@@ -222,6 +301,24 @@ impl Loader<'_> {
             .map(|(code, (count, first))| format!("{count} × {}, first {first}", code.name()))
             .collect()
     }
+}
+
+/// Reads all rows for their classes alone. What is wrong with a row is said when it is encoded.
+fn find_classes(
+    encoder: &Encoder,
+    files: &[(Format, Bytes, String)],
+    sink: &mut Sink,
+) -> Result<Classes, Reported> {
+    let mut reader = ClassReader::default();
+    for (format, content, name) in files {
+        // What ends the rows is said when they are encoded.
+        for row in read::rows(*format, content, name).map_while(Result::ok) {
+            if let Ok(row) = row.row {
+                encoder.read_classes(&row, &mut reader);
+            }
+        }
+    }
+    reader.finish(encoder.options().limits.classes, sink)
 }
 
 /// The place of a fault, on the text of its row.
@@ -237,6 +334,10 @@ fn span(
     let file = texts.add_part(name, &*shown, line as usize);
     let end = shown.len();
     let mark = mark.unwrap_or(0..end);
-    let boundary = |at: usize| shown.ceil_char_boundary(at.min(end));
+    let boundary = |at: usize| {
+        (at..end)
+            .find(|at| shown.is_char_boundary(*at))
+            .unwrap_or(end)
+    };
     Span::new(file, boundary(mark.start), boundary(mark.end))
 }

@@ -1,9 +1,9 @@
 //! Diagnostics of this room: data (E10).
 
-use super::encoder::EncoderOptions;
+use super::encode::EncoderOptions;
 use super::row::{Fault, Row};
 use super::source::Format;
-use super::task::Role;
+use super::task::{Role, Task};
 use super::tokenizer::TokenName;
 use super::value::Value;
 use crate::diag::{Code, Diagnostic, counted, nearest};
@@ -23,7 +23,81 @@ pub(super) fn unknown_format(path: &Path) -> Diagnostic {
     .help(format!("name the format: {}", names.join(", ")))
 }
 
+pub(super) fn arrays_not_rows(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E1009,
+        format!("`{name}` holds arrays, and rows are expected"),
+    )
+    .help("learn from arrays with the task `arrays`")
+}
+
+pub(super) fn arrays_expected(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E1009,
+        format!("`{name}` holds rows, and arrays are expected"),
+    )
+    .help("save the arrays with `numpy.savez`, each under the name of the model's input")
+}
+
+pub(super) fn damaged(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E1017,
+        format!("`{name}` cannot be read to its end: {why}"),
+    )
+    .help("write the file again; nothing of it is used")
+}
+
+pub(super) fn row_counts_differ(
+    file: &str,
+    one: (&str, usize),
+    other: (&str, usize),
+) -> Diagnostic {
+    let ((one, ones), (other, others)) = (one, other);
+    let message = format!(
+        "`{file}`: `{one}` has {} and `{other}` {others}",
+        counted(ones, "row")
+    );
+    Diagnostic::new(Code::E1003, message)
+        .help("the first dimension of every array counts the rows: make them the same")
+}
+
+pub(super) fn other_arrays(name: &str, file: &str) -> Diagnostic {
+    let message =
+        format!("`{file}` and the files before it have not the same arrays, such as `{name}`");
+    Diagnostic::new(Code::E1002, message).help("give every file the same arrays")
+}
+
+pub(super) fn array_differs(name: &str, file: &str, why: &str) -> Diagnostic {
+    let message = format!("`{name}` of `{file}` has {why}");
+    Diagnostic::new(Code::E1003, message).help("give the array the same form in every file")
+}
+
+pub(super) fn array_outside(file: &str, id: i64, vocabulary: usize) -> Diagnostic {
+    let message = format!(
+        "`input_ids` of `{file}` has the token {id}, the model's tokens are below {vocabulary}"
+    );
+    Diagnostic::new(Code::E1008, message).help("take the tokenizer that belongs to the model")
+}
+
 // Rows.
+
+pub(super) fn other_columns(found: usize, columns: usize) -> Fault {
+    let message = format!(
+        "row has {}, the first line names {}",
+        counted(found, "cell"),
+        counted(columns, "column")
+    );
+    let diagnostic = Diagnostic::new(Code::E1001, message)
+        .help("put cells with a separator or line break in them into double quotes");
+    Fault::new(diagnostic, "this row")
+}
+
+pub(super) fn quote_open() -> Fault {
+    let diagnostic = Diagnostic::new(Code::E1001, "a quote that opens a cell is not closed")
+        .note("everything up to the end of the file would be in that cell")
+        .help("close it, or write a quote inside quotes twice");
+    Fault::new(diagnostic, "this row")
+}
 
 pub(super) fn no_json(words: &str, at: Range<usize>) -> Fault {
     let diagnostic = Diagnostic::new(Code::E1001, format!("row is not JSON: {words}"))
@@ -53,6 +127,13 @@ pub(super) fn no_columns(row: &Row, wanted: &str) -> Fault {
 }
 
 pub(super) fn no_column(row: &Row, name: &str) -> Fault {
+    if row.columns().any(|column| column == name) {
+        let diagnostic = Diagnostic::new(Code::E1002, format!("`{name}` holds nothing"));
+        return Fault::new(
+            diagnostic.help("fill it in, or leave the row out"),
+            "this row",
+        );
+    }
     let diagnostic = Diagnostic::new(Code::E1002, format!("row has no column `{name}`"));
     let diagnostic = match nearest(name, row.columns(), 2).as_slice() {
         [] => diagnostic.note(columns(row)),
@@ -93,15 +174,88 @@ fn shown(value: &Value) -> String {
     }
 }
 
-pub(super) fn lengths_differ(ids: usize, labels: usize) -> Fault {
+pub(super) fn lengths_differ(one: &str, ones: usize, other: &str, others: usize) -> Fault {
     let message = format!(
         "row has {} and {}",
-        counted(ids, "token"),
-        counted(labels, "label")
+        counted(ones, one),
+        counted(others, other)
     );
     let diagnostic = Diagnostic::new(Code::E1003, message)
-        .help("give one label a token, -100 where none counts");
+        .help(format!("give one {other} a {one}, -100 where none counts"));
     Fault::new(diagnostic, "this row")
+}
+
+pub(super) fn not_one_a_class(column: &str, shares: usize, classes: usize) -> Fault {
+    let shares = counted(shares, "value");
+    let message = format!("`{column}` holds {shares}, and there are {classes} classes");
+    let diagnostic = Diagnostic::new(Code::E1003, message)
+        .help("say of every class whether it holds, or list those that do by name or number");
+    Fault::new(diagnostic, "in this row")
+}
+
+pub(super) fn class_twice(column: &str) -> Fault {
+    let diagnostic = Diagnostic::new(Code::E1004, format!("`{column}` lists a class twice"))
+        .help("to say of every class whether it holds, write `true` or `false`, or 1.0 or 0.0");
+    Fault::new(diagnostic, "in this row")
+}
+
+/// An example is not like those before it; `what` such as `parts`.
+pub(super) fn another_form(what: &str, found: usize, expected: usize) -> Fault {
+    let message = format!("row has {found} {what}, those before it have {expected}");
+    let diagnostic = Diagnostic::new(Code::E1003, message).help("give every row the same");
+    Fault::new(diagnostic, "this row")
+}
+
+// Classes.
+
+pub(super) fn unknown_class(name: &str, column: &str, names: &[String], count: usize) -> Fault {
+    let diagnostic = Diagnostic::new(
+        Code::E1004,
+        format!("`{column}` holds {name:?}, which is no class"),
+    );
+    let diagnostic = match nearest(name, names.iter().map(String::as_str), 3).as_slice() {
+        [] => diagnostic.note(classes(names, count)),
+        [one] => diagnostic.help(format!("near it is `{one}`")),
+        near => diagnostic.help(format!("near it are {}", quoted(near))),
+    };
+    Fault::new(diagnostic, "in this row")
+}
+
+pub(super) fn class_outside(number: i64, column: &str, count: usize) -> Fault {
+    let message = format!("`{column}` holds the class {number}");
+    let diagnostic = Diagnostic::new(Code::E1004, message).note(classes(&[], count));
+    Fault::new(diagnostic, "in this row")
+}
+
+pub(super) fn number_among_names(number: i64, column: &str, names: &[String]) -> Fault {
+    let message = format!("`{column}` holds the number {number}, other rows have names of classes");
+    let diagnostic = Diagnostic::new(Code::E1004, message).note(classes(names, names.len()));
+    Fault::new(
+        diagnostic.help("write names in every row, or numbers"),
+        "in this row",
+    )
+}
+
+pub(super) fn too_many_classes(names: &[String], limit: usize) -> Diagnostic {
+    let message = format!(
+        "the data has {} classes, the model tells {limit} apart",
+        names.len()
+    );
+    Diagnostic::new(Code::E1004, message)
+        .note(classes(names, names.len()))
+        .help("look for names that mean the same, or take a model with more outputs")
+}
+
+/// What classes there are; not all of many.
+fn classes(names: &[String], count: usize) -> String {
+    const MOST: usize = 20;
+    let names: Vec<&str> = names.iter().take(MOST).map(String::as_str).collect();
+    match (names.as_slice(), count) {
+        ([], 0) => "there are no classes".to_owned(),
+        ([], count) => format!("classes are 0 to {}", count - 1),
+        (names, count) if count > MOST => format!("among {count} classes are {}", quoted(names)),
+        (names, _) => format!("classes are {}", quoted(names)),
+    }
 }
 
 pub(super) fn empty(column: &str) -> Fault {
@@ -160,6 +314,14 @@ pub(super) fn ids_expected() -> Fault {
     );
     let diagnostic = Diagnostic::new(Code::E1002, message).help("name a `tokenizer.json`");
     Fault::new(diagnostic, "this row")
+}
+
+pub(super) fn cannot_cut(longest: usize, why: &str) -> Diagnostic {
+    let message = format!(
+        "examples cannot be cut to {}: {why}",
+        counted(longest, "token")
+    );
+    Diagnostic::new(Code::E1007, message).help("allow longer examples")
 }
 
 pub(super) fn no_token(path: &Path, name: &TokenName, role: &str) -> Diagnostic {
@@ -246,8 +408,9 @@ pub(super) fn seams(rows: u64, of: u64) -> Diagnostic {
     )
 }
 
-pub(super) fn no_end() -> Diagnostic {
-    let message = "no token ends a text: the model does not learn to stop";
+pub(super) fn no_end(texts: u64, of: u64) -> Diagnostic {
+    let message =
+        format!("no token ends the text of {texts} of {of} rows: the model does not learn to stop");
     Diagnostic::new(Code::W1004, message).help("name the token that ends a text of this model")
 }
 
@@ -256,4 +419,68 @@ pub(super) fn no_room(length: u32, room: usize, place: &str) -> Diagnostic {
     let message =
         format!("the example of {place} has {length} tokens, rows of batches have {room}");
     Diagnostic::new(Code::E1007, message).help("make the rows longer, or let long examples be cut")
+}
+
+pub(super) fn cannot_pack(task: Task) -> Diagnostic {
+    let message = format!("examples of `{}` cannot share a row", task.name());
+    Diagnostic::new(Code::E1016, message)
+        .note("their labels are of whole rows")
+        .help("do not pack; batches of similar lengths waste little, too")
+}
+
+pub(super) fn class_named_twice(name: &str) -> Diagnostic {
+    let message = format!("the class `{name}` is named twice");
+    Diagnostic::new(Code::E1004, message).help("name every class once, in the order of the model")
+}
+
+// Templates.
+
+pub(super) fn template_not_read(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E1011,
+        format!("the template `{name}` cannot be read: {why}"),
+    )
+}
+
+pub(super) fn template_fails(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E1011, format!("the template `{name}` fails: {why}"))
+}
+
+pub(super) fn template_refuses(name: &str, message: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E1011,
+        format!("the template `{name}` refuses the row: {message}"),
+    )
+}
+
+pub(super) fn no_template() -> Fault {
+    let message = "row is a conversation, and there is no template for it";
+    let diagnostic = Diagnostic::new(Code::E1011, message)
+        .note("neither the tokenizer nor a `tokenizer_config.json` or `chat_template.jinja` beside it has one")
+        .help("give the template of the model");
+    Fault::new(diagnostic, "this row")
+}
+
+pub(super) fn no_message(column: &str, number: usize) -> Fault {
+    let message = format!("message {number} of `{column}` has no `role`");
+    let diagnostic = Diagnostic::new(Code::E1003, message)
+        .help("a message is an object such as `{\"role\": \"user\", \"content\": \"…\"}`");
+    Fault::new(diagnostic, "in this row")
+}
+
+pub(super) fn no_answer(column: &str) -> Fault {
+    let message = format!("`{column}` holds no message of the assistant");
+    let diagnostic = Diagnostic::new(Code::E1012, message)
+        .help("leave the row out: there is nothing to learn from it");
+    Fault::new(diagnostic, "in this row")
+}
+
+/// The text before an answer is another one when the answer is there.
+pub(super) fn answers_not_found(name: &str, number: usize) -> Fault {
+    let message =
+        format!("where message {number} begins cannot be told from the template `{name}`");
+    let diagnostic = Diagnostic::new(Code::E1012, message)
+        .note("the text of the messages before it changes when it is added")
+        .help("put `{% generation %}` and `{% endgeneration %}` around what the assistant says in the template");
+    Fault::new(diagnostic, "in this row")
 }

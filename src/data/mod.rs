@@ -10,31 +10,37 @@
 //! Source ─ read ─▶ Row ─ Encoder ─▶ Dataset ─ Batcher ─▶ Batch ─ Prefetch ─▶ Batch
 //! ```
 
+mod arrays;
 mod batch;
 mod batcher;
 mod dataset;
-mod encoder;
+mod encode;
 mod errors;
 mod example;
 mod order;
 mod prefetch;
 mod read;
 mod row;
+mod shield;
 mod source;
 mod summary;
 mod task;
+mod template;
 mod tokenizer;
 mod value;
 
+pub use arrays::Array;
 pub use batch::{Batch, BatchTensor, Elements, Input, Length, Side};
 pub use batcher::{BatchOptions, Batcher, LastBatch, Position};
 pub use dataset::{Broken, Counts, Dataset};
-pub use encoder::{Encoder, EncoderOptions, Limits, TooLong};
+pub use encode::{Encoder, EncoderOptions, Limits, Templates, TooLong};
 pub use example::{Examples, IGNORED, Tokens};
 pub use order::Order;
 pub use prefetch::Prefetch;
 pub use row::Place;
+pub use shield::shielded;
 pub use source::{Format, Source};
 pub use summary::{Summary, runs};
 pub use task::{Columns, Role, Task};
+pub use template::TemplateText;
 pub use tokenizer::{TokenName, Tokenizer};

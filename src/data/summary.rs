@@ -2,6 +2,7 @@
 
 use super::dataset::Dataset;
 use super::example::{IGNORED, Tokens};
+use super::task::Task;
 use std::ops::Range;
 
 /// Sizes of a data set.
@@ -9,8 +10,10 @@ use std::ops::Range;
 pub struct Summary {
     pub examples: usize,
     pub tokens: u64,
-    /// Tokens whose prediction counts.
+    /// Tokens with a label that counts.
     pub counted: u64,
+    /// Examples of every class; those of tokens for token classification.
+    pub classes: Vec<(String, u64)>,
     pub shortest: usize,
     /// Half of the examples are at most so long.
     pub median: usize,
@@ -27,8 +30,11 @@ const BARS: usize = 12;
 impl Summary {
     pub fn new(dataset: &Dataset) -> Summary {
         let examples = dataset.examples();
-        let all = || (0..examples.len()).map(|example| examples.tokens(example));
-        let mut lengths: Vec<usize> = all().map(|tokens| tokens.ids.len()).collect();
+        let sequences =
+            |example| (0..examples.parts()).map(move |part| examples.part(example, part));
+        let all = || (0..examples.len()).flat_map(sequences);
+        let lengths = (0..examples.len()).map(|example| examples.length(example));
+        let mut lengths: Vec<usize> = lengths.collect();
         lengths.sort_unstable();
         // The least length that this share of the examples does not exceed.
         let share = |percent: usize| {
@@ -37,8 +43,9 @@ impl Summary {
         };
         Summary {
             examples: lengths.len(),
-            tokens: lengths.iter().map(|length| *length as u64).sum(),
+            tokens: all().map(|tokens| tokens.ids.len() as u64).sum(),
             counted: all().map(|tokens| tokens.counted() as u64).sum(),
+            classes: classes(dataset),
             shortest: share(0),
             median: share(50),
             most: share(95),
@@ -46,6 +53,38 @@ impl Summary {
             histogram: histogram(&lengths),
         }
     }
+}
+
+fn classes(dataset: &Dataset) -> Vec<(String, u64)> {
+    let examples = dataset.examples();
+    let names = dataset.classes();
+    let mut counts = vec![0; names.len()];
+    let mut count = |class: usize| {
+        if let Some(count) = counts.get_mut(class) {
+            *count += 1;
+        }
+    };
+    for example in 0..examples.len() {
+        match dataset.task() {
+            Task::TokenClassification => {
+                let labels = examples.tokens(example).labels.iter();
+                labels
+                    .filter_map(|l| usize::try_from(*l).ok())
+                    .for_each(&mut count);
+            }
+            Task::MultiLabel => {
+                let holds = examples.numbers(example).iter().enumerate();
+                holds
+                    .filter(|(_, share)| **share >= 0.5)
+                    .for_each(|(class, _)| count(class));
+            }
+            _ => examples
+                .class(example)
+                .into_iter()
+                .for_each(|class| count(class as usize)),
+        }
+    }
+    names.into_iter().zip(counts).collect()
 }
 
 /// `lengths` are sorted.
@@ -65,7 +104,7 @@ fn histogram(lengths: &[usize]) -> Vec<(Range<usize>, usize)> {
 
 /// The tokens of an example in runs of those that count and those that do not.
 pub fn runs(tokens: &Tokens<'_>) -> Vec<(bool, Range<usize>)> {
-    let counts = |at: usize| at > 0 && tokens.labels.get(at).is_some_and(|l| *l != IGNORED);
+    let counts = |at: usize| tokens.labels.get(at).is_some_and(|label| *label != IGNORED);
     let mut runs: Vec<(bool, Range<usize>)> = Vec::new();
     for at in 0..tokens.ids.len() {
         match runs.last_mut() {

@@ -6,9 +6,29 @@ pub enum Task {
     /// The next token: of `completion` after `prompt`, of what the assistant says in `messages`, or
     /// of all of `text`.
     CausalLm,
+    /// The class `label` of `text`, or of `text` and `text_pair`.
+    Classification,
+    /// All the classes `labels` of `text`, or of `text` and `text_pair`.
+    MultiLabel,
+    /// The number `label` of `text`, or of `text` and `text_pair`; or several numbers.
+    Regression,
+    /// The class of every word: `tags` of `tokens`.
+    TokenClassification,
+    /// What belongs together: `anchor` and `positive`, and not `negative`; or how much, as `score`.
+    Pairs,
+    /// Whatever the model does with arrays under the names of its inputs (`.npz`).
+    Arrays,
 }
 
-const TASKS: &[(Task, &str)] = &[(Task::CausalLm, "causal_lm")];
+const TASKS: &[(Task, &str)] = &[
+    (Task::CausalLm, "causal_lm"),
+    (Task::Classification, "classification"),
+    (Task::MultiLabel, "multi_label"),
+    (Task::Regression, "regression"),
+    (Task::TokenClassification, "token_classification"),
+    (Task::Pairs, "pairs"),
+    (Task::Arrays, "arrays"),
+];
 
 impl Task {
     /// The name that options have for it.
@@ -25,26 +45,68 @@ impl Task {
     pub fn names() -> impl Iterator<Item = &'static str> {
         TASKS.iter().map(|(_, name)| *name)
     }
+
+    /// Whether every token has a label.
+    pub fn labels_tokens(self) -> bool {
+        matches!(self, Task::CausalLm | Task::TokenClassification)
+    }
+
+    /// The column that holds classes, for a task that has them.
+    pub(super) fn class_column(self) -> Option<Role> {
+        match self {
+            Task::Classification => Some(Role::Label),
+            Task::MultiLabel => Some(Role::Labels),
+            Task::TokenClassification => Some(Role::Tags),
+            Task::CausalLm | Task::Regression | Task::Pairs | Task::Arrays => None,
+        }
+    }
 }
 
 /// What a column is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Text,
+    TextPair,
     Prompt,
     Completion,
+    /// A conversation: a list of objects with `role` and whatever the template asks for.
+    Messages,
+    /// What the assistant may call, for templates that know of it.
+    Tools,
     /// Token ids, for data that is tokenized already.
     InputIds,
-    /// One label a token, `-100` where none counts.
+    /// One class, by name or number; for regression a number or several.
+    Label,
+    /// Of token ids: one label a token, `-100` where none counts. Of several classes: those that
+    /// hold, by name or number, or for every class whether it holds.
     Labels,
+    /// Words.
+    Tokens,
+    /// The class of every word, by name or number; `null` or `-100` where none counts.
+    Tags,
+    Anchor,
+    Positive,
+    Negative,
+    /// How much anchor and positive have to do with each other.
+    Score,
 }
 
 const ROLES: &[(Role, &str)] = &[
     (Role::Text, "text"),
+    (Role::TextPair, "text_pair"),
     (Role::Prompt, "prompt"),
     (Role::Completion, "completion"),
+    (Role::Messages, "messages"),
+    (Role::Tools, "tools"),
     (Role::InputIds, "input_ids"),
+    (Role::Label, "label"),
     (Role::Labels, "labels"),
+    (Role::Tokens, "tokens"),
+    (Role::Tags, "tags"),
+    (Role::Anchor, "anchor"),
+    (Role::Positive, "positive"),
+    (Role::Negative, "negative"),
+    (Role::Score, "score"),
 ];
 
 impl Role {

@@ -1,11 +1,13 @@
 //! A `tokenizer.json` with what lies beside it.
 
 use super::errors;
+use super::shield::shield;
+use super::template::TemplateText;
 use super::value::Value;
 use crate::diag::{Reported, Sink};
 use crate::files;
 use std::path::{Path, PathBuf};
-use tokenizers::{EncodeInput, Encoding};
+use tokenizers::{EncodeInput, Encoding, PostProcessor, TruncationDirection, TruncationParams};
 
 /// Vocabularies of a million tokens take 100 MB.
 const FILE_LIMIT: u64 = 1 << 30;
@@ -38,8 +40,8 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`, and the `tokenizer_config.json` beside it if there is one.
     pub fn open(path: &Path, sink: &mut Sink) -> Result<Tokenizer, Reported> {
         let text = files::read_text(path, FILE_LIMIT, sink)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&text)
-            .map_err(|error| sink.emit(errors::no_tokenizer(path, &error.to_string())))?;
+        let inner = shielded(|| tokenizers::Tokenizer::from_bytes(&text));
+        let mut inner = inner.map_err(|why| sink.emit(errors::no_tokenizer(path, &why)))?;
         inner.with_padding(None);
         // Fails only for a truncation that leaves no room.
         let _ = inner.with_truncation(None);
@@ -48,6 +50,33 @@ impl Tokenizer {
             inner,
             config: config_beside(path, sink)?,
         })
+    }
+
+    /// Lets texts of more tokens be cut, of two texts the longer one; the tokens around them stay.
+    pub(super) fn cut_at(
+        &mut self,
+        longest: usize,
+        from_start: bool,
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        let direction = match from_start {
+            true => TruncationDirection::Left,
+            false => TruncationDirection::Right,
+        };
+        // The library subtracts these without looking.
+        let processor = self.inner.get_post_processor();
+        let around = processor.map_or(0, |processor| processor.added_tokens(true));
+        if longest <= around {
+            let why = format!("the tokenizer puts up to {around} around a text and its pair");
+            return Err(sink.emit(errors::cannot_cut(longest, &why)));
+        }
+        let truncation = TruncationParams {
+            direction,
+            max_length: longest,
+            ..TruncationParams::default()
+        };
+        let set = self.inner.with_truncation(Some(truncation)).map(drop);
+        set.map_err(|error| sink.emit(errors::cannot_cut(longest, &error.to_string())))
     }
 
     pub fn path(&self) -> &Path {
@@ -66,7 +95,7 @@ impl Tokenizer {
 
     /// The text of tokens, special ones included.
     pub fn text(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, false).unwrap_or_default()
+        shielded(|| self.inner.decode(ids, false)).unwrap_or_default()
     }
 
     /// A token as the vocabulary writes it.
@@ -79,8 +108,7 @@ impl Tokenizer {
         input: impl Into<EncodeInput<'s>>,
         special: bool,
     ) -> Result<Encoding, String> {
-        let encoded = self.inner.encode(input, special);
-        encoded.map_err(|error| error.to_string())
+        shielded(|| self.inner.encode(input, special))
     }
 
     /// The token that a user names; `role` is what for, such as `end`.
@@ -117,6 +145,49 @@ impl Tokenizer {
             Value::Text(text) => Some(text.clone()),
             _ => None,
         }
+    }
+}
+
+/// What the library gives, or what it says.
+fn shielded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    shield(work)?.map_err(|error| error.to_string())
+}
+
+impl Tokenizer {
+    /// The template of chats: a `chat_template.jinja` beside the tokenizer, or `chat_template` of
+    /// `tokenizer_config.json`, of several the one named `default`.
+    pub(super) fn chat_template(&self, sink: &mut Sink) -> Result<Option<TemplateText>, Reported> {
+        let beside = self.path.with_file_name("chat_template.jinja");
+        if beside.exists() {
+            let text = files::read_text(&beside, FILE_LIMIT, sink)?;
+            let name = beside.display().to_string();
+            return Ok(Some(TemplateText { name, text }));
+        }
+        let text = match self.config.field("chat_template") {
+            Some(Value::List(several)) => several
+                .iter()
+                .find(|one| one.field("name") == Some(&Value::Text("default".to_owned())))
+                .and_then(|one| one.field("template")),
+            other => other,
+        };
+        let config = self.path.with_file_name("tokenizer_config.json");
+        Ok(match text {
+            Some(Value::Text(text)) => Some(TemplateText {
+                name: format!("chat_template of {}", config.display()),
+                text: text.clone(),
+            }),
+            _ => None,
+        })
+    }
+
+    /// The special tokens that templates may name, such as `eos_token`.
+    pub(super) fn named_tokens(&self) -> Vec<(String, Value)> {
+        let names = ["bos_token", "eos_token", "pad_token", "unk_token"];
+        let stated = names.into_iter().filter_map(|name| {
+            let token = self.stated(name)?;
+            Some((name.to_owned(), Value::Text(token)))
+        });
+        stated.collect()
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Value {
     Int(i64),
     Float(f64),
     Text(String),
+    /// Text of a file without types, such as CSV: what is asked for decides whether it is a number.
+    Bare(String),
     List(Vec<Value>),
     Record(Vec<(String, Value)>),
 }
@@ -22,7 +24,7 @@ impl Value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
             Value::Int(_) | Value::Float(_) => "a number",
-            Value::Text(_) => "text",
+            Value::Text(_) | Value::Bare(_) => "text",
             Value::List(_) => "a list",
             Value::Record(_) => "an object",
         }

@@ -1,8 +1,9 @@
 //! Data as a training sees it: exact batches of the quickstart's rows, orders, resuming.
 
 use peftc::data::{
-    Batch, BatchOptions, Batcher, Broken, Dataset, Elements, Encoder, EncoderOptions, Input,
-    Length, Order, Position, Prefetch, Side, Source, Task, TokenName, TooLong,
+    Batch, BatchOptions, BatchTensor, Batcher, Broken, Columns, Dataset, Elements, Encoder,
+    EncoderOptions, Input, Length, Order, Position, Prefetch, Role, Side, Source, Task,
+    TemplateText, TokenName, TooLong,
 };
 use peftc::diag::{Diagnostic, Sink, SourceMap};
 use proptest::prelude::*;
@@ -10,10 +11,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+fn fixture(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("fixtures").join(name)
+}
+
 fn quickstart(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/quickstart")
-        .join(name)
+    fixture("quickstart").join(name)
 }
 
 /// Learning with the quickstart's tokenizer: ids are bytes, a line break ends a text.
@@ -151,6 +155,371 @@ fn every_row_of_the_quickstart_is_read() {
         assert_eq!(learned, format!("{completion}\n").as_bytes());
     }
     assert_eq!(dataset.examples().len(), 4000);
+}
+
+/// A row that `fixtures/make_tokens.py` recorded: its line, in which fields keep their order, and what
+/// that says.
+struct Recorded {
+    line: String,
+    value: serde_json::Value,
+}
+
+impl Recorded {
+    fn numbers(&self, name: &str) -> Vec<i64> {
+        numbers(&self.value[name])
+    }
+}
+
+/// What was recorded under a name.
+fn recorded(name: &str) -> Vec<Recorded> {
+    let text = std::fs::read_to_string(fixture("data/tokens.json")).unwrap();
+    let start = format!("{name:?}: [");
+    let below = text.lines().skip_while(|line| *line != start).skip(1);
+    let lines = below.take_while(|line| line.starts_with(' '));
+    let row = |line: &str| {
+        let line = line.trim().trim_end_matches(',').to_owned();
+        let value = serde_json::from_str(&line).unwrap();
+        Recorded { line, value }
+    };
+    let rows: Vec<Recorded> = lines.map(row).collect();
+    assert!(!rows.is_empty(), "no `{name}`");
+    rows
+}
+
+fn numbers(value: &serde_json::Value) -> Vec<i64> {
+    let items = value.as_array().unwrap().iter();
+    items.map(|item| item.as_i64().unwrap()).collect()
+}
+
+/// The only example of a row.
+fn encoded(row: &Recorded, options: EncoderOptions) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+    let dataset = load_text("a.jsonl", &row.line, options);
+    let row = &row.line;
+    assert_eq!(dataset.examples().len(), 1, "{row}");
+    let tokens = dataset.examples().tokens(0);
+    let ids = tokens.ids.iter().map(|id| i64::from(*id)).collect();
+    let labels = tokens
+        .labels
+        .iter()
+        .map(|label| i64::from(*label))
+        .collect();
+    let types = tokens.types.iter().map(|ty| i64::from(*ty)).collect();
+    (ids, labels, types)
+}
+
+fn with_tokenizer(name: &str, task: Task) -> EncoderOptions {
+    EncoderOptions {
+        tokenizer: Some(fixture(&format!("data/{name}/tokenizer.json"))),
+        ..EncoderOptions::new(task)
+    }
+}
+
+#[test]
+fn rows_of_the_quickstart_have_the_tokens_of_hugging_face() {
+    let rows = recorded("quickstart");
+    assert_eq!(rows.len(), 100);
+    for file in ["math_task.test.jsonl", "code_task.test.jsonl"] {
+        let (dataset, _) = load(&quickstart(file), bytes_of(Task::CausalLm));
+        for row in rows.iter().filter(|row| row.value["file"] == file) {
+            let example = row.value["line"].as_u64().unwrap() as usize - 1;
+            let tokens = dataset.examples().tokens(example);
+            let ids = tokens.ids.iter().map(|id| i64::from(*id));
+            assert!(ids.eq(row.numbers("wanted_ids")), "{}", row.line);
+            let labels = tokens.labels.iter().map(|label| i64::from(*label));
+            assert!(labels.eq(row.numbers("wanted_labels")), "{}", row.line);
+        }
+    }
+}
+
+#[test]
+fn texts_and_pairs_have_the_tokens_of_hugging_face() {
+    for row in recorded("texts") {
+        let mut options = with_tokenizer("words", Task::Classification);
+        options.max_length = row.value["max_length"]
+            .as_u64()
+            .map(|longest| longest as usize);
+        options.too_long = match row.value["side"] == "left" {
+            true => TooLong::CutStart,
+            false => TooLong::CutEnd,
+        };
+        let (ids, labels, types) = encoded(&row, options);
+        assert_eq!(ids, row.numbers("wanted_ids"), "{}", row.line);
+        assert_eq!(labels, [0_i64; 0]);
+        let wanted = row.numbers("wanted_types");
+        match wanted.contains(&1) {
+            true => assert_eq!(types, wanted, "{}", row.line),
+            false => assert_eq!(types, [0_i64; 0], "{}", row.line),
+        }
+    }
+}
+
+#[test]
+fn words_have_their_tags_where_hugging_face_puts_them() {
+    for row in recorded("tags") {
+        let options = with_tokenizer("words", Task::TokenClassification);
+        let (ids, labels, _) = encoded(&row, options);
+        assert_eq!(ids, row.numbers("wanted_ids"), "{}", row.line);
+        assert_eq!(labels, row.numbers("wanted_labels"), "{}", row.line);
+    }
+}
+
+#[test]
+fn conversations_have_the_tokens_and_the_answers_of_hugging_face() {
+    let rows = recorded("chats");
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        let mut options = with_tokenizer("chat", Task::CausalLm);
+        if row.value["template"] == "plain" {
+            let path = fixture("data/chat/plain.jinja");
+            options.templates.chat = Some(TemplateText {
+                name: "plain".to_owned(),
+                text: std::fs::read_to_string(path).unwrap(),
+            });
+        }
+        let (ids, labels, _) = encoded(&row, options);
+        assert_eq!(ids, row.numbers("wanted_ids"), "{}", row.line);
+        if row.value["template"] == "marked" {
+            assert_eq!(labels, row.numbers("wanted_labels"), "{}", row.line);
+            continue;
+        }
+        // Without marks the answers are the assistant's contents, each with its end.
+        let end = 259;
+        let messages = row.value["messages"].as_array().unwrap().iter();
+        let answers = messages.filter(|message| message["role"] == "assistant");
+        let answers = answers.flat_map(|message| {
+            let content = message["content"].as_str().unwrap();
+            content
+                .bytes()
+                .map(i64::from)
+                .chain([end])
+                .collect::<Vec<i64>>()
+        });
+        let learned = labels.into_iter().filter(|label| *label != -100);
+        assert!(learned.eq(answers), "{}", row.line);
+    }
+}
+
+#[test]
+fn templates_make_prompt_and_completion_of_columns() {
+    let template = |text: &str| {
+        let (name, text) = ("template".to_owned(), text.to_owned());
+        Some(TemplateText { name, text })
+    };
+    let mut options = bytes_of(Task::CausalLm);
+    options.templates.prompt = template("{{ a }}+{{ b | length }}=");
+    options.templates.completion = template("{{ sum }}{% if b | length > 1 %}!{% endif %}");
+    let rows = "{\"a\": 1, \"b\": \"xy\", \"sum\": 3}\n";
+    let dataset = load_text("a.jsonl", rows, options);
+    let tokens = dataset.examples().tokens(0);
+    let text: Vec<u8> = tokens.ids.iter().map(|id| *id as u8).collect();
+    assert_eq!(text, b"1+2=3!\n");
+    assert_eq!(tokens.counted(), 3);
+}
+
+/// The labels of a batch of two rows in order.
+fn labels_of(task: Task, text: &str) -> BatchTensor {
+    let dataset = load_text("a.jsonl", text, with_tokenizer("words", task));
+    let batch = batcher(&dataset, BatchOptions::in_order(rows(2))).next_batch();
+    assert_eq!(batch.counted, 2);
+    batch.tensor(Input::Labels).unwrap().clone()
+}
+
+#[test]
+fn labels_of_rows_are_classes_or_numbers() {
+    let rows = |labels: [&str; 2]| {
+        let row = |label| format!("{{\"text\": \"a cat\", {label}}}\n");
+        labels.map(row).concat()
+    };
+    let check = |task, texts, dims: &[usize], elements| {
+        let labels = labels_of(task, &rows(texts));
+        assert_eq!((labels.dims.as_slice(), labels.elements), (dims, elements));
+    };
+    let i64s = |values: &[i64]| Elements::I64(values.to_vec());
+    let f32s = |values: &[f32]| Elements::F32(values.to_vec());
+    let class = Task::Classification;
+    check(class, ["\"label\": 2", "\"label\": 0"], &[2], i64s(&[2, 0]));
+    check(
+        class,
+        ["\"label\": \"no\"", "\"label\": \"maybe\""],
+        &[2],
+        i64s(&[1, 0]),
+    );
+    check(
+        class,
+        ["\"label\": true", "\"label\": false"],
+        &[2],
+        i64s(&[1, 0]),
+    );
+    let number = Task::Regression;
+    check(
+        number,
+        ["\"label\": 2", "\"label\": 0.5"],
+        &[2],
+        f32s(&[2.0, 0.5]),
+    );
+    check(
+        number,
+        ["\"label\": [2, 1]", "\"label\": [0, 3]"],
+        &[2, 2],
+        f32s(&[2.0, 1.0, 0.0, 3.0]),
+    );
+    let several = Task::MultiLabel;
+    let names = ["\"labels\": [\"b\", \"a\"]", "\"labels\": [\"c\"]"];
+    check(
+        several,
+        names,
+        &[2, 3],
+        f32s(&[1.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+    );
+    let shares = ["\"labels\": [true, false]", "\"labels\": [0.25, 1.0]"];
+    check(several, shares, &[2, 2], f32s(&[1.0, 0.0, 0.25, 1.0]));
+}
+
+#[test]
+fn pairs_lie_below_each_other() {
+    let text = "{\"anchor\": \"a\", \"positive\": \"b\", \"negative\": \"c d\"}\n\
+                {\"anchor\": \"x\", \"positive\": \"y\", \"negative\": \"z\"}\n";
+    let dataset = load_text("a.jsonl", text, bytes_of(Task::Pairs));
+    let batch = batcher(&dataset, BatchOptions::in_order(rows(2))).next_batch();
+    let byte = |c: char| i64::from(u32::from(c));
+    let firsts = matrix(&batch, Input::InputIds)
+        .into_iter()
+        .map(|row| row[0]);
+    assert!(firsts.eq("axbycz".chars().map(byte)));
+    assert_eq!((batch.rows, batch.length(), batch.counted), (6, 3, 2));
+    assert_eq!(batch.tensor(Input::Labels), None);
+    let text = text.replace("}\n", ", \"score\": 0.5}\n");
+    let dataset = load_text("a.jsonl", &text, bytes_of(Task::Pairs));
+    let batch = batcher(&dataset, BatchOptions::in_order(rows(2))).next_batch();
+    let scores = batch.tensor(Input::Labels).unwrap();
+    assert_eq!(scores.elements, Elements::F32(vec![0.5, 0.5]));
+    assert_eq!(scores.dims, [2]);
+}
+
+/// Tokens, labels and targets of all examples.
+fn content(dataset: &Dataset) -> Vec<(Vec<u32>, Vec<i32>, Option<i64>, Vec<f32>)> {
+    let examples = dataset.examples();
+    let example = |example| {
+        let tokens = examples.tokens(example);
+        let numbers = examples.numbers(example).to_vec();
+        (
+            tokens.ids.to_vec(),
+            tokens.labels.to_vec(),
+            examples.class(example),
+            numbers,
+        )
+    };
+    (0..examples.len()).map(example).collect()
+}
+
+#[test]
+fn the_same_rows_are_the_same_in_every_format() {
+    let score = Columns(vec![(Role::Label, "score".to_owned())]);
+    let prompt = |columns: &[(Role, String)]| {
+        let text = (Role::Text, "completion".to_owned());
+        Columns([columns, &[text]].concat())
+    };
+    let tags = (Role::Labels, "tags".to_owned());
+    for (task, columns) in [
+        (Task::CausalLm, Columns::default()),
+        (Task::Classification, prompt(&[])),
+        (Task::Regression, prompt(&score.0)),
+        (Task::MultiLabel, prompt(&[tags])),
+    ] {
+        let read = |name: &str| {
+            let mut options = bytes_of(task);
+            options.columns = columns.clone();
+            content(&load(&fixture(&format!("data/rows.{name}")), options).0)
+        };
+        let wanted = read("jsonl");
+        assert_eq!(wanted.len(), 4);
+        let compressions = ["zstd", "snappy", "gzip", "lz4", "none"];
+        let parquet = compressions.map(|name| format!("{name}.parquet"));
+        let others = ["json", "csv", "tsv"].map(str::to_owned);
+        for name in others.into_iter().chain(parquet) {
+            assert!(read(&name) == wanted, "{name} for {}", task.name());
+        }
+    }
+    let chats = |name: &str| {
+        let options = with_tokenizer("chat", Task::CausalLm);
+        content(&load(&fixture(&format!("data/chats.{name}")), options).0)
+    };
+    assert_eq!(chats("parquet"), chats("jsonl"));
+}
+
+#[test]
+fn arrays_are_inputs_as_they_are() {
+    let (dataset, said) = load(
+        &fixture("data/arrays.npz"),
+        EncoderOptions::new(Task::Arrays),
+    );
+    assert_eq!(said, []);
+    let mut batches = batcher(&dataset, BatchOptions::in_order(rows(2)));
+    assert_eq!(batches.batches(), 3);
+    batches.next_batch();
+    let batch = batches.next_batch();
+    let labels = batch.tensor(Input::Labels).unwrap();
+    assert_eq!(labels.dims, [2]);
+    assert_eq!(labels.elements, Elements::I64(vec![2, 1]));
+    let array = |name: &str| {
+        batch
+            .arrays
+            .iter()
+            .find(|array| array.name == name)
+            .unwrap()
+    };
+    assert_eq!(array("pixels").dims, [2, 2, 3]);
+    let pixels = (12..24).map(|number| number as f32 / 8.0).collect();
+    assert_eq!(array("pixels").elements, Elements::F32(pixels));
+    assert_eq!(array("kind").elements, Elements::I64(vec![7, 0]));
+    assert_eq!(array("weight").elements, Elements::F32(vec![0.5, 0.75]));
+    assert_eq!(array("flags").elements, Elements::I64(vec![1, 0, 1, 0]));
+    assert_eq!(batches.next_batch().rows, 1);
+    assert!(dataset.place(4).ends_with("arrays.npz:5"));
+}
+
+/// A change anywhere in a file is an error with a code, or other values; never a panic, and no row
+/// is lost quietly: as many come as before.
+#[test]
+fn a_changed_byte_is_an_error_or_another_value() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, options, count) in [
+        ("rows.zstd.parquet", bytes_of(Task::CausalLm), 4),
+        ("rows.none.parquet", bytes_of(Task::CausalLm), 4),
+        ("chats.parquet", with_tokenizer("chat", Task::CausalLm), 4),
+        ("arrays.npz", EncoderOptions::new(Task::Arrays), 5),
+    ] {
+        // One change a place, each of them at every third.
+        let changes = [0x01, 0x80, 0xff];
+        let bytes = std::fs::read(fixture(&format!("data/{name}"))).unwrap();
+        let path = folder.path().join(name);
+        let mut sink = Sink::new();
+        let encoder = Encoder::open(options, &mut sink).unwrap();
+        let (mut failed, mut read) = (0, 0);
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= changes[at % 3];
+            std::fs::write(&path, bytes).unwrap();
+            let mut sink = Sink::new();
+            let sources = [Source::file(&path)];
+            let mut texts = SourceMap::new();
+            match Dataset::load(&sources, &encoder, Broken::Refuse, &mut texts, &mut sink) {
+                Ok(dataset) => {
+                    assert_eq!(dataset.examples().len(), count, "{name}, byte {at}");
+                    read += 1;
+                }
+                Err(_) => {
+                    assert!(sink.error_count() > 0);
+                    failed += 1;
+                }
+            }
+        }
+        assert!(
+            failed > read / 10,
+            "{name}: {failed} of {} failed",
+            failed + read
+        );
+    }
 }
 
 /// Every way to order, with the seed that the tests use.

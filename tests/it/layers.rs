@@ -64,12 +64,16 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("prost", &["onnx/"]),
     ("ort", &["runtime/"]),
     ("libloading", &["runtime/"]),
-    ("zip", &["runtime/"]),
+    ("zip", &["runtime/", "data/read/"]),
     ("miette", &["diag/render/"]),
     ("clap", &["cli/"]),
     ("signal_hook", &["cli/"]),
     ("tokenizers", &["data/"]),
     ("plotters", &["report/"]),
+    ("minijinja", &["data/template/"]),
+    ("minijinja_contrib", &["data/template/"]),
+    ("csv", &["data/read/"]),
+    ("parquet", &["data/read/"]),
 ];
 
 fn source_folder() -> PathBuf {

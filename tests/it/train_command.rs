@@ -224,5 +224,7 @@ fn the_benchmark_times_every_step() {
     assert_eq!(times.len(), 3);
     assert!(times.iter().all(|time| time.as_f64().unwrap() > 0.0));
     let speed = 16.0 / found["median_milliseconds"].as_f64().unwrap() * 1e3;
-    assert_eq!(found["tokens_per_second"].as_f64().unwrap(), speed);
+    // Reading a number from JSON may change its last bit.
+    let stated = found["tokens_per_second"].as_f64().unwrap();
+    assert!((stated / speed - 1.0).abs() < 1e-9, "{stated} {speed}");
 }

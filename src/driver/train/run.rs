@@ -433,7 +433,7 @@ fn encoder(
         },
         limits: Limits {
             vocabulary,
-            positions: None,
+            ..Limits::default()
         },
         ..EncoderOptions::new(Task::CausalLm)
     };
