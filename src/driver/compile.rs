@@ -54,12 +54,12 @@ pub struct Artifacts {
     pub copied: Vec<(PathBuf, u64)>,
 }
 
-/// Applies a plan to its model and writes everything. The loaded model is used up: it is changed in
-/// place.
+/// Applies a plan to its model and writes everything. The loaded model is changed in place: it is of
+/// no use for another plan.
 pub fn compile(
     session: &mut Session<'_>,
     spec: &Spec,
-    mut loaded: Loaded,
+    loaded: &mut Loaded,
     planned: &Planned,
     options: &CompileOptions,
 ) -> Result<Artifacts, Reported> {
@@ -68,15 +68,15 @@ pub fn compile(
         (Depth::Sampled, Some(taken)) => taken,
         _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
     };
-    let counts = manifest::counts(planned, &loaded);
-    let sites = manifest::sites(planned, &loaded);
+    let counts = manifest::counts(planned, loaded);
+    let sites = manifest::sites(planned, loaded);
     let Loaded {
         model,
         modules,
         weights,
         path,
         ..
-    } = &mut loaded;
+    } = loaded;
     let reader = |tensor: &Tensor, sink: &mut Sink| {
         weights
             .bytes(tensor)
@@ -163,8 +163,6 @@ pub fn compile(
         onnx::save(&named.graph.model, &staging.path(&named.file), sink)?;
     }
     write_all(model, adapted, &manifest, &names, &staging, sink)?;
-    // Giving back ten thousand nodes takes a while, and the process may end before that.
-    std::thread::spawn(move || drop(loaded));
     // The manifest comes last: where it is, the others are complete.
     let mut order: Vec<String> = copied
         .iter()

@@ -41,7 +41,7 @@ pub(crate) fn compiled_to_train(
     let result = (|| {
         let spec = session.spec(&path)?;
         let adapter = session.adapters(&spec, &[])?[0];
-        let loaded = session.model(model, &ModelOptions::default())?;
+        let mut loaded = session.model(model, &ModelOptions::default())?;
         let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         let options = CompileOptions {
             training,
@@ -51,7 +51,7 @@ pub(crate) fn compiled_to_train(
             settings: Vec::new(),
             values: values.map(Path::to_owned),
         };
-        compile(&mut session, &spec, loaded, &planned, &options)
+        compile(&mut session, &spec, &mut loaded, &planned, &options)
     })();
     match result {
         Ok(artifacts) => artifacts.model,

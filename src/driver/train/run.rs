@@ -156,7 +156,7 @@ fn prepare(
         roles: adapter.asks_for_roles(),
         ..ModelOptions::default()
     };
-    let loaded = session.model(&config.model, &options)?;
+    let mut loaded = session.model(&config.model, &options)?;
     let settings = config.settings();
     let plan_options = PlanOptions {
         settings: settings.clone(),
@@ -172,7 +172,7 @@ fn prepare(
         values,
         training: Some(config.recipe()),
     };
-    let artifacts = compile(session, spec, loaded, &planned, &options)?;
+    let artifacts = compile(session, spec, &mut loaded, &planned, &options)?;
     Ok(Compiled {
         artifacts,
         vocabulary,
