@@ -36,6 +36,9 @@
 //!   sweep.
 //! * A convolution is a linear layer over patches, an embedding one over one-hot rows (`adapt/rows.rs`):
 //!   a method is written once for all three, and its parameters are matrices for all three.
+//! * A head (pooling and a linear layer on an encoder's output) belongs to a task, not to a spec: it is
+//!   added behind the adapter, to the adapted model, so that no pattern matches it and a spec stays
+//!   one for every task. Its tensors are trained in full and lie in the adapter's file.
 //! * When a value's uses move to a replacement, its name moves too, so graph outputs and the captures of
 //!   subgraphs need no rewriting and a diff shows insertions only.
 //! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,

@@ -33,11 +33,14 @@ pub fn initial_tensor(
     let count = parameter.elements() as usize;
     let values = match &parameter.init {
         Init::Constant(value) => vec![*value as f32; count],
-        Init::Random(random) => draw(
-            *random,
-            &parameter.dims,
-            &mut generator(seed, &parameter.name),
-        ),
+        Init::Random(random) => {
+            return Ok(random_tensor(
+                *random,
+                &parameter.dims,
+                seed,
+                &parameter.name,
+            ));
+        }
         Init::Computed(formula) => {
             let site = &modules.sites[parameter.site];
             let fail =
@@ -60,6 +63,12 @@ pub fn initial_tensor(
         }
     };
     Ok(Tensor::from_f32(&parameter.dims, &values))
+}
+
+/// A tensor of random numbers that depend on the seed and on its name.
+pub fn random_tensor(random: Random, dims: &[i64], seed: u64, name: &str) -> Tensor {
+    let values = draw(random, dims, &mut generator(seed, name));
+    Tensor::from_f32(dims, &values)
 }
 
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {

@@ -24,7 +24,7 @@ mod select;
 
 pub use apply::{Adapted, NewTensor, apply};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
-pub use initial::{WeightReader, initial_tensor};
+pub use initial::{WeightReader, initial_tensor, random_tensor};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
     total,

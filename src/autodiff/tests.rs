@@ -17,7 +17,6 @@ impl Build {
             opsets: vec![(String::new(), opset)],
             metadata: Vec::new(),
             header: None,
-            source: None,
         })
     }
 

@@ -72,6 +72,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             task: Task::CausalLm {
                 label_smoothing: 0.0,
             },
+            output: None,
             optimizer: Optimizer::AdamW(Adam::default()),
             max_grad_norm: None,
             base: args.base.into(),

@@ -36,6 +36,17 @@ pub(super) fn no_model(spec: &Path) -> Diagnostic {
     .help("add `--model MODEL`, or give a model alone to draw it as it is")
 }
 
+/// An option that the task has no use for.
+pub(super) fn no_meaning(option: &str, task: &str) -> Diagnostic {
+    let message = format!("`{option}` has no meaning for the task `{task}`");
+    Diagnostic::new(Code::E0010, message).help("leave it out, or choose another task")
+}
+
+pub(super) fn number_out_of_range(option: &str, value: f64, wanted: &str) -> Diagnostic {
+    let message = format!("`{option}` is {value}, which must be {wanted}");
+    Diagnostic::new(Code::E0010, message).help("give another number")
+}
+
 pub(super) fn unknown_code(name: &str) -> Diagnostic {
     let diagnostic = Diagnostic::new(Code::E0010, format!("there is no code `{name}`"));
     let near = nearest(

@@ -11,6 +11,7 @@ use crate::runtime::{self, Library, Network, Surroundings, Wanted};
 use serde_json::{Map, Value};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
 
 /// The version of the JSON outputs: it grows when a field changes or goes, not when one comes.
 pub(super) const SCHEMA_VERSION: u32 = 1;
@@ -87,12 +88,12 @@ impl Context {
     }
 }
 
-/// Runs a subcommand, shows what comes of it and returns the exit status.
+/// Runs a subcommand and shows what comes of it.
 pub(super) fn run(
     global: &Global,
     command: &'static str,
     work: impl FnOnce(&mut Context) -> Outcome,
-) -> u8 {
+) -> ExitCode {
     let mut cx = Context::new(global);
     let payload = match check_targets(&global.format) {
         Err(diagnostic) => Err(cx.sink.emit(diagnostic)),
@@ -118,7 +119,7 @@ fn check_targets(reports: &[Report]) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Payload) -> u8 {
+fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Payload) -> ExitCode {
     for report in &global.format {
         let Some(file) = &report.file else { continue };
         let text = text(report.format, command, cx, global, &payload);
@@ -131,11 +132,11 @@ fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Pay
     let text = text(on_stdout, command, cx, global, &payload);
     let status = exit::status(&cx.sink, global);
     match print_stdout(&text) {
-        Ok(()) => status,
+        Ok(()) => ExitCode::from(status),
         Err(error) => {
             let reason = files::reason(&error);
             print_stderr(&format!("error: stdout cannot be written: {reason}\n"));
-            exit::TOOL
+            ExitCode::from(exit::TOOL)
         }
     }
 }

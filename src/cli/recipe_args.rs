@@ -1,17 +1,36 @@
 //! How an adapter is trained, on the command line.
 
-use crate::driver::{Adam, Base, Optimizer, Recipe, Sgd, Task};
+use super::errors;
+use crate::diag::{Reported, Sink};
+use crate::driver::{Adam, Base, Head, Optimizer, Pool, Recipe, Sgd, TaskKind, Trains};
 
-/// Arguments of a recipe.
+/// Arguments of a recipe and of what stands on the model for it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub(super) struct RecipeArgs {
-    /// What the model's first output is compared with
-    #[arg(long, value_enum, default_value = "causal-lm", requires = "train")]
-    task: TaskName,
+    /// What is learned: causal_lm, classification, token_classification, multi_label, regression,
+    /// contrastive, cosine or distillation
+    #[arg(long, value_parser = parse_task, default_value = "causal_lm", requires = "train")]
+    task: TaskKind,
+    /// The output of the model that the loss is of, or that a head stands on; the first one without
+    /// it
+    #[arg(long, value_name = "NAME")]
+    model_output: Option<String>,
+    /// Add a head that makes one vector a row of the vectors of its tokens
+    #[arg(long, value_enum, value_name = "HOW")]
+    pool: Option<PoolName>,
+    /// Add a head with a linear layer, trained in full, that makes so many numbers
+    #[arg(long, value_name = "SIZE")]
+    head: Option<std::num::NonZeroU32>,
+    /// Names of the classes by number, for the manifest
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "train")]
+    pub classes: Vec<String>,
     /// How much of the target is spread over all classes
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "train")]
-    label_smoothing: f64,
+    #[arg(long, value_name = "SHARE", requires = "train")]
+    label_smoothing: Option<f64>,
+    /// What similarities or logits are divided by
+    #[arg(long, value_name = "NUMBER", requires = "train")]
+    temperature: Option<f64>,
     #[arg(long, value_enum, default_value = "adamw", requires = "train")]
     optimizer: OptimizerName,
     #[arg(long, value_name = "RATE", default_value_t = 0.0, requires = "train")]
@@ -63,17 +82,15 @@ impl From<BaseName> for Base {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum TaskName {
-    /// Next-token cross-entropy
-    CausalLm,
-    /// A class a row
-    Classification,
-    /// A class a token
-    TokenClassification,
-    /// Every class yes or no
-    MultiLabel,
-    /// Mean squared error
-    Regression,
+enum PoolName {
+    /// The mean, without padding
+    Mean,
+    /// The first token
+    First,
+    /// The last token that is no padding
+    Last,
+    /// Every token keeps its own
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -83,9 +100,65 @@ enum OptimizerName {
     Sgd,
 }
 
+fn parse_task(name: &str) -> Result<TaskKind, String> {
+    // The command line's own way to write words is understood, too.
+    let found = TaskKind::parse(&name.replace('-', "_"));
+    found.ok_or_else(|| errors::choices("tasks", TaskKind::names()))
+}
+
 impl RecipeArgs {
+    /// Whether the numbers of the task are some, and the task takes them.
+    pub fn check(&self, sink: &mut Sink) -> Result<(), Reported> {
+        let task = self.task;
+        if let Some(share) = self.label_smoothing {
+            if !task.takes_smoothing() {
+                sink.emit(errors::no_meaning("--label-smoothing", task.name()));
+            }
+            if !(0.0..1.0).contains(&share) {
+                let wanted = "at least 0 and below 1";
+                sink.emit(errors::number_out_of_range(
+                    "--label-smoothing",
+                    share,
+                    wanted,
+                ));
+            }
+        }
+        if let Some(temperature) = self.temperature {
+            if task.temperature().is_none() {
+                sink.emit(errors::no_meaning("--temperature", task.name()));
+            }
+            if !(temperature.is_finite() && temperature > 0.0) {
+                let wanted = "above 0";
+                sink.emit(errors::number_out_of_range(
+                    "--temperature",
+                    temperature,
+                    wanted,
+                ));
+            }
+        }
+        sink.failed()
+    }
+
+    /// The head, if any part of one is asked for.
+    pub fn head(&self) -> Option<Head> {
+        if self.pool.is_none() && self.head.is_none() {
+            return None;
+        }
+        Some(Head {
+            on: self.model_output.clone(),
+            pool: match self.pool {
+                Some(PoolName::Mean) => Pool::Mean,
+                Some(PoolName::First) => Pool::First,
+                Some(PoolName::Last) => Pool::Last,
+                Some(PoolName::None) | None => Pool::None,
+            },
+            size: self.head.map(|size| size.get().into()),
+            trains: Trains::HeadAndAdapter,
+        })
+    }
+
     pub fn recipe(&self) -> Recipe {
-        let label_smoothing = self.label_smoothing;
+        let label_smoothing = self.label_smoothing.unwrap_or(0.0);
         let adam = Adam {
             beta1: self.beta1.unwrap_or(0.9),
             beta2: self.beta2,
@@ -93,13 +166,8 @@ impl RecipeArgs {
             weight_decay: self.weight_decay,
         };
         Recipe {
-            task: match self.task {
-                TaskName::CausalLm => Task::CausalLm { label_smoothing },
-                TaskName::Classification => Task::Classification { label_smoothing },
-                TaskName::TokenClassification => Task::TokenClassification { label_smoothing },
-                TaskName::MultiLabel => Task::MultiLabel,
-                TaskName::Regression => Task::Regression,
-            },
+            task: self.task.with(label_smoothing, self.temperature),
+            output: self.model_output.clone(),
             optimizer: match self.optimizer {
                 OptimizerName::Adamw => Optimizer::AdamW(adam),
                 OptimizerName::Adam => Optimizer::Adam(adam),

@@ -6,7 +6,7 @@ use super::model_args::parse_setting;
 use super::train_report;
 use crate::diag::{Reported, Sink};
 use crate::driver::train::{self, Config, Event, Scores, read_config};
-use crate::driver::{Artifacts, Session};
+use crate::driver::{Artifacts, Session, TaskKind};
 use crate::runtime::Wanted;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let config = read_config(&args.config, &args.changes, &mut cx.sources, &mut cx.sink)?;
     let library = cx.onnx_runtime(Wanted::Cpu)?;
     let stop = guard::graceful();
-    let mut show = Show::new(cx, &config.output, args.resume);
+    let mut show = Show::new(cx, &config, args.resume);
     let mut session = Session {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
@@ -56,8 +56,8 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     if let (Some(before), Some(after)) = (outcome.before, outcome.after) {
         text.push_str(&format!(
             "  before   {}\n  after    {}\n",
-            scores_text(before),
-            scores_text(after)
+            scores_text(before, config.task),
+            scores_text(after, config.task)
         ));
     }
     let report = report(&config, &outcome, seconds, &mut cx.sink)?;
@@ -96,7 +96,7 @@ fn report(
         ("seconds of training".to_owned(), format!("{seconds:.1}")),
     ];
     for (when, scores) in [("before", outcome.before), ("after", outcome.after)] {
-        facts.extend(scores.map(|scores| (when.to_owned(), scores_text(scores))));
+        facts.extend(scores.map(|scores| (when.to_owned(), scores_text(scores, config.task))));
     }
     let title = format!("Training of {}", manifest.adapter);
     train_report::write(&config.output, title, facts, sink)
@@ -111,13 +111,30 @@ fn files(artifacts: &Artifacts) -> impl Iterator<Item = &Path> {
     three.into_iter().map(PathBuf::as_path)
 }
 
-fn scores_text(scores: Scores) -> String {
-    format!(
-        "loss {:.4}, tokens right {:.1} %, examples right {:.1} %",
-        scores.loss,
-        100.0 * scores.accuracy,
-        100.0 * scores.exact
-    )
+fn scores_text(scores: Scores, task: TaskKind) -> String {
+    let mut text = format!("loss {:.4}", scores.loss);
+    for (what, share) in [
+        (what_counts(task), scores.accuracy),
+        ("examples", scores.exact),
+    ] {
+        if let Some(share) = share {
+            text.push_str(&format!(", {what} right {:.1} %", 100.0 * share));
+        }
+    }
+    text
+}
+
+/// What is right or wrong.
+fn what_counts(task: TaskKind) -> &'static str {
+    match task {
+        TaskKind::CausalLm | TaskKind::TokenClassification => "tokens",
+        TaskKind::MultiLabel => "classes",
+        TaskKind::Contrastive => "pairs",
+        TaskKind::Classification
+        | TaskKind::Regression
+        | TaskKind::Cosine
+        | TaskKind::Distillation => "examples",
+    }
 }
 
 fn scores_json(scores: Scores) -> Value {
@@ -132,6 +149,7 @@ struct Show {
     terminal: super::terminal::Terminal,
     /// `metrics.jsonl` of the output folder; without it nothing is written down.
     metrics: Option<File>,
+    task: TaskKind,
     steps: u64,
     last: Instant,
     began: Instant,
@@ -142,7 +160,8 @@ struct Show {
 }
 
 impl Show {
-    fn new(cx: &Context, folder: &Path, resume: bool) -> Show {
+    fn new(cx: &Context, config: &Config, resume: bool) -> Show {
+        let folder = &config.output;
         let path = folder.join("metrics.jsonl");
         let metrics = std::fs::create_dir_all(folder).and_then(|()| {
             let mut options = File::options();
@@ -156,6 +175,7 @@ impl Show {
         Show {
             terminal: cx.terminal.clone(),
             metrics: metrics.ok(),
+            task: config.task,
             steps: 0,
             last: Instant::now(),
             began: Instant::now(),
@@ -197,7 +217,7 @@ impl Show {
             Event::Evaluated { step, scores } => {
                 self.terminal.say(&format!(
                     "  step {step:5}  held out: {}",
-                    scores_text(*scores)
+                    scores_text(*scores, self.task)
                 ));
                 let mut line = scores_json(*scores);
                 line["event"] = "eval".into();

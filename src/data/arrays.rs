@@ -3,6 +3,7 @@
 use super::batch::Elements;
 use super::encode::Encoder;
 use super::errors;
+use super::example::IGNORED;
 use super::read::arrays_of;
 use super::source::{Format, Source};
 use crate::diag::{Reported, Sink};
@@ -114,8 +115,20 @@ fn rows_of(arrays: &[Array], file: &str, sink: &mut Sink) -> Result<usize, Repor
     }
 }
 
-/// Whether the model knows all tokens.
+/// Whether the model knows all tokens, and tells all classes apart.
 fn check(arrays: &[Array], encoder: &Encoder, file: &str, sink: &mut Sink) -> Result<(), Reported> {
+    let labels = arrays.iter().find(|array| array.name == "labels");
+    if let (Some(Elements::I64(labels)), Some(classes)) = (
+        labels.map(|array| &array.elements),
+        encoder.options().limits.classes,
+    ) {
+        let known = 0..classes as i64;
+        let counts = |label: &&i64| **label != i64::from(IGNORED);
+        let mut labels = labels.iter().filter(counts);
+        if let Some(label) = labels.find(|label| !known.contains(label)) {
+            return Err(sink.emit(errors::array_class_outside(file, *label, classes)));
+        }
+    }
     let ids = arrays.iter().find(|array| array.name == "input_ids");
     if let (Some(Elements::I64(ids)), Some(vocabulary)) = (
         ids.map(|array| &array.elements),

@@ -23,7 +23,8 @@ pub enum Input {
     /// `TokenClassification`: i64 `[B, S]`, -100 where nothing counts.
     /// `Classification`: i64 `[B]`. `MultiLabel`: f32 `[B, K]`, one a class.
     /// `Regression`: f32 `[B]`, or `[B, K]` for several numbers.
-    /// `Pairs`: f32 `[N]`, the scores; none without scores.
+    /// `Pairs`: f32 `[N]`, the scores; without scores i64 `[N]`, 0 to N: which of the rows below the
+    /// anchors belongs to each.
     Labels,
 }
 

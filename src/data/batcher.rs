@@ -256,6 +256,14 @@ impl Batcher {
         if width > 1 || self.dataset.task() == Task::MultiLabel {
             dims.push(width);
         }
+        if self.dataset.task() == Task::Pairs && numbers.is_empty() {
+            let belongs = (0..members.len() as i64).collect();
+            return Some(BatchTensor {
+                input: Input::Labels,
+                dims,
+                elements: Elements::I64(belongs),
+            });
+        }
         let elements = match (classes.is_empty(), numbers.is_empty()) {
             (false, _) => Elements::I64(classes),
             (true, false) => Elements::F32(numbers),

@@ -227,6 +227,13 @@ pub(super) fn class_outside(number: i64, column: &str, count: usize) -> Fault {
     Fault::new(diagnostic, "in this row")
 }
 
+pub(super) fn array_class_outside(file: &str, class: i64, count: usize) -> Diagnostic {
+    let message = format!("`labels` of `{file}` has the class {class}");
+    Diagnostic::new(Code::E1004, message)
+        .note(classes(&[], count))
+        .help("write -100 where nothing counts")
+}
+
 pub(super) fn number_among_names(number: i64, column: &str, names: &[String]) -> Fault {
     let message = format!("`{column}` holds the number {number}, other rows have names of classes");
     let diagnostic = Diagnostic::new(Code::E1004, message).note(classes(names, names.len()));

@@ -161,6 +161,7 @@ codes! {
     E0752: "output does not fit the task",
     E0753: "loss or update cannot be computed",
     E0754: "no weight to round to 8 bits",
+    E0755: "head does not fit the model",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",
@@ -202,6 +203,7 @@ codes! {
     E1102: "data does not give an input",
     E1103: "loss is not finite",
     E1104: "checkpoint of another run",
+    E1105: "data does not fit the task",
     // E99 bug
     E9901: "bug in peftc",
 }

@@ -2,15 +2,17 @@
 
 use super::errors;
 use super::fingerprint::{Depth, fingerprint};
-use super::manifest::{self, BaseEntry, Files, Manifest, Setting, SpecEntry, TrainingEntry};
+use super::manifest::{
+    self, BaseEntry, Files, HeadEntry, Manifest, Setting, SpecEntry, TrainingEntry,
+};
 use super::session::{Loaded, Planned, Session, Spec};
-use super::training::{GraphEntry, rounded, trained, training_graphs};
-use crate::adapt::{self, Adapted, Plan};
+use super::training::{Brought, GraphEntry, brought, rounded, tensor_name, trained, with_head};
+use crate::adapt::{self, Plan};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
-use crate::train::{Base, Graphs, Parameter, Recipe, TrainingGraph};
+use crate::train::{self, Base, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +39,12 @@ pub struct CompileOptions {
     pub settings: adapt::Settings,
     /// A trained adapter whose tensors replace the start values.
     pub values: Option<PathBuf>,
+    /// What stands on the adapted model.
+    pub head: Option<Head>,
     /// Write training graphs, too.
     pub training: Option<Recipe>,
+    /// Names of the classes of what is learned, by number, where they have names.
+    pub classes: Vec<String>,
 }
 
 /// What has been written.
@@ -54,12 +60,12 @@ pub struct Artifacts {
     pub copied: Vec<(PathBuf, u64)>,
 }
 
-/// Applies a plan to its model and writes everything. The loaded model is changed in place: it is of
-/// no use for another plan.
+/// Applies a plan to its model and writes everything. The loaded model is used up: it is changed in
+/// place.
 pub fn compile(
     session: &mut Session<'_>,
     spec: &Spec,
-    loaded: &mut Loaded,
+    mut loaded: Loaded,
     planned: &Planned,
     options: &CompileOptions,
 ) -> Result<Artifacts, Reported> {
@@ -68,51 +74,61 @@ pub fn compile(
         (Depth::Sampled, Some(taken)) => taken,
         _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
     };
-    let counts = manifest::counts(planned, loaded);
-    let sites = manifest::sites(planned, loaded);
+    let base_elements = adapt::base_parameters(&loaded.model);
+    let sites = manifest::sites(planned, &loaded);
     let Loaded {
         model,
         modules,
         weights,
         path,
         ..
-    } = loaded;
+    } = &mut loaded;
     let reader = |tensor: &Tensor, sink: &mut Sink| {
         weights
             .bytes(tensor)
             .map_err(|diagnostic| sink.emit(*diagnostic))
     };
+    let head = match &options.head {
+        Some(head) => Some(plan_head(&planned.plan, model, head, sink)?),
+        None => None,
+    };
     let values = match &options.values {
-        Some(path) => trained_values(&planned.plan, path, sink)?,
+        Some(path) => trained_values(&planned.plan, head.as_ref(), path, sink)?,
         None => BTreeMap::new(),
     };
-    let adapted = adapt::apply(
-        &planned.plan,
-        model,
-        modules,
-        options.seed,
-        &reader,
-        &values,
-        sink,
-    )?;
+    let seed = options.seed;
+    let plan = &planned.plan;
+    let adapted = adapt::apply(plan, model, modules, seed, &reader, &values, sink)?;
+    let trains = options.head.as_ref().map(|head| head.trains);
+    let mut tensors = brought(planned, adapted, trains.unwrap_or_default());
+    let mut recipe = options.training.clone();
+    let mut head_output = None;
+    if let Some(head) = &head {
+        let (more, output) = with_head(head, model, seed, &values, sink)?;
+        tensors.extend(more);
+        if let Some(recipe) = &mut recipe {
+            recipe.output = Some(output.clone());
+        }
+        head_output = Some(output);
+    }
+    let trained = trained(&tensors);
     let names = Names::new(path, &planned.plan.adapter, &options.destination);
     let data = external_files(&model.graph);
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
-    let base_data = match &options.training {
+    let base_data = match &recipe {
         Some(recipe) if recipe.base == Base::Int8 => Some(names.base_data()),
         _ => None,
     };
-    let training = match (&options.training, &base_data) {
+    let training = match (&recipe, &base_data) {
         (None, _) => None,
-        (Some(recipe), None) => Some(training_graphs(planned, &adapted, model, recipe, sink)?),
+        (Some(recipe), None) => Some(train::graphs(model, &trained, recipe, sink)?),
         (Some(recipe), Some(location)) => {
-            let model = rounded(model, &adapted, location, &staging, &reader, sink)?;
-            Some(training_graphs(planned, &adapted, &model, recipe, sink)?)
+            let model = rounded(model, &tensors, location, &staging, &reader, sink)?;
+            Some(train::graphs(&model, &trained, recipe, sink)?)
         }
     };
     let graphs = Named::of(training.as_ref(), &names);
-    let trained = trained(planned, &adapted);
     let copied = match &options.destination {
         Destination::Beside => Vec::new(),
         Destination::Folder(folder) => copy_data(&data, path, folder, &staging, sink)?,
@@ -147,13 +163,17 @@ pub fn compile(
             })
             .collect(),
         sites,
-        parameters: manifest::parameters(planned, &adapted),
-        counts,
+        parameters: manifest::parameters(&tensors),
+        counts: manifest::counts(&tensors, planned, modules, base_elements),
         expectations: manifest::expectations(planned),
-        training: options
-            .training
+        head: options
+            .head
             .as_ref()
-            .map(|recipe| TrainingEntry::new(recipe, base_data.clone())),
+            .zip(head_output)
+            .map(|(head, output)| HeadEntry::new(head, output)),
+        training: recipe
+            .as_ref()
+            .map(|recipe| TrainingEntry::new(recipe, &options.classes, base_data.clone())),
         graphs: graphs
             .iter()
             .map(|named| (named.name, named.entry(&trained)))
@@ -162,7 +182,9 @@ pub fn compile(
     for named in &graphs {
         onnx::save(&named.graph.model, &staging.path(&named.file), sink)?;
     }
-    write_all(model, adapted, &manifest, &names, &staging, sink)?;
+    write_all(model, tensors, &manifest, &names, &staging, sink)?;
+    // Giving back ten thousand nodes takes a while, and the process may end before that.
+    std::thread::spawn(move || drop(loaded));
     // The manifest comes last: where it is, the others are complete.
     let mut order: Vec<String> = copied
         .iter()
@@ -217,28 +239,53 @@ impl<'g> Named<'g> {
     }
 }
 
-/// The tensors of an adapter file: exactly those of the plan, in f32.
+/// A head under a name that no module of the plan has.
+fn plan_head(
+    plan: &Plan,
+    model: &Model,
+    head: &Head,
+    sink: &mut Sink,
+) -> Result<PlannedHead, Reported> {
+    let taken = |name: &str| {
+        let inside = format!("{name}.");
+        plan.parameters.iter().any(|p| p.name.starts_with(&inside))
+    };
+    train::plan_head(model, head, &taken, sink)
+}
+
+/// The tensors of an adapter file: exactly those of the plan and of the head, in f32.
 pub fn trained_values(
     plan: &Plan,
+    head: Option<&PlannedHead>,
     path: &Path,
     sink: &mut Sink,
 ) -> Result<BTreeMap<String, Tensor>, Reported> {
-    let tensors = read_tensors(path, sink)?;
-    let given: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
+    let mut wanted: Vec<(String, Vec<i64>)> = Vec::new();
+    wanted.extend(
+        plan.parameters
+            .iter()
+            .map(|p| (p.name.clone(), p.dims.clone())),
+    );
+    if let Some(head) = head {
+        let parameters = head.parameters().into_iter();
+        wanted.extend(parameters.map(|(name, dims)| (tensor_name(head, name), dims)));
+    }
     let mut values = BTreeMap::new();
-    for tensor in tensors {
-        let Some(parameter) = plan.parameters.iter().find(|p| p.name == tensor.name) else {
-            let known = plan.parameters.iter().map(|p| p.name.as_str());
+    let mut given = BTreeSet::new();
+    for tensor in read_tensors(path, sink)? {
+        given.insert(tensor.name.clone());
+        let Some((_, dims)) = wanted.iter().find(|(name, _)| *name == tensor.name) else {
+            let known = wanted.iter().map(|(name, _)| name.as_str());
             sink.emit(errors::unknown_tensor(path, &tensor.name, known));
             continue;
         };
-        if tensor.dims != parameter.dims || tensor.dtype != DType::F32 {
+        if tensor.dims != *dims || tensor.dtype != DType::F32 {
             sink.emit(errors::tensor_does_not_fit(
                 path,
                 &tensor.name,
                 tensor.dtype,
                 &tensor.dims,
-                &parameter.dims,
+                dims,
             ));
             continue;
         }
@@ -247,9 +294,9 @@ pub fn trained_values(
             Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data),
         );
     }
-    for parameter in &plan.parameters {
-        if !given.contains(&parameter.name) {
-            sink.emit(errors::missing_tensor(path, &parameter.name));
+    for (name, _) in &wanted {
+        if !given.contains(name) {
+            sink.emit(errors::missing_tensor(path, name));
         }
     }
     sink.failed()?;
@@ -338,7 +385,7 @@ fn file_name(path: &Path) -> String {
 /// Writes the model on a thread of its own while the adapter and the manifest are written.
 fn write_all(
     model: &Model,
-    adapted: Adapted,
+    tensors: Vec<Brought>,
     manifest: &Manifest,
     names: &Names,
     staging: &Staging,
@@ -351,7 +398,7 @@ fn write_all(
     };
     let (model, adapter) = std::thread::scope(|scope| {
         let model = scope.spawn(save);
-        let adapter = write_adapter(adapted, manifest, names, staging, sink);
+        let adapter = write_adapter(tensors, manifest, names, staging, sink);
         (model.join().expect("writing does not panic"), adapter)
     });
     for fault in model.err().into_iter().flatten() {
@@ -361,14 +408,13 @@ fn write_all(
 }
 
 fn write_adapter(
-    adapted: Adapted,
+    tensors: Vec<Brought>,
     manifest: &Manifest,
     names: &Names,
     staging: &Staging,
     sink: &mut Sink,
 ) -> Result<(), Reported> {
-    let tensors: Vec<NamedTensor> = adapted
-        .tensors
+    let tensors: Vec<NamedTensor> = tensors
         .into_iter()
         .map(|t| NamedTensor {
             name: t.name,

@@ -2,11 +2,12 @@
 //! project's `README.md`; a test holds the two together.
 
 use super::session::{Loaded, Planned};
-use super::training::GraphEntry;
-use crate::adapt::{Adapted, PlannedMethod, total};
+use super::training::{Brought, GraphEntry};
+use crate::adapt::{PlannedMethod, total};
 use crate::graph::Model;
 use crate::hir::HyperValue;
-use crate::train::{Optimizer, Recipe};
+use crate::modules::Modules;
+use crate::train::{Head, Optimizer, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,6 +34,9 @@ pub struct Manifest {
     pub parameters: Vec<ParameterEntry>,
     pub counts: Counts,
     pub expectations: Vec<ExpectationEntry>,
+    /// What stands on the adapted model for its task, if anything does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadEntry>,
     /// What the training graphs are for, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingEntry>,
@@ -41,11 +45,35 @@ pub struct Manifest {
     pub graphs: BTreeMap<&'static str, GraphEntry>,
 }
 
+/// A head: pooling, and a linear layer if it has a size.
+#[derive(Debug, Serialize)]
+pub struct HeadEntry {
+    /// The output that it adds to the model.
+    pub output: String,
+    pub pool: &'static str,
+    pub size: Option<i64>,
+}
+
+impl HeadEntry {
+    pub fn new(head: &Head, output: String) -> HeadEntry {
+        HeadEntry {
+            output,
+            pool: head.pool.name(),
+            size: head.size,
+        }
+    }
+}
+
 /// A recipe: what its graphs compute.
 #[derive(Debug, Serialize)]
 pub struct TrainingEntry {
     pub task: &'static str,
+    /// Names of the classes by number, where they have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     pub label_smoothing: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     pub optimizer: BTreeMap<&'static str, serde_json::Value>,
     pub max_grad_norm: Option<f64>,
     /// The precision of the frozen weights in the training graphs.
@@ -56,7 +84,7 @@ pub struct TrainingEntry {
 }
 
 impl TrainingEntry {
-    pub fn new(recipe: &Recipe, base_data: Option<String>) -> TrainingEntry {
+    pub fn new(recipe: &Recipe, classes: &[String], base_data: Option<String>) -> TrainingEntry {
         let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
         match recipe.optimizer {
             Optimizer::Sgd(sgd) => optimizer.extend([
@@ -73,7 +101,9 @@ impl TrainingEntry {
         }
         TrainingEntry {
             task: recipe.task.name(),
+            classes: classes.to_vec(),
             label_smoothing: recipe.task.label_smoothing(),
+            temperature: recipe.task.temperature(),
             optimizer,
             max_grad_norm: recipe.max_grad_norm,
             base: recipe.base.name(),
@@ -237,16 +267,13 @@ fn method(planned: &PlannedMethod) -> MethodEntry {
     }
 }
 
-pub(super) fn parameters(planned: &Planned, adapted: &Adapted) -> Vec<ParameterEntry> {
-    planned
-        .plan
-        .parameters
+pub(super) fn parameters(tensors: &[Brought]) -> Vec<ParameterEntry> {
+    tensors
         .iter()
-        .zip(&adapted.tensors)
-        .map(|(parameter, tensor)| ParameterEntry {
+        .map(|tensor| ParameterEntry {
             name: tensor.name.clone(),
-            module: parameter.module.clone(),
-            parameter: parameter.parameter.clone(),
+            module: tensor.module.clone(),
+            parameter: tensor.parameter.clone(),
             initializer: tensor.initializer.clone(),
             dtype: tensor.tensor.dtype.name(),
             shape: tensor.tensor.dims.clone(),
@@ -255,15 +282,22 @@ pub(super) fn parameters(planned: &Planned, adapted: &Adapted) -> Vec<ParameterE
         .collect()
 }
 
-pub(super) fn counts(planned: &Planned, loaded: &Loaded) -> Counts {
-    let plan = &planned.plan;
-    let trainable = plan.trainable();
-    let base = crate::adapt::base_parameters(&loaded.model);
-    let frozen = plan.parameters.iter().filter(|p| !p.trainable);
+/// `base` is the number of elements that the base had.
+pub(super) fn counts(
+    tensors: &[Brought],
+    planned: &Planned,
+    modules: &Modules,
+    base: u64,
+) -> Counts {
+    let elements = |trainable: bool| {
+        let tensors = tensors.iter().filter(|t| t.trainable == trainable);
+        total(tensors.map(|t| t.tensor.dims.iter().map(|dim| *dim as u64).product()))
+    };
+    let trainable = elements(true);
     Counts {
-        modules: plan.module_count(&loaded.modules),
+        modules: planned.plan.module_count(modules),
         trainable,
-        frozen: total(frozen.map(|p| p.elements())),
+        frozen: elements(false),
         base,
         trainable_share: trainable as f64 / trainable.saturating_add(base).max(1) as f64,
     }

@@ -26,9 +26,11 @@ pub use manifest::Manifest;
 pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};
 pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
 pub use summary::Summary;
-pub use training::{GraphEntry, PortEntry, trained, training_graphs};
+pub use training::{GraphEntry, PortEntry};
 
 // What callers of the driver name beside its own types.
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
-pub use crate::train::{Adam, Base, Graphs, Optimizer, Recipe, Sgd, Task};
+pub use crate::train::{
+    Adam, Base, Graphs, Head, Optimizer, Pool, Recipe, Sgd, Task, TaskKind, Trains,
+};

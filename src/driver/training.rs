@@ -1,46 +1,106 @@
 //! Training graphs of a planned adapter: written beside the adapted model, and named in the manifest.
 
 use super::session::Planned;
-use crate::adapt::Adapted;
+use crate::adapt::{Adapted, random_tensor};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
-use crate::graph::{ExternalData, Model};
-use crate::train::{self, Graphs, Parameter, Port, Recipe, TrainingGraph};
+use crate::graph::{ExternalData, Model, Tensor};
+use crate::hir::Random;
+use crate::train::{self, Parameter, PlannedHead, Port, TrainingGraph, Trains};
 use crate::ty::TensorType;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-/// What is trained, in the order of the plan.
-pub fn trained(planned: &Planned, adapted: &Adapted) -> Vec<Parameter> {
-    let parameters = planned.plan.parameters.iter().zip(&adapted.tensors);
+/// A tensor of the adapter: the plan's, or the head's.
+pub(super) struct Brought {
+    /// In the weights file.
+    pub name: String,
+    /// In the model.
+    pub initializer: String,
+    /// Path of its module; `None` for one that several modules share.
+    pub module: Option<String>,
+    /// Its name in the method or in the module.
+    pub parameter: String,
+    pub trainable: bool,
+    pub tensor: Tensor,
+}
+
+/// The tensors of a plan, in its order.
+pub(super) fn brought(planned: &Planned, adapted: Adapted, trains: Trains) -> Vec<Brought> {
+    let parameters = planned.plan.parameters.iter().zip(adapted.tensors);
     parameters
-        .filter(|(_, tensor)| tensor.trainable)
-        .map(|(parameter, tensor)| Parameter {
-            initializer: tensor.initializer.clone(),
+        .map(|(parameter, tensor)| Brought {
+            name: tensor.name,
+            initializer: tensor.initializer,
             module: parameter.module.clone(),
-            name: parameter.parameter.clone(),
+            parameter: parameter.parameter.clone(),
+            trainable: tensor.trainable && trains == Trains::HeadAndAdapter,
+            tensor: tensor.tensor,
         })
         .collect()
 }
 
-/// The training graphs of an adapted model.
-pub fn training_graphs(
-    planned: &Planned,
-    adapted: &Adapted,
-    model: &Model,
-    recipe: &Recipe,
+/// Adds a head to an adapted model: its tensors are those of `values`, or drawn. Answers with the
+/// output that it adds, too.
+pub(super) fn with_head(
+    head: &PlannedHead,
+    model: &mut Model,
+    seed: u64,
+    values: &BTreeMap<String, Tensor>,
     sink: &mut Sink,
-) -> Result<Graphs, Reported> {
-    train::graphs(model, &trained(planned, adapted), recipe, sink)
+) -> Result<(Vec<Brought>, String), Reported> {
+    let tensor = |name: &str, dims: &[i64]| {
+        let stored = tensor_name(head, name);
+        match values.get(&stored) {
+            Some(value) => value.clone(),
+            // As BERT's heads start: small weights, and no bias.
+            None if name == "weight" => {
+                random_tensor(Random::Normal(0.0, 0.02), dims, seed, &stored)
+            }
+            None => Tensor::from_f32(dims, &vec![0.0; dims.iter().product::<i64>() as usize]),
+        }
+    };
+    let parameters = head.parameters();
+    let tensors = parameters.iter().map(|(name, dims)| tensor(name, dims));
+    let tensors: Vec<Tensor> = tensors.collect();
+    let added = train::add_head(model, head, &tensors, sink)?;
+    let all = parameters.iter().zip(added.initializers).zip(tensors);
+    let all = all.map(|(((name, _), initializer), tensor)| Brought {
+        name: tensor_name(head, name),
+        initializer,
+        module: Some(head.module.clone()),
+        parameter: (*name).to_owned(),
+        trainable: true,
+        tensor,
+    });
+    Ok((all.collect(), added.output))
+}
+
+/// The name of a head's tensor in the weights file.
+pub(super) fn tensor_name(head: &PlannedHead, parameter: &str) -> String {
+    format!("{}.{parameter}", head.module)
+}
+
+/// What is trained, in the order of the adapter's tensors.
+pub(super) fn trained(all: &[Brought]) -> Vec<Parameter> {
+    let trained = all.iter().filter(|tensor| tensor.trainable);
+    trained
+        .map(|tensor| Parameter {
+            initializer: tensor.initializer.clone(),
+            module: tensor.module.clone(),
+            name: tensor.parameter.clone(),
+        })
+        .collect()
 }
 
 /// The adapted model with its frozen weights in 8 bits. Their codes are written to the staged file,
 /// which the model names by its `location`.
-pub fn rounded(
+pub(super) fn rounded(
     model: &Model,
-    adapted: &Adapted,
+    tensors: &[Brought],
     location: &str,
     staging: &Staging,
     read: &train::ReadWeight<'_>,
@@ -65,7 +125,7 @@ pub fn rounded(
             length,
         })
     };
-    let adapter = adapted.tensors.iter();
+    let adapter = tensors.iter();
     let adapter = adapter.map(|tensor| tensor.initializer.as_str()).collect();
     let mut model = model.clone();
     train::round_base(&mut model, &adapter, read, &mut keep, sink)?;

@@ -2,7 +2,6 @@
 
 use crate::diag::Span;
 use crate::ty::Dim;
-use smallvec::{SmallVec, smallvec};
 use std::fmt;
 
 /// A term of one formula.
@@ -183,12 +182,10 @@ pub enum Binary {
 
 impl TermKind {
     /// The terms it reads.
-    pub fn operands(&self) -> SmallVec<[TermId; 4]> {
+    pub fn operands(&self) -> Vec<TermId> {
         use TermKind::*;
         match self {
-            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => {
-                SmallVec::new()
-            }
+            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => Vec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)
@@ -196,10 +193,10 @@ impl TermKind {
             | Reshape(a)
             | LastToken(a)
             | StopGradient(a)
-            | Dropout(a, _) => smallvec![*a],
-            Reduce { operand, .. } | Slice { operand, .. } => smallvec![*operand],
-            Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => smallvec![*a, *b],
-            Concat { operands, .. } => operands.iter().copied().collect(),
+            | Dropout(a, _) => vec![*a],
+            Reduce { operand, .. } | Slice { operand, .. } => vec![*operand],
+            Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => vec![*a, *b],
+            Concat { operands, .. } => operands.clone(),
             Base {
                 input,
                 weight,
@@ -253,12 +250,9 @@ impl Formula {
 
     /// Whether the result depends on such a term.
     pub fn uses(&self, test: impl Fn(&TermKind) -> bool) -> bool {
-        // Few formulas have such a term at all.
-        self.terms.iter().any(|term| test(&term.kind))
-            && self
-                .reachable()
-                .iter()
-                .zip(&self.terms)
-                .any(|(reached, term)| *reached && test(&term.kind))
+        self.reachable()
+            .iter()
+            .zip(&self.terms)
+            .any(|(reached, term)| *reached && test(&term.kind))
     }
 }

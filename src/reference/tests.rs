@@ -89,7 +89,6 @@ impl Builder {
             opsets: vec![(String::new(), 18)],
             metadata: Vec::new(),
             header: None,
-            source: None,
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn dropped<'b>(
     let count = dims
         .iter()
         .fold(Dim::from(1), |count, dim| count * dim.clone());
-    let count_value = build.sizes(&[count.clone()])?.reshape(&[])?;
+    let count_value = build.sizes(std::slice::from_ref(&count))?.reshape(&[])?;
     let index = build
         .node(
             "Range",

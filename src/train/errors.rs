@@ -19,38 +19,75 @@ pub(super) fn nothing_to_round(model: &str) -> Diagnostic {
     .help("train without `--base int8`: it is for products with constant f32 matrices")
 }
 
-pub(super) fn no_output(model: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0752,
-        format!("`{model}` has no output to compute a loss of"),
-    )
-    .help("export the model with its logits as the first output")
+/// `wanted` is the name that was asked for.
+pub(super) fn no_output<'m>(
+    model: &str,
+    wanted: Option<&str>,
+    known: impl Iterator<Item = &'m str>,
+) -> Diagnostic {
+    let Some(wanted) = wanted else {
+        let message = format!("`{model}` has no output to compute a loss of");
+        let diagnostic = Diagnostic::new(Code::E0752, message);
+        return diagnostic.help("export the model with its logits as an output");
+    };
+    let message = format!("`{model}` has no output `{wanted}`");
+    let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    Diagnostic::new(Code::E0752, message).help(format!("its outputs are {}", known.join(", ")))
 }
 
-pub(super) fn output_does_not_fit(model: &str, output: &Value, task: Task) -> Diagnostic {
-    let stated = match &output.ty {
-        Some(ty) => ty.to_string(),
-        None => "of an unknown type".to_owned(),
-    };
-    let wanted = match task {
-        Task::CausalLm { .. } => "logits of every token, `f32[batch, sequence, vocabulary]`",
-        Task::TokenClassification { .. } => {
-            "scores of every token, `f32[batch, sequence, classes]`"
-        }
-        Task::Classification { .. } | Task::MultiLabel => {
-            "scores of every row, `f32[batch, classes]`"
-        }
-        Task::Regression => "floats of a known shape",
-    };
-    Diagnostic::new(
+/// `others` are outputs that do fit.
+pub(super) fn output_does_not_fit(
+    model: &str,
+    output: &Value,
+    task: Task,
+    others: &[&str],
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
         Code::E0752,
         format!(
-            "the first output of `{model}`, `{}`, is {stated}; the task `{}` needs {wanted}",
+            "the output `{}` of `{model}` is {}; the task `{}` needs {}",
             output.name,
-            task.name()
+            stated(output),
+            task.name(),
+            task.needs()
         ),
+    );
+    match (others, task) {
+        ([other, ..], _) => diagnostic.help(format!(
+            "compute the loss of `{other}`: `--model-output {other}`, or `model_output:` in a configuration"
+        )),
+        ([], Task::CausalLm { .. }) => diagnostic
+            .help("choose the task that the model was exported for, or export it with its logits"),
+        ([], _) => diagnostic.help(
+            "choose the task that the model was exported for, or add a head: `--pool mean --head CLASSES`, or `head:` in a configuration",
+        ),
+    }
+}
+
+fn stated(value: &Value) -> String {
+    match &value.ty {
+        Some(ty) => ty.to_string(),
+        None => "of an unknown type".to_owned(),
+    }
+}
+
+/// `wanted` is what the head needs of the output.
+pub(super) fn head_does_not_fit(model: &str, output: &Value, wanted: &str) -> Diagnostic {
+    let message = format!(
+        "a head does not fit the output `{}` of `{model}`, which is {}: {wanted}",
+        output.name,
+        stated(output)
+    );
+    Diagnostic::new(Code::E0755, message)
+        .help("choose another output with `--model-output`, or `model_output:` in a configuration")
+}
+
+pub(super) fn no_head(refusal: &Refusal) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0755,
+        format!("the head cannot be computed: {refusal}"),
     )
-    .help("choose the task that the model was exported for, or export it with this output first")
+    .help("export the model with opset 13 or later, and with sizes that its inputs have")
 }
 
 pub(super) fn no_loss(task: Task, output: &str, refusal: &Refusal) -> Diagnostic {

@@ -89,7 +89,7 @@ pub struct Graphs {
     pub eval: TrainingGraph,
 }
 
-/// Makes the training graphs of an adapted model. The task's output is the model's first one.
+/// Makes the training graphs of an adapted model.
 pub fn graphs(
     adapted: &Model,
     parameters: &[Parameter],
@@ -97,7 +97,7 @@ pub fn graphs(
     sink: &mut Sink,
 ) -> Result<Graphs, Reported> {
     autodiff::check_opset(adapted, sink)?;
-    let open = Open::new(adapted, parameters, sink)?;
+    let open = Open::new(adapted, parameters, recipe.output.as_deref(), sink)?;
     let eval = open.clone().eval(recipe.task, sink)?;
     let differentiated = open.differentiate(recipe.task, sink)?;
     let update = update_graph(&differentiated, recipe, sink)?;
@@ -124,7 +124,13 @@ struct Open {
 }
 
 impl Open {
-    fn new(adapted: &Model, parameters: &[Parameter], sink: &mut Sink) -> Result<Open, Reported> {
+    /// `output` is what the loss is of; the first one without it.
+    fn new(
+        adapted: &Model,
+        parameters: &[Parameter],
+        output: Option<&str>,
+        sink: &mut Sink,
+    ) -> Result<Open, Reported> {
         let mut model = adapted.clone();
         let names: Vec<String> = parameters.iter().map(|p| p.initializer.clone()).collect();
         if names.is_empty() {
@@ -140,9 +146,7 @@ impl Open {
         }
         let ids = apply(&mut model, patch, sink)?;
         passes::infer_values(&mut model, sink)?;
-        let Some(output) = model.graph.outputs().first().copied() else {
-            return Err(sink.emit(errors::no_output(&model.name)));
-        };
+        let output = output_named(&model, output).map_err(|fault| sink.emit(*fault))?;
         let inputs = model.graph.inputs().iter().map(|id| {
             let value = model.graph.value(*id);
             let parameter = ids.iter().position(|opened| opened == id);
@@ -171,13 +175,18 @@ impl Open {
         let graph = &self.model.graph;
         let value = graph.value(self.output);
         let dims = output_dims(&self.model, value, task)?;
-        let (dtype, sizes) = task.labels(&dims);
+        let examples = Dim::symbol(&free_symbol(graph, "examples"));
+        let (dtype, sizes) = task.labels(&dims, &examples);
+        let counts_examples = sizes.contains(&examples);
         let ty = TensorType::new(dtype, Shape(sizes));
         let name = free(graph, "labels");
         let labels = build.with_patch(|patch| patch.input(&name, ty.clone(), None));
         build.set_scope("loss".to_owned());
         if let Some(last) = graph.producer(self.output) {
             build.behind(last);
+        }
+        if counts_examples {
+            build.tell_size(&examples, build.expr(labels).apply("Shape"));
         }
         let loss = loss(task, build.expr(self.output), build.expr(labels), want)
             .and_then(|loss| build.trouble().map_or(Ok(loss), Err))
@@ -401,7 +410,6 @@ fn update_graph(
         opsets: opsets.cloned().collect(),
         metadata: Vec::new(),
         header: None,
-        source: None,
     };
     apply(&mut model, patch, sink)?;
     Ok(TrainingGraph {
@@ -525,7 +533,7 @@ impl Outputs {
     }
 }
 
-fn builder<'m>(model: &'m Model, known: &'m KnownValues) -> Builder<'m> {
+pub(super) fn builder<'m>(model: &'m Model, known: &'m KnownValues) -> Builder<'m> {
     Builder::new(&model.graph, known, model.opset("").unwrap_or(1))
 }
 
@@ -552,20 +560,64 @@ fn initializer(graph: &Graph, name: &str) -> Option<(ValueId, TensorType)> {
     Some((id, graph.value(id).constant()?.ty()))
 }
 
+/// The output of a name, or the first one.
+pub(super) fn output_named(model: &Model, name: Option<&str>) -> Result<ValueId, Box<Diagnostic>> {
+    let graph = &model.graph;
+    let mut outputs = graph.outputs().iter().copied();
+    let found = match name {
+        None => outputs.next(),
+        Some(name) => outputs.find(|id| &*graph.value(*id).name == name),
+    };
+    found.ok_or_else(|| {
+        let known = graph.outputs().iter().map(|id| &*graph.value(*id).name);
+        Box::new(errors::no_output(&model.name, name, known))
+    })
+}
+
+/// The sizes of a value of floats whose number of axes is known.
+pub(super) fn float_dims(value: &Value) -> Option<Vec<Dim>> {
+    let ty = value.ty.as_ref().filter(|ty| ty.dtype.is_float())?;
+    ty.shape.as_ref().map(|shape| shape.0.clone())
+}
+
 /// The sizes of what the loss is of, if it fits the task.
 fn output_dims(model: &Model, value: &Value, task: Task) -> Result<Vec<Dim>, Box<Diagnostic>> {
-    let fault = || Box::new(errors::output_does_not_fit(&model.name, value, task));
-    let ty = value.ty.as_ref().ok_or_else(fault)?;
-    let dims = ty.shape.as_ref().map(|shape| shape.0.clone());
-    let dims = dims.filter(|_| ty.dtype.is_float()).ok_or_else(fault)?;
-    match task.rank() {
-        Some(rank) if rank != dims.len() => Err(fault()),
-        _ => Ok(dims),
-    }
+    let fits = |dims: &Vec<Dim>| task.takes_rank(dims.len());
+    float_dims(value).filter(fits).ok_or_else(|| {
+        let outputs = model
+            .graph
+            .outputs()
+            .iter()
+            .map(|id| model.graph.value(*id));
+        let others = outputs.filter(|other| float_dims(other).as_ref().is_some_and(fits));
+        let others: Vec<&str> = others.map(|other| &*other.name).collect();
+        Box::new(errors::output_does_not_fit(
+            &model.name,
+            value,
+            task,
+            &others,
+        ))
+    })
+}
+
+/// The name, or the name with a number, if a size of the graph's inputs has it.
+fn free_symbol(graph: &Graph, name: &str) -> String {
+    let dims = graph.inputs().iter().filter_map(|id| {
+        let ty = graph.value(*id).ty.as_ref()?;
+        Some(&ty.shape.as_ref()?.0)
+    });
+    let taken: FxHashSet<String> = dims
+        .flatten()
+        .flat_map(|dim| dim.symbols())
+        .map(|symbol| symbol.name().to_owned())
+        .collect();
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 /// The name, or the name with a number, if the graph has a value of the name.
-fn free(graph: &Graph, name: &str) -> String {
+pub(super) fn free(graph: &Graph, name: &str) -> String {
     let mut found = name.to_owned();
     let mut number = 1;
     while graph.find_value(&found).is_some() {
@@ -576,7 +628,11 @@ fn free(graph: &Graph, name: &str) -> String {
 }
 
 /// Applies a patch of this room and answers with the ids of its values.
-fn apply(model: &mut Model, patch: Patch, sink: &mut Sink) -> Result<Vec<ValueId>, Reported> {
+pub(super) fn apply(
+    model: &mut Model,
+    patch: Patch,
+    sink: &mut Sink,
+) -> Result<Vec<ValueId>, Reported> {
     let applied = model.graph.apply(patch);
     match applied {
         Ok(applied) => Ok(applied.values),

@@ -12,6 +12,9 @@
 //! * The dropouts of an adapter take their masks from the input `seed`; a run that is resumed has the
 //!   masks of one that never stopped.
 //! * A base in 8 bits is only that of training: what is deployed is computed as before.
+//! * A model that lacks what its task needs gets a [`Head`]: pooling and a linear layer on an output,
+//!   trained in full beside the adapter. It belongs to the task, not to the spec: it stands on the
+//!   adapted model, so that no pattern ever matches it.
 //! * Loss, statistics and updates are computed in 32 bits whatever the model computes in.
 //!
 //! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
@@ -19,16 +22,19 @@
 mod dropout;
 mod errors;
 mod graphs;
+mod head;
 mod int8;
 mod loss;
 mod optimizer;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use graphs::{Graphs, Port, Role, TrainingGraph, graphs};
+pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
 pub use int8::{Keep, ReadWeight, round_base};
-pub use loss::Task;
 pub use optimizer::{Adam, Optimizer, Sgd};
+pub use task::{Task, TaskKind};
 
 /// What is trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub struct Parameter {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub task: Task,
+    /// The model's output that the loss is of; the first one without it.
+    pub output: Option<String>,
     pub optimizer: Optimizer,
     /// The largest norm of all gradients together; longer ones are scaled down to it.
     pub max_grad_norm: Option<f64>,

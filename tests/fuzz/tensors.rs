@@ -72,7 +72,7 @@ pub fn run(input: &[u8]) -> String {
 
 fn adapted(path: &Path, sink: &mut Sink) -> Result<(), Reported> {
     let (loaded, plan) = planned();
-    let values = trained_values(plan, path, sink)?;
+    let values = trained_values(plan, None, path, sink)?;
     let mut model = loaded.model.clone();
     let reader = |tensor: &peftc::graph::Tensor, sink: &mut Sink| {
         let bytes = loaded.weights.bytes(tensor);

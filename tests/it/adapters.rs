@@ -4,7 +4,7 @@ use crate::runtime::library;
 use crate::tolerances::{START_ABSOLUTE, START_ABSOLUTE_F16};
 use peftc::diag::{Sink, SourceMap, render};
 use peftc::driver::{
-    CompileOptions, Depth, Destination, ModelOptions, PlanOptions, Recipe, Session, compile,
+    CompileOptions, Depth, Destination, Head, ModelOptions, PlanOptions, Recipe, Session, compile,
 };
 use peftc::runtime::{HostTensor, ModelSource, NamedTensors, Options, Session as Running};
 use peftc::ty::DType;
@@ -31,6 +31,18 @@ pub(crate) fn compiled_to_train(
     training: Option<Recipe>,
     folder: &Path,
 ) -> PathBuf {
+    compiled_with_head(spec, model, values, None, training, folder)
+}
+
+/// [`compiled_to_train`], with a head.
+pub(crate) fn compiled_with_head(
+    spec: &str,
+    model: &Path,
+    values: Option<&Path>,
+    head: Option<Head>,
+    training: Option<Recipe>,
+    folder: &Path,
+) -> PathBuf {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let mut session = Session {
         sources: &mut sources,
@@ -41,9 +53,11 @@ pub(crate) fn compiled_to_train(
     let result = (|| {
         let spec = session.spec(&path)?;
         let adapter = session.adapters(&spec, &[])?[0];
-        let mut loaded = session.model(model, &ModelOptions::default())?;
+        let loaded = session.model(model, &ModelOptions::default())?;
         let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         let options = CompileOptions {
+            head,
+            classes: Vec::new(),
             training,
             destination: Destination::Folder(folder.join("out")),
             seed: 0,
@@ -51,7 +65,7 @@ pub(crate) fn compiled_to_train(
             settings: Vec::new(),
             values: values.map(Path::to_owned),
         };
-        compile(&mut session, &spec, &mut loaded, &planned, &options)
+        compile(&mut session, &spec, loaded, &planned, &options)
     })();
     match result {
         Ok(artifacts) => artifacts.model,

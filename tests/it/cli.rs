@@ -339,7 +339,8 @@ fn the_readme_describes_every_key_of_the_manifest() {
     std::fs::write(&spec, text).unwrap();
     let (status, _, stderr) = run(peftc()
         .args(["compile", spec.to_str().unwrap(), "--set", "lora.alpha=4"])
-        .args(["--train", "--base", "int8"])
+        .args(["--train", "--base", "int8", "--task", "distillation"])
+        .args(["--pool", "mean", "--head", "2", "--classes", "no,yes"])
         .arg(root.join("fixtures/models/llama.dynamo_external.onnx"))
         .arg("-o")
         .arg(folder.path()));

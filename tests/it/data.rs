@@ -387,7 +387,8 @@ fn pairs_lie_below_each_other() {
         .map(|row| row[0]);
     assert!(firsts.eq("axbycz".chars().map(byte)));
     assert_eq!((batch.rows, batch.length(), batch.counted), (6, 3, 2));
-    assert_eq!(batch.tensor(Input::Labels), None);
+    let belongs = batch.tensor(Input::Labels).unwrap();
+    assert_eq!(belongs.elements, Elements::I64(vec![0, 1]));
     let text = text.replace("}\n", ", \"score\": 0.5}\n");
     let dataset = load_text("a.jsonl", &text, bytes_of(Task::Pairs));
     let batch = batcher(&dataset, BatchOptions::in_order(rows(2))).next_batch();
@@ -396,8 +397,10 @@ fn pairs_lie_below_each_other() {
     assert_eq!(scores.dims, [2]);
 }
 
-/// Tokens, labels and targets of all examples.
-fn content(dataset: &Dataset) -> Vec<(Vec<u32>, Vec<i32>, Option<i64>, Vec<f32>)> {
+/// Tokens, labels, class and numbers of an example.
+type Content = (Vec<u32>, Vec<i32>, Option<i64>, Vec<f32>);
+
+fn content(dataset: &Dataset) -> Vec<Content> {
     let examples = dataset.examples();
     let example = |example| {
         let tokens = examples.tokens(example);

@@ -54,7 +54,12 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 /// A graph of the manifest with the start values of everything that it feeds back.
-fn stateful(folder: &Path, manifest: &Value, graph: &str, optimization: Optimization) -> Stateful {
+pub(crate) fn stateful(
+    folder: &Path,
+    manifest: &Value,
+    graph: &str,
+    optimization: Optimization,
+) -> Stateful {
     let file = folder.join(text(&manifest["graphs"][graph], "file"));
     let feeds = ports(manifest, graph, "outputs")
         .filter(|port| port["feeds"].is_string())
@@ -128,13 +133,13 @@ fn batch(rows: &[(Vec<u8>, Vec<u8>)]) -> NamedTensors {
     ])
 }
 
-fn with_rate(mut inputs: NamedTensors, rate: f32, step: i64) -> NamedTensors {
+pub(crate) fn with_rate(mut inputs: NamedTensors, rate: f32, step: i64) -> NamedTensors {
     inputs.push("learning_rate", HostTensor::from_f32(&[], &[rate]));
     inputs.push("step", HostTensor::from_i64(&[], &[step]));
     inputs
 }
 
-fn number(tensors: &NamedTensors, name: &str) -> f64 {
+pub(crate) fn number(tensors: &NamedTensors, name: &str) -> f64 {
     tensors
         .get(name)
         .unwrap_or_else(|| panic!("no `{name}`"))
@@ -142,7 +147,7 @@ fn number(tensors: &NamedTensors, name: &str) -> f64 {
         .unwrap()[0]
 }
 
-fn run(stateful: &mut Stateful, inputs: &NamedTensors) -> NamedTensors {
+pub(crate) fn run(stateful: &mut Stateful, inputs: &NamedTensors) -> NamedTensors {
     let mut sink = peftc::diag::Sink::new();
     stateful
         .run(inputs, &mut sink)
@@ -353,6 +358,7 @@ fn twenty_steps_are_pytorchs() {
             .map(|l| l.as_f64().unwrap())
             .collect();
         let recipe = Recipe {
+            output: None,
             task: match family {
                 "bert" => Task::Classification {
                     label_smoothing: 0.0,

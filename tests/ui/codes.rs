@@ -23,7 +23,6 @@ const WITHOUT_CASE: &[(Code, &str)] = &[
     (Code::E0704, INSIDE),
     (Code::E0705, INSIDE),
     (Code::E0753, INSIDE),
-    (Code::E1102, RUN),
     (Code::E1103, RUN),
     (Code::E1104, RUN),
     (

@@ -1,6 +1,6 @@
 //! Steps of training on random batches of one shape, for whoever times them.
 
-use super::run::classes;
+use super::job::one_adapter;
 use super::session::{Wiring, open, start};
 use crate::diag::{Reported, Sink};
 use crate::driver::PlanOptions;
@@ -9,6 +9,7 @@ use crate::driver::session::{ModelOptions, Session};
 use crate::driver::training::PortEntry;
 use crate::driver::{Depth, Recipe};
 use crate::files;
+use crate::graph::Model;
 use crate::modules::SiteKind;
 use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
 use crate::ty::DType;
@@ -41,6 +42,13 @@ pub struct Bench {
     _unfinished: files::Unfinished,
 }
 
+/// The last size of the model's first output.
+fn classes(model: &Model) -> Option<usize> {
+    let output = model.graph.outputs().first()?;
+    let shape = model.graph.value(*output).ty.as_ref()?.shape.as_ref()?;
+    usize::try_from(shape.0.last()?.known()?).ok()
+}
+
 /// Values below these are valid ids and valid classes.
 struct Bounds {
     ids: i64,
@@ -62,12 +70,12 @@ impl Bench {
             session.sink.emit(files::cannot_write(&place, &error))
         })?;
         let spec = session.spec(spec)?;
-        let adapter = super::run::one_adapter(options.adapter.as_deref(), &spec, session)?;
+        let adapter = one_adapter(options.adapter.as_deref(), &spec, session)?;
         let model_options = ModelOptions {
             roles: adapter.asks_for_roles(),
             ..model_options
         };
-        let mut loaded = session.model(model, &model_options)?;
+        let loaded = session.model(model, &model_options)?;
         let plan_options = PlanOptions {
             settings: options.settings.clone(),
         };
@@ -86,9 +94,11 @@ impl Bench {
             depth: Depth::Sampled,
             settings: options.settings.clone(),
             values: None,
+            head: None,
+            classes: Vec::new(),
             training: Some(options.recipe.clone()),
         };
-        let artifacts = compile(session, &spec, &mut loaded, &planned, &compile_options)?;
+        let artifacts = compile(session, &spec, loaded, &planned, &compile_options)?;
         let entry = &artifacts.manifest.graphs["step"];
         let mut step = open(folder.path(), entry, options.threads, library, session.sink)?;
         let wiring = Wiring::carried_by(entry);

@@ -1,13 +1,14 @@
 //! The configuration of a run: a YAML file, or the same keys on the command line.
 
+use super::data_config::{Data, Word, known};
 use super::errors;
 use super::schedule::Schedule;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::train::{Adam, Base, Optimizer, Recipe, Sgd, Task};
-use serde::Deserialize;
+use crate::train::{Adam, Base, Optimizer, Pool, Recipe, Sgd, TaskKind};
+use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 /// Configurations are texts that people write.
@@ -27,10 +28,15 @@ pub struct Config {
     #[serde(default)]
     pub set: std::collections::BTreeMap<String, Value>,
     pub data: Data,
-    #[serde(default)]
-    pub task: TaskName,
+    #[serde(default, deserialize_with = "task")]
+    pub task: TaskKind,
     #[serde(default)]
     pub label_smoothing: f64,
+    /// What similarities or a teacher's logits are divided by.
+    pub temperature: Option<f64>,
+    /// The output that the loss is of, or that the head stands on; the first one without it.
+    pub model_output: Option<String>,
+    pub head: Option<HeadConfig>,
     /// Rows of a batch.
     pub batch_size: NonZeroUsize,
     /// Updates of the run; or `epochs`.
@@ -54,58 +60,42 @@ pub struct Config {
     pub output: PathBuf,
 }
 
-/// Where examples come from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    pub train: Files,
-    /// Held-out examples.
-    pub eval: Option<Files>,
-    /// The model's `tokenizer.json`.
-    pub tokenizer: Option<PathBuf>,
-    /// Put behind every text: a token, or `id:10`.
-    pub end_token: Option<String>,
-    pub padding_token: Option<String>,
-    /// The most tokens of an example.
-    pub max_length: Option<usize>,
-    /// Cut examples that are longer, instead of refusing them.
-    #[serde(default)]
-    pub truncate: bool,
-    /// Leave broken rows out and count them.
-    #[serde(default)]
-    pub skip_broken: bool,
+/// What stands on the adapted model, trained in full.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeadConfig {
+    /// Without it the mean for a task of rows on an output of tokens, otherwise none.
+    pub pool: Option<PoolName>,
+    /// How many numbers come out; without it as many as the data has classes or numbers.
+    pub size: Option<NonZeroU32>,
+    /// Train the head alone: the adapter stays as it starts.
+    pub alone: bool,
 }
 
-/// One file or several.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Files {
-    One(PathBuf),
-    Many(Vec<PathBuf>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolName {
+    Mean,
+    First,
+    Last,
+    None,
 }
 
-impl Files {
-    pub fn paths(&self) -> &[PathBuf] {
-        match self {
-            Files::One(path) => std::slice::from_ref(path),
-            Files::Many(paths) => paths,
-        }
-    }
-
-    fn paths_mut(&mut self) -> &mut [PathBuf] {
-        match self {
-            Files::One(path) => std::slice::from_mut(path),
-            Files::Many(paths) => paths,
+impl From<PoolName> for Pool {
+    fn from(name: PoolName) -> Pool {
+        match name {
+            PoolName::Mean => Pool::Mean,
+            PoolName::First => Pool::First,
+            PoolName::Last => Pool::Last,
+            PoolName::None => Pool::None,
         }
     }
 }
 
-/// Tasks that data can be read for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskName {
-    #[default]
-    CausalLm,
+/// A task by its word.
+fn task<'de, D: Deserializer<'de>>(from: D) -> Result<TaskKind, D::Error> {
+    let read = |name: &str| known("task", name, TaskKind::parse(name), TaskKind::names());
+    from.deserialize_str(Word(read))
 }
 
 /// The precision of frozen weights in training.
@@ -174,11 +164,8 @@ impl Config {
             weight_decay: optimizer.weight_decay,
         };
         Recipe {
-            task: match self.task {
-                TaskName::CausalLm => Task::CausalLm {
-                    label_smoothing: self.label_smoothing,
-                },
-            },
+            task: self.task.with(self.label_smoothing, self.temperature),
+            output: self.model_output.clone(),
             optimizer: match optimizer.name {
                 OptimizerName::Adamw => Optimizer::AdamW(adam),
                 OptimizerName::Adam => Optimizer::Adam(adam),
@@ -209,11 +196,8 @@ impl Config {
     }
 
     fn in_folder(mut self, folder: &Path) -> Config {
-        let data = &mut self.data;
         let mut paths: Vec<&mut PathBuf> = vec![&mut self.model, &mut self.spec, &mut self.output];
-        paths.extend(data.train.paths_mut());
-        paths.extend(data.eval.iter_mut().flat_map(Files::paths_mut));
-        paths.extend(&mut data.tokenizer);
+        paths.extend(self.data.paths_mut());
         for path in paths {
             // Standard input is no file.
             if path.as_os_str() != "-" {
@@ -303,6 +287,21 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     }
     if !(optimizer.epsilon.is_finite() && optimizer.epsilon > 0.0) {
         wrong("optimizer.epsilon", optimizer.epsilon, "above 0");
+    }
+    if let Some(temperature) = config.temperature
+        && !(temperature.is_finite() && temperature > 0.0)
+    {
+        wrong("temperature", temperature, "above 0");
+    }
+    let task = config.task;
+    if config.label_smoothing > 0.0 && !task.takes_smoothing() {
+        sink.emit(errors::no_meaning("label_smoothing", task));
+    }
+    if config.head.is_some() && task == TaskKind::CausalLm {
+        sink.emit(errors::no_meaning("head", task));
+    }
+    if config.temperature.is_some() && task.temperature().is_none() {
+        sink.emit(errors::no_meaning("temperature", task));
     }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());

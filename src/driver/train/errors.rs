@@ -1,6 +1,7 @@
 //! Diagnostics of training runs: E11.
 
 use crate::diag::{Code, Diagnostic, Span};
+use crate::train::TaskKind;
 use std::path::Path;
 
 pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
@@ -39,12 +40,52 @@ pub(super) fn no_end() -> Diagnostic {
     .help("say how long to train: `steps: 300`, or `epochs: 3`")
 }
 
-pub(super) fn no_data_for(input: &str, model: &str) -> Diagnostic {
+/// `given` is what data has.
+pub(super) fn no_data_for(input: &str, model: &str, given: &[String]) -> Diagnostic {
+    let given: Vec<String> = given.iter().map(|name| format!("`{name}`")).collect();
     Diagnostic::new(
         Code::E1102,
         format!("`{model}` takes `{input}`, which data of this task does not give"),
     )
-    .help("export the model with `input_ids`, `attention_mask` and, if it needs them, `position_ids` and `token_type_ids`")
+    .note(format!("data gives {}", given.join(", ")))
+    .help("export the model with inputs of these names, or give arrays of its inputs' names in an `.npz`")
+}
+
+/// A key that the task has no use for.
+pub(super) fn no_meaning(key: &str, task: TaskKind) -> Diagnostic {
+    let message = format!("`{key}` has no meaning for the task `{}`", task.name());
+    Diagnostic::new(Code::E1101, message).help("leave it out, or choose another task")
+}
+
+/// `wanted` and `found` are types; there may be nothing.
+pub(super) fn batch_does_not_fit(input: &str, wanted: &str, found: Option<&str>) -> Diagnostic {
+    let found = found.unwrap_or("nothing");
+    let message = format!("data gives {found} for `{input}`, which takes {wanted}");
+    let help = match input {
+        "labels" => {
+            "look at the labels with `peftc data`: the task, the model's output and the data must agree on how many numbers or classes there are"
+        }
+        _ => "give arrays of the types and sizes that the model's inputs have",
+    };
+    Diagnostic::new(Code::E1105, message).help(help)
+}
+
+pub(super) fn no_scores(place: &str) -> Diagnostic {
+    let message = format!("{place} has no `score`, which the task `cosine` learns");
+    Diagnostic::new(Code::E1105, message)
+        .help("give every pair a score from -1 to 1, or learn with `task: contrastive` from pairs that belong together")
+}
+
+pub(super) fn negatives_with_scores(place: &str) -> Diagnostic {
+    let message = format!("{place} has a `negative` and a `score`, which belongs to a pair alone");
+    Diagnostic::new(Code::E1105, message)
+        .help("make a row of its own of every pair, or leave the scores out and learn with `task: contrastive`")
+}
+
+pub(super) fn scores_unused(place: &str) -> Diagnostic {
+    let message = format!("{place} has a `score`, which the task `contrastive` does not learn");
+    Diagnostic::new(Code::E1105, message)
+        .help("learn with `task: cosine`, or leave the scores out of pairs that belong together")
 }
 
 pub(super) fn not_finite(step: u64, loss: f64, examples: &[String]) -> Diagnostic {

@@ -9,7 +9,10 @@
 mod bench;
 mod checkpoint;
 mod config;
+mod data_config;
 mod errors;
+mod examples;
+mod job;
 mod run;
 mod schedule;
 mod session;

@@ -3,17 +3,13 @@
 use super::checkpoint::{self, State};
 use super::config::Config;
 use super::errors;
+use super::examples::Examples;
+use super::job::{Decided, Job, one_adapter};
 use super::session::{Wiring, open, start};
-use crate::data::{
-    BatchOptions, Batcher, Broken, Dataset, Encoder, EncoderOptions, Input, Limits, Position,
-    Prefetch, Source, Task, TokenName, TooLong,
-};
+use crate::data::{BatchOptions, Batcher, Dataset, Input, Length, Position, Prefetch};
 use crate::diag::{Reported, Sink};
-use crate::driver::compile::{Artifacts, CompileOptions, Destination, compile};
-use crate::driver::session::{ModelOptions, Session, Spec};
-use crate::driver::{Depth, PlanOptions};
-use crate::graph::Model;
-use crate::hir::Adapter;
+use crate::driver::compile::Artifacts;
+use crate::driver::session::Session;
 use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
@@ -60,10 +56,10 @@ pub enum Event {
 pub struct Scores {
     /// The mean over all labels.
     pub loss: f64,
-    /// The share of labels that the model finds the likeliest.
-    pub accuracy: f64,
-    /// The share of examples of which that holds for every label.
-    pub exact: f64,
+    /// The share of labels that the model gets right, where labels are right or wrong.
+    pub accuracy: Option<f64>,
+    /// The share of examples of which that holds for every label, where they have several.
+    pub exact: Option<f64>,
 }
 
 /// What a run has come to.
@@ -88,16 +84,30 @@ pub fn train(
     on: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, Reported> {
     let spec = session.spec(&config.spec)?;
-    let adapter = one_adapter(config.adapter.as_deref(), &spec, session)?;
-    let compiled = prepare(config, &spec, adapter, None, session)?;
-    let mut run = Run::new(config, &compiled, library, session)?;
+    let job = Job {
+        config,
+        spec: &spec,
+        adapter: one_adapter(config.adapter.as_deref(), &spec, session)?,
+    };
+    let planned = job.load(session)?;
+    let examples = Examples::load(config, &planned.0, session)?;
+    let decided = job.decide(&examples, &planned.0);
+    let artifacts = job.compile(planned, &decided, None, session)?;
+    let mut run = Run::new(
+        config,
+        &examples,
+        &decided,
+        &artifacts,
+        library,
+        session.sink,
+    )?;
     let done = match resume {
         true => run.resume(session.sink)?,
         false => 0,
     };
     on(&Event::Started {
-        adapter: adapter.name.node.clone(),
-        trained: compiled.artifacts.manifest.counts.trainable,
+        adapter: job.adapter.name.node.clone(),
+        trained: artifacts.manifest.counts.trainable,
         examples: run.train.dataset().examples().len(),
         steps: run.steps,
         done,
@@ -110,80 +120,15 @@ pub fn train(
         last if last == done => before,
         last => run.evaluate(last, session.sink, on)?,
     };
-    let values = run.adapter(&compiled.artifacts, session.sink)?;
-    let finished = prepare(config, &spec, adapter, Some(values), session)?;
+    let values = run.adapter(&artifacts, session.sink)?;
+    let planned = job.load(session)?;
     Ok(Outcome {
-        artifacts: finished.artifacts,
+        artifacts: job.compile(planned, &decided, Some(values), session)?,
         steps: last,
         before,
         after,
         stopped: last < run.steps,
     })
-}
-
-/// The adapter that is meant: the named one, or the only one.
-pub(super) fn one_adapter<'s>(
-    name: Option<&str>,
-    spec: &'s Spec,
-    session: &mut Session<'_>,
-) -> Result<&'s Adapter, Reported> {
-    let wanted: Vec<String> = name.map(str::to_owned).into_iter().collect();
-    let adapters = session.adapters(spec, &wanted)?;
-    match adapters.as_slice() {
-        [one] => Ok(one),
-        several => {
-            let names: Vec<&str> = several.iter().map(|a| a.name.node.as_str()).collect();
-            Err(session.sink.emit(errors::several_adapters(&names)))
-        }
-    }
-}
-
-/// A compiled adapter with what data must know of its model.
-struct Compiled {
-    artifacts: Artifacts,
-    vocabulary: Option<usize>,
-}
-
-fn prepare(
-    config: &Config,
-    spec: &Spec,
-    adapter: &Adapter,
-    values: Option<PathBuf>,
-    session: &mut Session<'_>,
-) -> Result<Compiled, Reported> {
-    let options = ModelOptions {
-        fingerprint: true,
-        roles: adapter.asks_for_roles(),
-        ..ModelOptions::default()
-    };
-    let mut loaded = session.model(&config.model, &options)?;
-    let settings = config.settings();
-    let plan_options = PlanOptions {
-        settings: settings.clone(),
-    };
-    let planned = session.plan(spec, adapter, &loaded, &plan_options)?;
-    session.sink.failed()?;
-    let vocabulary = classes(&loaded.model);
-    let options = CompileOptions {
-        destination: Destination::Folder(config.output.clone()),
-        seed: config.seed,
-        depth: Depth::Sampled,
-        settings,
-        values,
-        training: Some(config.recipe()),
-    };
-    let artifacts = compile(session, spec, &mut loaded, &planned, &options)?;
-    Ok(Compiled {
-        artifacts,
-        vocabulary,
-    })
-}
-
-/// The last size of the model's first output: the tokens that it knows.
-pub(super) fn classes(model: &Model) -> Option<usize> {
-    let output = model.graph.outputs().first()?;
-    let shape = model.graph.value(*output).ty.as_ref()?.shape.as_ref()?;
-    usize::try_from(shape.0.last()?.known()?).ok()
 }
 
 struct Run<'c> {
@@ -206,38 +151,37 @@ struct Run<'c> {
 impl<'c> Run<'c> {
     fn new(
         config: &'c Config,
-        compiled: &Compiled,
+        examples: &Examples,
+        decided: &Decided,
+        artifacts: &Artifacts,
         library: &'static Library,
-        session: &mut Session<'_>,
+        sink: &mut Sink,
     ) -> Result<Run<'c>, Reported> {
-        let manifest = &compiled.artifacts.manifest;
-        let graph = |name: &str| &manifest.graphs[name];
-        let sink = &mut *session.sink;
-        let step_wiring = Wiring::of(graph("step"), sink)?;
-        let eval_wiring = Wiring::of(graph("eval"), sink)?;
-        let encoder = encoder(config, compiled.vocabulary, sink)?;
-        let mut load = |paths: &[PathBuf], sink: &mut Sink| {
-            let sources: Vec<Source> = paths.iter().map(Source::file).collect();
-            let broken = match config.data.skip_broken {
-                true => Broken::Skip,
-                false => Broken::Refuse,
-            };
-            Dataset::load(&sources, &encoder, broken, session.sources, sink).map(Arc::new)
-        };
+        let graph = |name: &str| &artifacts.manifest.graphs[name];
+        let step_wiring = Wiring::of(graph("step"), &examples.train, sink)?;
+        let eval_wiring = Wiring::of(graph("eval"), &examples.train, sink)?;
         let options = |options: BatchOptions| BatchOptions {
+            length: step_wiring
+                .fixed_length()
+                .map_or(Length::Longest, Length::Fixed),
+            pack: config.data.pack,
             position_ids: step_wiring.wants(Input::PositionIds),
             token_type_ids: step_wiring.wants(Input::TokenTypeIds),
             ..options
         };
-        let examples = load(config.data.train.paths(), sink)?;
-        let train_options = options(BatchOptions::new(config.batch_size, config.seed));
+        let train_options = options(BatchOptions {
+            order: config.data.order.into(),
+            ..BatchOptions::new(config.batch_size, config.seed)
+        });
         let eval_options = options(BatchOptions::in_order(config.batch_size));
-        let train = Batcher::new(examples, train_options.clone(), sink)?;
-        let held_out = match &config.data.eval {
+        let train = Batcher::new(Arc::clone(&examples.train), train_options.clone(), sink)?;
+        step_wiring.check(&again(&train, &train_options, sink)?.next_batch(), sink)?;
+        let held_out = match &examples.held_out {
             None => None,
-            Some(files) => {
-                let examples = load(files.paths(), sink)?;
-                Some(Batcher::new(examples, eval_options.clone(), sink)?)
+            Some(held_out) => {
+                let held_out = Batcher::new(Arc::clone(held_out), eval_options.clone(), sink)?;
+                eval_wiring.check(&again(&held_out, &eval_options, sink)?.next_batch(), sink)?;
+                Some(held_out)
             }
         };
         let steps = match (config.steps, config.epochs) {
@@ -248,7 +192,7 @@ impl<'c> Run<'c> {
         let threads = config.threads;
         let folder = &config.output;
         let mut run = Run {
-            identity: identity(config, compiled, train.dataset()),
+            identity: identity(config, decided, artifacts, train.dataset()),
             step: open(folder, graph("step"), threads, library, sink)?,
             eval: open(folder, graph("eval"), threads, library, sink)?,
             next: train.position(),
@@ -261,12 +205,8 @@ impl<'c> Run<'c> {
             held_out,
             eval_options,
         };
-        start(
-            &mut run.step,
-            &run.step_wiring.carried,
-            &compiled.artifacts.weights,
-            sink,
-        )?;
+        let carried = &run.step_wiring.carried;
+        start(&mut run.step, carried, &artifacts.weights, sink)?;
         Ok(run)
     }
 
@@ -376,22 +316,13 @@ impl<'c> Run<'c> {
             }
         }
         let mut batches = again(held_out, &self.eval_options, sink)?;
-        let (mut loss, mut count, mut correct, mut exact, mut rows) = (0.0, 0.0, 0.0, 0.0, 0);
+        let mut sums = Sums::default();
         for _ in 0..batches.batches() {
             let batch = batches.next_batch();
             let found = self.eval.run(&self.eval_wiring.inputs(&batch), sink)?;
-            let labels = number(&found, "count");
-            loss += number(&found, "loss") * labels;
-            count += labels;
-            correct += number(&found, "correct");
-            exact += number(&found, "exact");
-            rows += batch.rows;
+            sums.add(&found, batch.rows);
         }
-        let scores = Scores {
-            loss: loss / f64::max(count, 1.0),
-            accuracy: correct / f64::max(count, 1.0),
-            exact: exact / rows.max(1) as f64,
-        };
+        let scores = sums.scores();
         on(&Event::Evaluated { step, scores });
         Ok(Some(scores))
     }
@@ -415,29 +346,37 @@ impl<'c> Run<'c> {
     }
 }
 
-fn encoder(
-    config: &Config,
-    vocabulary: Option<usize>,
-    sink: &mut Sink,
-) -> Result<Encoder, Reported> {
-    let data = &config.data;
-    let name = |token: &Option<String>| token.as_deref().map(TokenName::parse);
-    let options = EncoderOptions {
-        tokenizer: data.tokenizer.clone(),
-        end: name(&data.end_token),
-        padding: name(&data.padding_token),
-        max_length: data.max_length,
-        too_long: match data.truncate {
-            true => TooLong::CutEnd,
-            false => TooLong::Refuse,
-        },
-        limits: Limits {
-            vocabulary,
-            ..Limits::default()
-        },
-        ..EncoderOptions::new(Task::CausalLm)
-    };
-    Encoder::open(options, sink)
+/// What the batches of a measurement add up to.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    count: f64,
+    correct: Option<f64>,
+    exact: Option<f64>,
+    rows: usize,
+}
+
+impl Sums {
+    fn add(&mut self, found: &NamedTensors, rows: usize) {
+        let labels = number(found, "count");
+        self.loss += number(found, "loss") * labels;
+        self.count += labels;
+        self.rows += rows;
+        for (sum, name) in [(&mut self.correct, "correct"), (&mut self.exact, "exact")] {
+            if found.get(name).is_some() {
+                *sum = Some(sum.unwrap_or(0.0) + number(found, name));
+            }
+        }
+    }
+
+    fn scores(&self) -> Scores {
+        let labels = f64::max(self.count, 1.0);
+        Scores {
+            loss: self.loss / labels,
+            accuracy: self.correct.map(|correct| correct / labels),
+            exact: self.exact.map(|exact| exact / self.rows.max(1) as f64),
+        }
+    }
 }
 
 /// A batcher of the same examples, at its start.
@@ -446,11 +385,16 @@ fn again(batcher: &Batcher, options: &BatchOptions, sink: &mut Sink) -> Result<B
 }
 
 /// A digest of everything that decides what a step computes.
-fn identity(config: &Config, compiled: &Compiled, dataset: &Dataset) -> String {
-    let manifest = &compiled.artifacts.manifest;
+fn identity(
+    config: &Config,
+    decided: &Decided,
+    artifacts: &Artifacts,
+    dataset: &Dataset,
+) -> String {
+    let manifest = &artifacts.manifest;
     let optimizer = &config.optimizer;
     let text = format!(
-        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?}",
+        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?} {:?}",
         manifest.spec.digest,
         manifest.base.fingerprint,
         manifest.adapter,
@@ -464,6 +408,9 @@ fn identity(config: &Config, compiled: &Compiled, dataset: &Dataset) -> String {
         dataset.examples().len(),
         config.steps,
         config.epochs,
+        decided,
+        config.data.order,
+        config.data.pack,
     );
     format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
 }

@@ -1,13 +1,14 @@
 //! Training graphs in ONNX Runtime, fed with batches.
 
 use super::errors;
-use crate::data::{Batch, Elements, Input};
+use crate::data::{Batch, Dataset, Elements, Input, Task};
 use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
     Activations, Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options,
     Session, Stateful,
 };
+use crate::ty::DType;
 use crate::weights::read_tensors;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -23,13 +24,98 @@ const INPUTS: &[Input] = &[
 /// The inputs of a training graph by what they are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wiring {
-    /// Inputs that a batch fills, with their names.
-    batch: Vec<(Input, String)>,
+    /// Inputs that a batch fills.
+    batch: Vec<Filled>,
     learning_rate: Option<String>,
     step: Option<String>,
     seed: Option<String>,
     /// Parameters and state, with their shapes.
     pub carried: Vec<Carried>,
+}
+
+/// An input that a batch fills.
+#[derive(Clone, Debug)]
+struct Filled {
+    name: String,
+    with: With,
+    dtype: &'static str,
+    /// Sizes, where they are fixed.
+    dims: Vec<Option<i64>>,
+}
+
+/// What an input is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
+    Made(Input),
+    /// The array of the input's name.
+    Array,
+}
+
+impl Filled {
+    fn new(port: &PortEntry, with: With) -> Filled {
+        let dims = port.shape.iter().map(serde_json::Value::as_i64);
+        Filled {
+            name: port.name.clone(),
+            with,
+            dtype: port.dtype,
+            dims: dims.collect(),
+        }
+    }
+
+    /// What a batch has for it.
+    fn find<'b>(&self, batch: &'b Batch) -> Option<(&'b [usize], &'b Elements)> {
+        match self.with {
+            With::Made(input) => {
+                let tensor = batch.tensor(input)?;
+                Some((&tensor.dims, &tensor.elements))
+            }
+            With::Array => {
+                let mut arrays = batch.arrays.iter();
+                let array = arrays.find(|array| array.name == self.name)?;
+                Some((&array.dims, &array.elements))
+            }
+        }
+    }
+
+    /// The tensor of a batch in the element type of the input; `None` if a batch cannot give it.
+    fn tensor(&self, batch: &Batch) -> Option<HostTensor> {
+        let (dims, elements) = self.find(batch)?;
+        let dims: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let fits = |(own, found): (&Option<i64>, &i64)| own.is_none_or(|own| own == *found);
+        if dims.len() != self.dims.len() || !self.dims.iter().zip(&dims).all(fits) {
+            return None;
+        }
+        match (elements, self.dtype) {
+            (Elements::I64(values), "i64") => Some(HostTensor::from_i64(&dims, values)),
+            (Elements::I64(values), "i32") => {
+                let bytes = values.iter().flat_map(|v| (*v as i32).to_le_bytes());
+                HostTensor::new(DType::I32, &dims, bytes.collect::<Vec<u8>>())
+            }
+            (Elements::I64(values), "bool") => {
+                let bytes = values.iter().map(|v| u8::from(*v != 0));
+                HostTensor::new(DType::Bool, &dims, bytes.collect::<Vec<u8>>())
+            }
+            (Elements::F32(values), "f32") => Some(HostTensor::from_f32(&dims, values)),
+            (Elements::I64(values), "f32") => {
+                let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+                Some(HostTensor::from_f32(&dims, &values))
+            }
+            (Elements::F32(values), "f16") => {
+                let bytes = values
+                    .iter()
+                    .flat_map(|v| half::f16::from_f32(*v).to_le_bytes());
+                HostTensor::new(DType::F16, &dims, bytes.collect::<Vec<u8>>())
+            }
+            _ => None,
+        }
+    }
+
+    /// How messages write its type, such as `f32[batch, 3]`.
+    fn stated(&self) -> String {
+        let dims = self.dims.iter();
+        let dims = dims.map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string()));
+        format!("{}[{}]", self.dtype, dims.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// An input that keeps its value from step to step.
@@ -61,23 +147,53 @@ impl Carried {
 
 impl Wiring {
     /// Fails for an input that no data gives.
-    pub fn of(entry: &GraphEntry, sink: &mut Sink) -> Result<Wiring, Reported> {
+    pub fn of(entry: &GraphEntry, dataset: &Dataset, sink: &mut Sink) -> Result<Wiring, Reported> {
         let mut wiring = Wiring::default();
         for port in &entry.inputs {
             let name = port.name.clone();
             match port.role {
-                "labels" => wiring.batch.push((Input::Labels, name)),
+                "labels" => {
+                    let filled = Filled::new(port, With::Made(Input::Labels));
+                    wiring.batch.push(filled);
+                }
                 "learning_rate" => wiring.learning_rate = Some(name),
                 "step" => wiring.step = Some(name),
                 "seed" => wiring.seed = Some(name),
                 "parameter" | "state" => wiring.carried.push(Carried::of(port)),
-                _ => match INPUTS.iter().find(|input| input.name() == name) {
-                    Some(input) => wiring.batch.push((*input, name)),
-                    None => return Err(sink.emit(errors::no_data_for(&name, &entry.file))),
+                _ => match with(&name, dataset) {
+                    Some(with) => wiring.batch.push(Filled::new(port, with)),
+                    None => {
+                        let given = given(dataset);
+                        return Err(sink.emit(errors::no_data_for(&name, &entry.file, &given)));
+                    }
                 },
             }
         }
         Ok(wiring)
+    }
+
+    /// Whether a batch gives every input what it takes.
+    pub fn check(&self, batch: &Batch, sink: &mut Sink) -> Result<(), Reported> {
+        for input in self
+            .batch
+            .iter()
+            .filter(|input| input.tensor(batch).is_none())
+        {
+            let found = input.find(batch).map(|(dims, elements)| {
+                let dtype = match elements {
+                    Elements::I64(_) => "i64",
+                    Elements::F32(_) => "f32",
+                };
+                let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
+                format!("{dtype}[{}]", dims.join(", "))
+            });
+            sink.emit(errors::batch_does_not_fit(
+                &input.name,
+                &input.stated(),
+                found.as_deref(),
+            ));
+        }
+        sink.failed()
     }
 
     /// What a step gives to the next.
@@ -88,20 +204,24 @@ impl Wiring {
     }
 
     pub fn wants(&self, input: Input) -> bool {
-        self.batch.iter().any(|(other, _)| *other == input)
+        let mut inputs = self.batch.iter();
+        inputs.any(|filled| filled.with == With::Made(input))
+    }
+
+    /// The length that the model's inputs have in every batch, if it is fixed.
+    pub fn fixed_length(&self) -> Option<usize> {
+        let mut inputs = self.batch.iter();
+        let ids = inputs.find(|filled| filled.with == With::Made(Input::InputIds))?;
+        let length = ids.dims.get(1).copied()??;
+        usize::try_from(length).ok()
     }
 
     /// The tensors of a batch under the graph's names.
     pub fn inputs(&self, batch: &Batch) -> NamedTensors {
         let mut inputs = NamedTensors::default();
-        for (input, name) in &self.batch {
-            if let Some(tensor) = batch.tensor(*input) {
-                let dims: Vec<i64> = tensor.dims.iter().map(|dim| *dim as i64).collect();
-                let tensor = match &tensor.elements {
-                    Elements::I64(values) => HostTensor::from_i64(&dims, values),
-                    Elements::F32(values) => HostTensor::from_f32(&dims, values),
-                };
-                inputs.push(name.clone(), tensor);
+        for input in &self.batch {
+            if let Some(tensor) = input.tensor(batch) {
+                inputs.push(input.name.clone(), tensor);
             }
         }
         inputs
@@ -123,6 +243,31 @@ impl Wiring {
             inputs.push(name.clone(), scalar(mixed as i64));
         }
         inputs
+    }
+}
+
+/// What data has for an input of the model.
+fn with(name: &str, dataset: &Dataset) -> Option<With> {
+    let arrays = dataset.arrays();
+    if dataset.task() == Task::Arrays {
+        let mut arrays = arrays.iter();
+        return arrays
+            .any(|array| array.name == name)
+            .then_some(With::Array);
+    }
+    let mut inputs = INPUTS.iter();
+    let found = inputs.find(|input| input.name() == name);
+    found.map(|input| With::Made(*input))
+}
+
+/// The names of everything that data has.
+fn given(dataset: &Dataset) -> Vec<String> {
+    match dataset.task() {
+        Task::Arrays => {
+            let arrays = dataset.arrays().iter();
+            arrays.map(|array| array.name.clone()).collect()
+        }
+        _ => INPUTS.iter().map(|input| input.name().to_owned()).collect(),
     }
 }
 

@@ -179,7 +179,6 @@ impl Build {
             opsets: vec![(String::new(), 20)],
             metadata: Vec::new(),
             header: None,
-            source: None,
         }
     }
 

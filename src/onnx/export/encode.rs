@@ -4,7 +4,7 @@ use super::graph::{graph, name_in};
 use super::leftovers::{Writing, inner, keep};
 use super::model::entry;
 use super::rope::Rope;
-use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Slots, Tensor, TensorData, Value};
+use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Tensor, TensorData, Value, ValueId};
 use crate::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_type as kind, type_proto,
@@ -12,6 +12,7 @@ use crate::onnx::proto::{
 use crate::onnx::schema;
 use crate::ty::{Dim, TensorType};
 use bytes::Bytes;
+use prost::Message;
 use std::io;
 
 /// Field numbers of `NodeProto`, `AttributeProto`, `TensorProto` and `ValueInfoProto`.
@@ -42,40 +43,41 @@ mod field {
     pub const INFO_METADATA: u32 = 4;
 }
 
-/// Appends a node from the IR, with what it keeps of what was found.
-pub(super) fn node(out: &mut Rope, owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<()> {
+/// Serializes a node from the IR, with what it keeps of what was found.
+pub(super) fn node(owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<Rope> {
     let node = owner.node(id);
     let found = node.origin.as_ref().map(|origin| &origin.0);
-    let names = |out: &mut Rope, field: u32, values: Slots| {
+    let mut out = Rope::default();
+    let names = |out: &mut Rope, field: u32, values: Vec<Option<ValueId>>| {
         for value in values {
             out.text(field, value.map_or("", |id| &*owner.value(id).name));
         }
     };
-    names(out, field::INPUT, owner.operands(id));
-    names(out, field::OUTPUT, owner.results(id));
+    names(&mut out, field::INPUT, owner.operands(id));
+    names(&mut out, field::OUTPUT, owner.results(id));
     let text = |out: &mut Rope, field: u32, text: &str| {
         if !text.is_empty() {
             out.text(field, text);
         }
     };
-    text(out, field::NAME, &node.name);
-    text(out, field::OP_TYPE, &node.op.op_type);
+    text(&mut out, field::NAME, &node.name);
+    text(&mut out, field::OP_TYPE, &node.op.op_type);
     for attribute in &node.attributes {
         let of_name = |bytes: &Bytes| name_in(bytes, field::ATTRIBUTE_NAME) == attribute.name;
         let found = found.and_then(|found| inner(found, field::ATTRIBUTE).find(of_name));
-        attribute_field(out, attribute, found.as_ref(), cx)?;
+        attribute_field(&mut out, attribute, found.as_ref(), cx)?;
     }
-    text(out, field::DOC, &node.doc);
-    text(out, field::DOMAIN, &node.op.domain);
-    text(out, field::OVERLOAD, &node.overload);
+    text(&mut out, field::DOC, &node.doc);
+    text(&mut out, field::DOMAIN, &node.op.domain);
+    text(&mut out, field::OVERLOAD, &node.overload);
     for (key, value) in &node.metadata {
         out.message(field::METADATA, &entry(key, value));
     }
     if let Some(found) = found {
-        keep(out, &schema::NODE, &[field::DEVICES], found);
+        keep(&mut out, &schema::NODE, &[field::DEVICES], found);
         cx.lose(&schema::ENTRY, found, field::METADATA);
     }
-    Ok(())
+    Ok(out)
 }
 
 fn attribute_field(
@@ -84,19 +86,27 @@ fn attribute_field(
     found: Option<&Bytes>,
     cx: &mut Writing,
 ) -> io::Result<()> {
-    if let AttributeValue::Opaque(bytes) = &attribute.value {
-        out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
-        return Ok(());
+    let mut inner = Rope::default();
+    match &attribute.value {
+        AttributeValue::Opaque(bytes) => {
+            out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
+            return Ok(());
+        }
+        value if !nested(&mut inner, &attribute.name, value, found, cx)? => {
+            append(&mut inner, &plain_attribute(attribute));
+        }
+        _ => {}
     }
-    out.nest(field::ATTRIBUTE, |out| {
-        if !nested(out, &attribute.name, &attribute.value, found, cx)? {
-            out.append(&plain_attribute(attribute));
-        }
-        if let Some(found) = found {
-            keep(out, &schema::ATTRIBUTE, &[field::ATTRIBUTE_DOC], found);
-        }
-        Ok(())
-    })
+    if let Some(found) = found {
+        keep(
+            &mut inner,
+            &schema::ATTRIBUTE,
+            &[field::ATTRIBUTE_DOC],
+            found,
+        );
+    }
+    out.nest(field::ATTRIBUTE, inner);
+    Ok(())
 }
 
 /// Writes an attribute with tensors or graphs; false for one that has none.
@@ -132,13 +142,12 @@ fn nested(
         _ => Vec::new(),
     };
     for (index, value) in tensors.iter().enumerate() {
-        let found = found.get(index);
-        out.nest(tensor_field, |out| tensor(out, value, "", &[], found, cx));
+        out.nest(tensor_field, tensor(value, "", &[], found.get(index), cx));
     }
     for body in graphs {
-        out.nest(graph_field, |out| graph(out, body, cx))?;
+        out.nest(graph_field, graph(body, cx)?);
     }
-    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.own());
+    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.small());
     Ok(true)
 }
 
@@ -187,16 +196,15 @@ fn plain_attribute(attribute: &Attribute) -> AttributeProto {
     proto
 }
 
-/// Appends a tensor; its data is shared, or referred to where it lies outside. `found` is the
+/// Serializes a tensor; its data is shared, or referred to where it lies outside. `found` is the
 /// tensor as it was.
 pub(super) fn tensor(
-    out: &mut Rope,
     tensor: &Tensor,
     name: &str,
     metadata: &[(String, String)],
     found: Option<&Bytes>,
     cx: &mut Writing,
-) {
+) -> Rope {
     let mut head = TensorProto {
         dims: tensor.dims.clone(),
         data_type: Some(tensor.dtype.number()),
@@ -220,32 +228,42 @@ pub(super) fn tensor(
             tail.data_location = Some(EXTERNAL);
         }
     }
-    out.append(&head);
+    let mut out = Rope::default();
+    append(&mut out, &head);
     if let Some(raw) = raw {
         out.field(field::RAW_DATA, raw);
     }
-    out.append(&tail);
+    append(&mut out, &tail);
     if let Some(found) = found {
-        keep(out, &schema::TENSOR, &[field::TENSOR_DOC], found);
+        keep(&mut out, &schema::TENSOR, &[field::TENSOR_DOC], found);
         cx.lose(&schema::ENTRY, found, field::EXTERNAL_DATA);
         cx.lose(&schema::ENTRY, found, field::TENSOR_METADATA);
     }
+    out
 }
 
-/// Appends what the IR knows of a value, and what it keeps of what was found.
-pub(super) fn value_info(out: &mut Rope, value: &Value, found: Option<&Bytes>, cx: &mut Writing) {
+fn append(out: &mut Rope, message: &impl Message) {
+    message
+        .encode(out.small())
+        .expect("a vector has room for any message");
+}
+
+/// What the IR knows of a value, and what it keeps of what was found.
+pub(super) fn value_info(value: &Value, found: Option<&Bytes>, cx: &mut Writing) -> Rope {
     let info = ValueInfoProto {
         name: Some(value.name.to_string()),
         r#type: value.ty.as_ref().map(type_proto),
         doc_string: None,
         metadata_props: value.metadata.iter().map(|(k, v)| entry(k, v)).collect(),
     };
-    out.append(&info);
+    let mut out = Rope::default();
+    append(&mut out, &info);
     if let Some(found) = found {
-        keep(out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
+        keep(&mut out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
         cx.lose(&schema::TYPE, found, field::INFO_TYPE);
         cx.lose(&schema::ENTRY, found, field::INFO_METADATA);
     }
+    out
 }
 
 fn type_proto(ty: &TensorType) -> TypeProto {

@@ -7,7 +7,6 @@ mod functions;
 mod graph;
 mod model;
 mod node;
-mod nodes;
 mod sections;
 mod sparse;
 mod tensor;

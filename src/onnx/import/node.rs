@@ -2,7 +2,6 @@
 
 use super::Cx;
 use super::graph::{Body, Scope, graph};
-use super::nodes::{FoundAttribute, FoundNode, Nodes};
 use super::tensor::tensor;
 use crate::diag::Reported;
 use crate::graph::{Attribute, AttributeValue};
@@ -19,53 +18,37 @@ pub(super) struct Attributes {
     pub captured: Vec<Arc<str>>,
 }
 
-/// The node that has the attributes.
-#[derive(Clone, Copy)]
-pub(super) struct Owner<'n, 'a> {
-    pub nodes: &'n Nodes<'a>,
-    pub node: &'n FoundNode<'a>,
-}
-
-impl Owner<'_, '_> {
-    fn shown(self) -> NodeProto {
-        self.nodes.shown(self.node)
-    }
-}
-
 /// Converts the attributes of a node; faulty ones are reported and left out.
 pub(super) fn attributes(
     cx: &mut Cx<'_>,
-    owner: Owner<'_, '_>,
-    attributes: impl Iterator<Item = FoundAttribute>,
+    node: &NodeProto,
+    protos: Vec<AttributeProto>,
     scope: &Scope<'_>,
 ) -> Attributes {
     let mut found = Attributes {
-        list: Vec::with_capacity(owner.node.attributes),
+        list: Vec::with_capacity(protos.len()),
         captured: Vec::new(),
     };
-    for attribute in attributes {
-        let name = attribute.name();
+    for proto in protos {
+        let name = proto.name.clone().unwrap_or_default();
         if found.list.iter().any(|other| other.name == name) {
-            let why = format!("has attribute `{name}` twice");
-            cx.error(errors::node(cx.file, &owner.shown(), &why));
+            cx.error(errors::node(
+                cx.file,
+                node,
+                &format!("has attribute `{name}` twice"),
+            ));
             continue;
         }
-        let proto = match attribute {
-            FoundAttribute::Plain(attribute) => {
-                found.list.push(attribute);
-                continue;
-            }
-            FoundAttribute::Other(proto) => *proto,
-        };
-        let name = proto.name.clone().unwrap_or_default();
-        match value(cx, owner, proto, scope, &mut found.captured) {
+        let mut captured = Vec::new();
+        match value(cx, node, proto, scope, &mut captured) {
             Ok(value) => found.list.push(Attribute { name, value }),
             Err(Fault::Reported) => {}
             Err(Fault::Said(why)) => {
                 let why = format!("has an attribute `{name}` that {why}");
-                cx.error(errors::node(cx.file, &owner.shown(), &why));
+                cx.error(errors::node(cx.file, node, &why));
             }
         }
+        found.captured.extend(captured);
     }
     found
 }
@@ -91,7 +74,7 @@ impl From<Reported> for Fault {
 
 fn value(
     cx: &mut Cx<'_>,
-    owner: Owner<'_, '_>,
+    node: &NodeProto,
     proto: AttributeProto,
     scope: &Scope<'_>,
     captured: &mut Vec<Arc<str>>,
@@ -107,7 +90,7 @@ fn value(
     let what = || {
         format!(
             "the tensor in attribute `{name}` of {}",
-            errors::describe(&owner.shown())
+            errors::describe(node)
         )
     };
     let subgraph = |cx: &mut Cx<'_>, bytes: &Bytes, captured: &mut Vec<Arc<str>>| {

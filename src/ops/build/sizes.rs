@@ -47,6 +47,13 @@ impl Builder<'_> {
         Ok(size)
     }
 
+    /// Lets a size be told by a vector of one integer: for a symbol that no value of the graph has
+    /// yet.
+    pub fn tell_size(&self, dim: &Dim, size: Expr<'_>) {
+        let mut state = self.state.borrow_mut();
+        state.sizes.insert(dim.clone(), size.operand);
+    }
+
     /// Sizes as a vector of integers.
     pub fn sizes(&self, dims: &[Dim]) -> Result<Expr<'_>, Refusal> {
         let mut parts: Vec<Expr<'_>> = Vec::new();

@@ -107,7 +107,7 @@ fn run(command: &str, folder: &Path) -> Result<(i32, String), Failed> {
             .env_clear()
             .env("XDG_DATA_HOME", folder)
             .env("PATH", folder);
-    } else if words.clone().any(|word| word == "run") {
+    } else if words.clone().any(|word| ["run", "train"].contains(&word)) {
         install_runtime();
     }
     let output = peftc.args(words).output()?;

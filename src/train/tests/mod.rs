@@ -1,6 +1,9 @@
 //! Losses, optimizers and dropout on graphs of a few nodes, evaluated in f64, against numbers of
 //! PyTorch 2 in f64 (`torch.optim`, `torch.nn.functional`).
 
+mod embeddings;
+mod heads;
+
 use super::{Adam, Base, Graphs, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs};
 use crate::diag::{Code, Sink};
 use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueKind};
@@ -46,7 +49,6 @@ fn model(dims: &[i64], dropout: Option<f32>) -> Model {
         opsets: vec![(String::new(), 20)],
         metadata: Vec::new(),
         header: None,
-        source: None,
     }
 }
 
@@ -64,6 +66,7 @@ fn made(model: &Model, recipe: &Recipe) -> Graphs {
 fn recipe(task: Task, optimizer: Optimizer) -> Recipe {
     Recipe {
         task,
+        output: None,
         optimizer,
         max_grad_norm: None,
         base: Base::Own,

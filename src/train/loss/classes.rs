@@ -1,0 +1,144 @@
+//! One of several classes.
+
+use super::{IGNORED, Loss, Want, product};
+use crate::graph::Attribute;
+use crate::ops::{Builder, Expr, Refusal};
+use crate::ty::{DType, Dim};
+
+/// The label of every position's next token; the last position has none. Moving the labels costs
+/// nothing, moving the logits would copy the largest tensor of the model.
+pub(super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
+    let dims = labels.dims()?;
+    let build = labels.builder;
+    let above = labels + build.scalar(-IGNORED as f64, DType::I64);
+    let behind = [Dim::from(0), Dim::from(1)];
+    let moved = above
+        .slice(1, 1, crate::ops::END)
+        .pad(&[Dim::from(0), Dim::from(0)], &behind)?
+        .stated(&dims);
+    Ok(moved + build.scalar(IGNORED as f64, DType::I64))
+}
+
+/// −mean log softmax(x)[label] over the labels that count; with smoothing ε the target is
+/// (1 − ε) · one-hot + ε / C (PyTorch's `cross_entropy`).
+///
+/// Derivative: (softmax(x) − target) / count in the rows that count.
+pub(super) fn cross_entropy<'b>(
+    output: Expr<'b>,
+    labels: Expr<'b>,
+    smoothing: f64,
+    want: Want,
+) -> Result<Loss<'b>, Refusal> {
+    let build = output.builder;
+    let dims = output.dims()?;
+    let classes = dims.last().cloned().unwrap_or_else(|| Dim::from(1));
+    let rows = product(&dims[..dims.len() - 1]);
+    let logits = output
+        .cast(DType::F32)
+        .reshape(&[rows.clone(), classes.clone()])?;
+    let labels = labels.reshape(&[rows.clone(), Dim::from(1)])?;
+    let ignored = labels.is_equal(build.scalar(IGNORED as f64, DType::I64));
+    let counted = ignored.not();
+    let label = counted.choose(labels, build.scalar(0.0, DType::I64));
+    let weight = counted.cast(DType::F32);
+    let count = weight.sum_dropping(&[0, 1]);
+    // No label at all gives a loss of 0, not a division by 0.
+    let divisor = count.apply2("Max", count.number(1.0));
+    let share = weight / divisor;
+    let log = logits.with("LogSoftmax", vec![Attribute::int("axis", 1)]);
+    let picked = build
+        .node(
+            "GatherElements",
+            &[log, label],
+            vec![Attribute::int("axis", 1)],
+        )
+        .stated(&[rows.clone(), Dim::from(1)]);
+    let mut each = picked * (1.0 - smoothing);
+    if smoothing > 0.0 {
+        each = each + log.mean_keeping(&[1]) * smoothing;
+    }
+    let value = -(each * share).sum_dropping(&[0, 1]);
+    let (correct, exact) = match want {
+        Want::Gradient => (None, None),
+        Want::Correct => {
+            let best = logits.with(
+                "ArgMax",
+                vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)],
+            );
+            let hits = best.is_equal(label).cast(DType::F32) * weight;
+            (
+                Some(hits.sum_dropping(&[0, 1])),
+                exact_rows(hits, weight, &dims)?,
+            )
+        }
+    };
+    let gradient = match want {
+        Want::Correct => None,
+        Want::Gradient => {
+            let mut slope = log.exp();
+            if smoothing > 0.0 {
+                let part = slope.number(smoothing) / class_count(build, &classes)?;
+                slope = slope - part;
+            }
+            let at_label = share * -(1.0 - smoothing);
+            let slope = add_at(slope * share, label, at_label)?;
+            Some(slope.reshape(&dims)?.cast(output.dtype()))
+        }
+    };
+    Ok(Loss {
+        value,
+        count,
+        correct,
+        exact,
+        gradient,
+    })
+}
+
+/// Rows of the output `[B, S, C]` in which everything that counts is a hit.
+pub(super) fn exact_rows<'b>(
+    hits: Expr<'b>,
+    weight: Expr<'b>,
+    dims: &[Dim],
+) -> Result<Option<Expr<'b>>, Refusal> {
+    let [rows, labels, _] = dims else {
+        return Ok(None);
+    };
+    let sum = |each: Expr<'b>| -> Result<Expr<'b>, Refusal> {
+        let by_row = each.reshape(&[rows.clone(), labels.clone()])?;
+        Ok(by_row.sum_dropping(&[1]))
+    };
+    let counted = sum(weight)?;
+    let complete = sum(hits)?.is_equal(counted);
+    let any = counted.number(0.0).is_less(counted);
+    Ok(Some(complete.and(any).cast(DType::F32).sum_dropping(&[0])))
+}
+
+/// Adds one number a row at the column of the row's label.
+fn add_at<'b>(rows: Expr<'b>, label: Expr<'b>, number: Expr<'b>) -> Result<Expr<'b>, Refusal> {
+    let dims = rows.dims()?;
+    let build = rows.builder;
+    if build.opset() >= 16 {
+        let attributes = vec![
+            Attribute::int("axis", 1),
+            Attribute::string("reduction", "add"),
+        ];
+        let added = build.node("ScatterElements", &[rows, label, number], attributes);
+        return Ok(added.stated(&dims));
+    }
+    // Before that nothing adds: the element is read, changed and written back.
+    let axis = || vec![Attribute::int("axis", 1)];
+    let before = build
+        .node("GatherElements", &[rows, label], axis())
+        .stated(&number.dims()?);
+    let written = build.node("ScatterElements", &[rows, label, before + number], axis());
+    Ok(written.stated(&dims))
+}
+
+fn class_count<'b>(build: &'b Builder<'b>, classes: &Dim) -> Result<Expr<'b>, Refusal> {
+    match classes.known() {
+        Some(count) => Ok(build.scalar(count as f64, DType::F32)),
+        None => Err(Refusal(
+            "label smoothing needs a fixed number of classes".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! Losses with their gradients by the model's output.
+//!
+//! A loss comes with its own derivative instead of leaving it to the reverse walk: that of
+//! cross-entropy then takes one tensor of the size of the logits, where the rules of its operators
+//! would take four.
+
+mod classes;
+mod numbers;
+mod pairs;
+mod teacher;
+
+use super::Task;
+use crate::ops::{Expr, Refusal};
+use crate::ty::{DType, Dim};
+use classes::{cross_entropy, next};
+use numbers::{multi_label, squared_error};
+use pairs::{contrast, cosine};
+use teacher::divergence;
+
+/// Labels with this value count for nothing (PyTorch's `ignore_index`).
+pub const IGNORED: i64 = -100;
+
+/// A loss in the graph.
+pub(super) struct Loss<'b> {
+    /// The mean over what counts, `f32[]`.
+    pub value: Expr<'b>,
+    /// How much counts: labels that are not ignored, or elements; `f32[]`.
+    pub count: Expr<'b>,
+    /// How many of these the model gets right; `f32[]`, where that makes sense.
+    pub correct: Option<Expr<'b>>,
+    /// In how many rows it gets every label that counts right, of those with one; `f32[]`, where a
+    /// row has several labels.
+    pub exact: Option<Expr<'b>>,
+    /// The derivative of `value` by the output, in the output's type and shape.
+    pub gradient: Option<Expr<'b>>,
+}
+
+/// What of a loss is emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Gradient,
+    Correct,
+}
+
+/// Emits the loss of an output against labels.
+pub(super) fn loss<'b>(
+    task: Task,
+    output: Expr<'b>,
+    labels: Expr<'b>,
+    want: Want,
+) -> Result<Loss<'b>, Refusal> {
+    match task {
+        Task::CausalLm { label_smoothing } => {
+            cross_entropy(output, next(labels)?, label_smoothing, want)
+        }
+        Task::Classification { label_smoothing }
+        | Task::TokenClassification { label_smoothing } => {
+            cross_entropy(output, labels, label_smoothing, want)
+        }
+        Task::MultiLabel => multi_label(output, labels, want),
+        Task::Regression => squared_error(output, labels, want),
+        Task::Contrastive { temperature } => contrast(output, labels, temperature, want),
+        Task::Cosine => cosine(output, labels, want),
+        Task::Distillation { temperature } => divergence(output, labels, temperature, want),
+    }
+}
+
+/// The product of sizes.
+fn product(dims: &[Dim]) -> Dim {
+    let dims = dims.iter().cloned();
+    dims.fold(Dim::from(1), |product, dim| product * dim)
+}
+
+fn all(value: Expr<'_>) -> Result<Expr<'_>, Refusal> {
+    let axes: Vec<usize> = (0..value.rank()?).collect();
+    Ok(value.sum_dropping(&axes))
+}
+
+fn element_count(value: Expr<'_>) -> Result<Expr<'_>, Refusal> {
+    let sizes = value.builder.sizes(&[product(&value.dims()?)])?;
+    sizes.cast(DType::F32).reshape(&[])
+}
