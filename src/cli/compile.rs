@@ -1,7 +1,7 @@
 //! `peftc compile`: the main job.
 
 use super::frame::{Context, Outcome, Payload};
-use super::model_args::{ModelArgs, parse_setting};
+use super::model_args::{ModelArgs, parse_flag, parse_setting};
 use super::recipe_args::RecipeArgs;
 use super::verify;
 use crate::diag::Reported;
@@ -46,6 +46,10 @@ pub(super) struct Args {
     /// Write training graphs, too: step.onnx, grad.onnx, update.onnx and eval.onnx
     #[arg(long)]
     train: bool,
+    /// In training graphs, an input of one truth value has this value, and branches that it never
+    /// takes are gone: use_cache_branch=false
+    #[arg(long, value_name = "FLAG=BOOL", value_parser = parse_flag, requires = "train")]
+    specialize: Vec<(String, bool)>,
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
@@ -157,6 +161,7 @@ fn compile_one(
         head: args.recipe.head(),
         training: args.train.then(|| args.recipe.recipe()),
         classes: args.recipe.classes.clone(),
+        flags: args.specialize.clone(),
     };
     let artifacts = compile(session, spec, loaded, &planned, &options)?;
     describe(&artifacts, &mut text);

@@ -34,3 +34,13 @@ pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
         _ => Err("settings are written name=value, such as rank=16".to_owned()),
     }
 }
+
+/// Reads `name=true` or `name=false`.
+pub(super) fn parse_flag(text: &str) -> Result<(String, bool), String> {
+    let (name, value) = parse_setting(text)?;
+    match value.as_str() {
+        "true" => Ok((name, true)),
+        "false" => Ok((name, false)),
+        _ => Err("flags are written name=true or name=false".to_owned()),
+    }
+}

@@ -124,6 +124,8 @@ codes! {
     E0504: "nodes form a cycle",
     W0501: "nodes are not in topological order",
     E0511: "element types contradict",
+    E0514: "model has no such flag",
+    E0515: "branch cannot be inlined",
     W0512: "shapes contradict",
     W0513: "operands do not fit",
     // E06 ONNX

@@ -6,7 +6,9 @@ use super::manifest::{
     self, BaseEntry, Files, HeadEntry, Manifest, Setting, SpecEntry, TrainingEntry,
 };
 use super::session::{Loaded, Planned, Session, Spec};
-use super::training::{Brought, GraphEntry, brought, rounded, tensor_name, trained, with_head};
+use super::training::{
+    Brought, GraphEntry, brought, rounded, specialized, tensor_name, trained, with_head,
+};
 use crate::adapt::{self, Plan};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
@@ -15,6 +17,7 @@ use crate::onnx;
 use crate::train::{self, Base, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -45,6 +48,8 @@ pub struct CompileOptions {
     pub training: Option<Recipe>,
     /// Names of the classes of what is learned, by number, where they have names.
     pub classes: Vec<String>,
+    /// Inputs of one truth value that have this value in training graphs.
+    pub flags: Vec<(String, bool)>,
 }
 
 /// What has been written.
@@ -120,11 +125,14 @@ pub fn compile(
         Some(recipe) if recipe.base == Base::Int8 => Some(names.base_data()),
         _ => None,
     };
-    let training = match (&recipe, &base_data) {
-        (None, _) => None,
-        (Some(recipe), None) => Some(train::graphs(model, &trained, recipe, sink)?),
-        (Some(recipe), Some(location)) => {
-            let model = rounded(model, &tensors, location, &staging, &reader, sink)?;
+    let training = match &recipe {
+        None => None,
+        Some(recipe) => {
+            let mut model = specialized(model, &options.flags, sink)?;
+            if let Some(location) = &base_data {
+                let rounded = rounded(&model, &tensors, location, &staging, &reader, sink)?;
+                model = Cow::Owned(rounded);
+            }
             Some(train::graphs(&model, &trained, recipe, sink)?)
         }
     };

@@ -6,10 +6,12 @@ use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{ExternalData, Model, Tensor};
 use crate::hir::Random;
+use crate::passes;
 use crate::train::{self, Parameter, PlannedHead, Port, TrainingGraph, Trains};
 use crate::ty::TensorType;
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -82,6 +84,22 @@ pub(super) fn with_head(
 /// The name of a head's tensor in the weights file.
 pub(super) fn tensor_name(head: &PlannedHead, parameter: &str) -> String {
     format!("{}.{parameter}", head.module)
+}
+
+/// The model with its flags fixed, and without branches that are never taken.
+pub(super) fn specialized<'m>(
+    model: &'m Model,
+    flags: &[(String, bool)],
+    sink: &mut Sink,
+) -> Result<Cow<'m, Model>, Reported> {
+    let mut nodes = model.graph.node_ids();
+    let has_branches = nodes.any(|node| model.graph.node(node).op.is("If"));
+    if flags.is_empty() && !has_branches {
+        return Ok(Cow::Borrowed(model));
+    }
+    let mut specialized = model.clone();
+    passes::specialize(&mut specialized, flags, sink)?;
+    Ok(Cow::Owned(specialized))
 }
 
 /// What is trained, in the order of the adapter's tensors.

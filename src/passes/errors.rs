@@ -1,7 +1,7 @@
 //! The diagnostics of this room.
 
-use crate::diag::{Code, Diagnostic, Excerpt};
-use crate::graph::{Graph, NodeId, NodeText};
+use crate::diag::{Code, Diagnostic, Excerpt, nearest};
+use crate::graph::{Graph, Model, NodeId, NodeText};
 use crate::ops::Mismatch;
 use crate::ty::TensorType;
 use std::ops::Range;
@@ -75,6 +75,49 @@ pub(super) fn operands_do_not_fit(
         "cannot run as it stands",
     ))
     .help("check the shapes that the model states for its inputs")
+}
+
+pub(super) fn no_flag(model: &Model, name: &str) -> Diagnostic {
+    let flags = super::specialize::flags(&model.graph);
+    let diagnostic = Diagnostic::new(
+        Code::E0514,
+        format!("`{}` has no flag `{name}`", model.name),
+    );
+    match nearest(name, flags.iter().copied(), 3)
+        .first()
+        .or(flags.first())
+    {
+        Some(near) => diagnostic.help(format!("write `{near}`, an input of one truth value")),
+        None => diagnostic.help("only inputs of one truth value can be fixed: this model has none"),
+    }
+}
+
+pub(super) fn branch_not_inlined(model: &Model, node: NodeId, why: &str) -> Diagnostic {
+    let graph = &model.graph;
+    Diagnostic::new(
+        Code::E0515,
+        format!(
+            "the branch of `{}` cannot replace it: {why}",
+            graph.display_name(node)
+        ),
+    )
+    .excerpt(excerpt(
+        &model.name,
+        graph,
+        node,
+        |node| node.operator.clone(),
+        "its condition is a constant",
+    ))
+    .help("export the part of the model that is needed without the branch")
+}
+
+/// A patch that its own graph refuses: a fault of peftc.
+pub(super) fn patch_refused(model: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E9901,
+        format!("`{model}` cannot be specialized: {why}"),
+    )
+    .help("please report this with the model's graph")
 }
 
 /// The node in text form, with a mark on a part of it.

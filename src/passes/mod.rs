@@ -3,5 +3,9 @@
 
 mod errors;
 mod infer;
+mod specialize;
+#[cfg(test)]
+mod tests;
 
 pub use infer::{Values, infer, infer_values};
+pub use specialize::specialize;

@@ -64,6 +64,7 @@ pub(crate) fn compiled_with_head(
             depth: Depth::Sampled,
             settings: Vec::new(),
             values: values.map(Path::to_owned),
+            flags: Vec::new(),
         };
         compile(&mut session, &spec, loaded, &planned, &options)
     })();

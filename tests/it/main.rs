@@ -14,6 +14,8 @@ mod cli;
 mod contrib;
 mod contrib_cases;
 mod data;
+mod differentiated;
+mod flags;
 mod fmt;
 mod functions;
 mod gradients;

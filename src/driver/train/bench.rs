@@ -97,6 +97,7 @@ impl Bench {
             head: None,
             classes: Vec::new(),
             training: Some(options.recipe.clone()),
+            flags: Vec::new(),
         };
         let artifacts = compile(session, &spec, loaded, &planned, &compile_options)?;
         let entry = &artifacts.manifest.graphs["step"];

@@ -68,6 +68,7 @@ impl Job<'_> {
             head: decided.head.clone(),
             training: Some(config.recipe()),
             classes: decided.classes.clone(),
+            flags: Vec::new(),
         };
         compile(session, self.spec, loaded, &planned, &options)
     }

@@ -13,6 +13,7 @@ pub const QUANTIZED: &str = "train on the model before its activations were quan
 pub const RECURRENT: &str =
     "adapt only layers behind this node, or export the model with the recurrence unrolled";
 
-pub const BRANCHES: &str = "say which branch to train: the condition must be a constant";
+pub const BRANCHES: &str = "say which branch is trained by giving the input that decides a value, \
+     as `--specialize use_cache_branch=false` does";
 
 pub const LOOPS: &str = "export the model with the loop unrolled, or adapt only layers behind it";
