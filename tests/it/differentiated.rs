@@ -1,7 +1,8 @@
 //! Adapted fixtures with their gradients, in the reference and in ONNX Runtime.
 
-use crate::adapters::{fixtures, model as fixture};
+use crate::adapters::{fixtures, model};
 use crate::runtime::library;
+use crate::values::checkpoint;
 use peftc::adapt;
 use peftc::autodiff::gradients;
 use peftc::diag::{Reported, Sink, SourceMap, render};
@@ -88,6 +89,26 @@ pub(crate) fn project(model: &mut Model) -> ValueId {
 
 type Differentiated = (BTreeMap<String, String>, String, NamedTensors);
 
+/// A fixture's file.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    match name {
+        "quickstart" => fixtures().join("quickstart/model.onnx"),
+        _ => model(name),
+    }
+}
+
+/// How its modules are named.
+fn model_options(name: &str) -> ModelOptions {
+    ModelOptions {
+        weights: match name {
+            // An optimizer has dropped every name.
+            "llama.dynamo_ortbasic" => vec![checkpoint()],
+            _ => Vec::new(),
+        },
+        ..ModelOptions::default()
+    }
+}
+
 /// Adapts a fixture and differentiates a loss by all tensors of the adapter.
 pub(crate) fn trained(
     name: &str,
@@ -129,7 +150,7 @@ fn differentiate(
     std::fs::write(&path, spec).unwrap();
     let spec = session.spec(&path)?;
     let adapter = session.adapters(&spec, &[])?[0];
-    let mut loaded = session.model(&fixture(name), &ModelOptions::default())?;
+    let mut loaded = session.model(&fixture(name), &model_options(name))?;
     let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
     let sink = &mut *session.sink;
     let (mut tensors, mut named) = (BTreeMap::new(), NamedTensors::default());
@@ -227,4 +248,22 @@ pub(crate) fn with_exact<T>(path: &Path, check: impl FnOnce(&Exact<'_>) -> T) ->
     };
     let evaluator = Evaluator::new(&imported.model, &options).unwrap();
     check(&Exact { evaluator })
+}
+
+/// Has products with few-bit weights computed in the precision of their operands, as the reference
+/// computes them. Those that are differentiated are anyway.
+pub(crate) fn exact_products(model: &mut Model) {
+    let mut patch = Patch::new();
+    for node in model.graph.node_ids() {
+        patch.drop_attribute(node, "accuracy_level");
+    }
+    model.graph.apply(patch).unwrap();
+}
+
+/// Whether a model has an input of this name.
+pub(crate) fn reads(path: &Path, input: &str) -> bool {
+    let imported = onnx::import(path, &mut Sink::new()).unwrap();
+    let graph = &imported.model.graph;
+    let mut inputs = graph.inputs().iter();
+    inputs.any(|id| &*graph.value(*id).name == input)
 }

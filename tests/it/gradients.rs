@@ -7,17 +7,16 @@
 
 use crate::adapters::{fixtures, recorded};
 use crate::differentiated::{
-    Exact, Trained, execute, floats, length, noise, project, trained, with_exact,
+    Exact, Trained, exact_products, execute, floats, length, noise, project, reads, trained,
+    with_exact,
 };
 use crate::reference::array;
 use crate::tolerances::{GRADIENT_DIFFERENCE, GRADIENT_HALF, GRADIENT_SINGLE};
 use peftc::diag::Sink;
-use peftc::graph::{Model, Patch, ValueId};
-use peftc::onnx;
+use peftc::graph::{Model, ValueId};
 use peftc::reference::Array;
 use peftc::runtime::{NamedTensors, Optimization};
 use peftc::ty::DType;
-use std::path::Path;
 
 /// The recorded inputs and the projection.
 fn inputs(name: &str) -> NamedTensors {
@@ -29,23 +28,6 @@ fn inputs(name: &str) -> NamedTensors {
     let (_, first) = outputs.iter().next().unwrap();
     inputs.push("projection", floats("projection", first.dims(), 1.0));
     inputs
-}
-
-/// Has products with few-bit weights computed in the precision of their operands, as the reference
-/// computes them. Those that are differentiated are anyway.
-fn exact_products(model: &mut Model) {
-    let mut patch = Patch::new();
-    for node in model.graph.node_ids() {
-        patch.drop_attribute(node, "accuracy_level");
-    }
-    model.graph.apply(patch).unwrap();
-}
-
-fn reads(path: &Path, input: &str) -> bool {
-    let imported = onnx::import(path, &mut Sink::new()).unwrap();
-    let graph = &imported.model.graph;
-    let mut inputs = graph.inputs().iter();
-    inputs.any(|id| &*graph.value(*id).name == input)
 }
 
 /// The gradients of a fixture, checked against central differences and in ONNX Runtime.

@@ -19,6 +19,7 @@ mod flags;
 mod fmt;
 mod functions;
 mod gradients;
+mod gradients_recorded;
 mod graph;
 mod inference;
 mod inspect;

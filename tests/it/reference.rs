@@ -51,7 +51,8 @@ fn evaluated(path: &Path, inputs: &NamedTensors) -> Result<NamedTensors, Failure
     Ok(found)
 }
 
-fn inputs_of(name: &str, path: &Path) -> NamedTensors {
+/// The recorded inputs of a fixture.
+pub(crate) fn inputs_of(name: &str, path: &Path) -> NamedTensors {
     match name {
         "quickstart" => {
             let mut all = recorded(&fixtures().join("quickstart/io.safetensors"), "");
