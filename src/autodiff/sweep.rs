@@ -106,7 +106,7 @@ impl<'b> Sweep<'b, '_> {
         };
         let mut cx = GradCx::new(self.build, opset(self.model, id), id, incoming, needs);
         rule(&mut cx)?;
-        for (slot, given) in cx.finish() {
+        for (slot, given) in cx.finish()? {
             if let Some(value) = operands.get(slot).copied().flatten() {
                 self.add(value, given)?;
             }

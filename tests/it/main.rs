@@ -28,6 +28,7 @@ mod layers;
 mod models;
 mod mutated_cases;
 mod node_cases;
+mod node_gradients;
 mod python;
 mod recorded;
 mod reference;

@@ -4,7 +4,7 @@
 use crate::adapters::fixtures;
 use crate::inference::{Bindings, Counts, contradiction, remove_statements};
 use crate::tolerances::{
-    NODE_ABSOLUTE, NODE_ABSOLUTE_ROUNDED, NODE_RELATIVE, NODE_RELATIVE_BF16, NODE_RELATIVE_F16,
+    NODE_ABSOLUTE, NODE_ABSOLUTE_ROUNDED, NODE_RELATIVE, NODE_RELATIVE_F16, NODE_UNITS_BF16,
 };
 use onnx_protobuf::{ModelProto, TensorProto};
 use peftc::diag::Sink;
@@ -142,19 +142,29 @@ fn check_values(case: &Case) -> Result<(), String> {
 }
 
 fn close(case: &str, dtype: DType, found: f64, expected: f64) -> bool {
-    let relative = match dtype {
-        DType::F32 | DType::F64 => NODE_RELATIVE,
-        DType::F16 => NODE_RELATIVE_F16,
-        DType::BF16 => NODE_RELATIVE_BF16,
-        _ => return found == expected || found.is_nan() && expected.is_nan(),
-    };
+    if found == expected || found.is_nan() && expected.is_nan() {
+        return true;
+    }
     let absolute = match ROUNDED.contains(&case) {
         true => NODE_ABSOLUTE_ROUNDED,
         false => NODE_ABSOLUTE,
     };
-    found == expected
-        || found.is_nan() && expected.is_nan()
-        || (found - expected).abs() <= absolute + relative * expected.abs()
+    let relative = match dtype {
+        DType::F32 | DType::F64 => NODE_RELATIVE,
+        DType::F16 => NODE_RELATIVE_F16,
+        DType::BF16 => return units_apart(found, expected) <= NODE_UNITS_BF16,
+        _ => return false,
+    };
+    (found - expected).abs() <= absolute + relative * expected.abs()
+}
+
+/// How many bf16 numbers further one is than the other; all if their signs differ.
+fn units_apart(a: f64, b: f64) -> u16 {
+    let (a, b) = (half::bf16::from_f64(a), half::bf16::from_f64(b));
+    match a.is_sign_negative() == b.is_sign_negative() {
+        true => a.to_bits().abs_diff(b.to_bits()),
+        false => u16::MAX,
+    }
 }
 
 /// Cases whose expected outputs are written with four digits.

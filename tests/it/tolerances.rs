@@ -22,9 +22,11 @@ pub const NODE_RELATIVE: f64 = 2e-5;
 pub const NODE_ABSOLUTE: f64 = 2e-6;
 /// The same where the expected outputs are written with four digits: one unit of the last.
 pub const NODE_ABSOLUTE_ROUNDED: f64 = 1e-4;
-/// The same where every intermediate is narrow: a few units in the last place.
+/// The same where every intermediate is narrow: a few units in the last place, 2⁻¹⁰ of a number.
 pub const NODE_RELATIVE_F16: f64 = 4e-3;
-pub const NODE_RELATIVE_BF16: f64 = 3e-2;
+/// The same in bf16, rounded, in units in the last place: attention rounds its scores, its weights and
+/// its result, each by up to half a unit.
+pub const NODE_UNITS_BF16: u16 = 2;
 /// The rule of one operator along a direction against central differences in double precision with a
 /// step of 1e-5, relative to the product of the lengths of gradient and direction: their own error is
 /// about 1e-9 of it.
@@ -48,6 +50,12 @@ pub const GRADIENT_HALF: f64 = 1e-2;
 /// off as PyTorch in single precision.
 pub const GRADIENT_RECORDED: f64 = 1e-6;
 pub const GRADIENT_TIMES_TORCH: f64 = 3.0;
+/// Directional derivatives of single nodes at the inputs of ONNX's cases, some of which are steep.
+pub const NODE_GRADIENT: f64 = 1e-6;
+/// The same in f16 and bf16, where a lowered attention has its scale as a constant of the type.
+pub const NODE_GRADIENT_NARROW: f64 = 2e-3;
+/// Slopes on two sides of a point that differ by more than this are those of a corner.
+pub const NODE_GRADIENT_CORNER: f64 = 1e-3;
 /// A step of training against its two halves, and with ONNX Runtime's optimizations against without:
 /// f32 rounding through a forward and a backward pass, relative to the largest element.
 pub const TRAINING_HALVES: f64 = 2e-4;

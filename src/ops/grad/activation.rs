@@ -153,13 +153,21 @@ pub fn shrink(cx: &mut GradCx<'_>) -> GradOutcome {
     cx.only(|x, _, dy| x.number(lambda).is_less(x.apply("Abs")).keep(dy))
 }
 
-/// `y = min(max(x, low), high)`: `dx = dy` where `y = x`, `dlow = Σ dy` where `x < low`,
-/// `dhigh = Σ dy` where `x > high`.
+/// `y = min(max(x, low), high)`: `dx = dy` where `y = x`, `dlow = Σ dy` where `x < y = low`,
+/// `dhigh = Σ dy` elsewhere: where `x > high`, and everywhere where `low > high`.
 pub fn clip(cx: &mut GradCx<'_>) -> GradOutcome {
     let (x, y, dy) = (cx.x(0)?, cx.y(0)?, cx.dy()?);
+    let low = cx.maybe_x(1);
+    let is_low = || match low {
+        Some(low) => x.is_less(y).and(y.is_equal(low)),
+        None => x.is_less(y),
+    };
     cx.give(0, || x.is_equal(y).keep(dy));
-    cx.give(1, || x.is_less(y).keep(dy));
-    cx.give(2, || y.is_less(x).keep(dy));
+    cx.give(1, || is_low().keep(dy));
+    cx.give(2, || match low {
+        Some(_) => x.is_equal(y).not().and(is_low().not()).keep(dy),
+        None => y.is_less(x).keep(dy),
+    });
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use crate::graph::NodeId;
 use crate::ops::build::{Builder, Expr, Refusal, refuse};
 use crate::ops::node_cx::NodeCx;
 use crate::ty::{DType, Dim, Shape, TensorType};
+use std::cell::Cell;
 use std::ops::Deref;
 
 /// What a rule returns; the gradients are set on the context.
@@ -27,6 +28,8 @@ pub enum Given<'b> {
 pub struct GradCx<'b> {
     at: NodeCx<'b>,
     incoming: Vec<Option<Expr<'b>>>,
+    /// Which of them the rule has asked for.
+    followed: Vec<Cell<bool>>,
     needs: Vec<bool>,
     given: Vec<(usize, Given<'b>)>,
 }
@@ -50,15 +53,23 @@ impl<'b> GradCx<'b> {
     ) -> Self {
         GradCx {
             at: NodeCx::new(build, opset, id),
+            followed: vec![Cell::new(false); incoming.len()],
             incoming,
             needs,
             given: Vec::new(),
         }
     }
 
-    /// The gradients by operand.
-    pub fn finish(self) -> Vec<(usize, Given<'b>)> {
-        self.given
+    /// The gradients by operand, unless a gradient has arrived that the rule did not look at.
+    pub fn finish(self) -> Result<Vec<(usize, Given<'b>)>, Refusal> {
+        let followed = self.incoming.iter().zip(&self.followed);
+        let mut lost = followed.map(|(incoming, followed)| incoming.is_some() && !followed.get());
+        match lost.position(|lost| lost) {
+            Some(slot) => {
+                refuse!("the loss depends on its result {slot}, of which no gradient is known")
+            }
+            None => Ok(self.given),
+        }
     }
 
     /// A result that the node can compute, listed from now on if it was not: statistics and masks
@@ -104,6 +115,9 @@ impl<'b> GradCx<'b> {
 
     /// The gradient of a result; `None` where the loss does not depend on it.
     pub fn dy_of(&self, slot: usize) -> Option<Expr<'b>> {
+        if let Some(followed) = self.followed.get(slot) {
+            followed.set(true);
+        }
         self.incoming.get(slot).copied().flatten()
     }
 

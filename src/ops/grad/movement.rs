@@ -306,20 +306,42 @@ pub fn trilu(cx: &mut GradCx<'_>) -> GradOutcome {
     Ok(())
 }
 
-/// Blocks of depth become blocks of space: the way back.
+/// Blocks of depth become blocks of space: the way back. Where blocks are columns of the depth
+/// (`CRD`), with axes in place of an operator.
 pub fn depth_to_space(cx: &mut GradCx<'_>) -> GradOutcome {
-    blocks(cx, "SpaceToDepth")
+    if cx.node.string("mode") != Some("CRD") {
+        return blocks(cx, "SpaceToDepth");
+    }
+    let (size, dims, dy) = (Dim::from(cx.count("blocksize")?), cx.dims(0)?, cx.dy()?);
+    let [batch, depth, height, width] = dims.as_slice() else {
+        return refuse!("it has {} axes", dims.len());
+    };
+    let channels = depth.floor_div(&(size.clone() * size.clone()));
+    let apart = [batch, &channels, height, &size, width, &size].map(Dim::clone);
+    cx.try_give(0, || {
+        let blocks = dy.reshape(&apart)?.transpose(&[0, 1, 3, 5, 2, 4]);
+        blocks.reshape(&dims)
+    })
 }
 
-/// Blocks of space become blocks of depth: the way back.
+/// Blocks of space become blocks of depth: the way back, as above.
 pub fn space_to_depth(cx: &mut GradCx<'_>) -> GradOutcome {
-    blocks(cx, "DepthToSpace")
+    if cx.node.string("mode") != Some("CRD") {
+        return blocks(cx, "DepthToSpace");
+    }
+    let (size, dims, dy) = (Dim::from(cx.count("blocksize")?), cx.dims(0)?, cx.dy()?);
+    let [batch, channels, height, width] = dims.as_slice() else {
+        return refuse!("it has {} axes", dims.len());
+    };
+    let (rows, columns) = (height.floor_div(&size), width.floor_div(&size));
+    let apart = [batch, channels, &size, &size, &rows, &columns].map(Dim::clone);
+    cx.try_give(0, || {
+        let blocks = dy.reshape(&apart)?.transpose(&[0, 1, 4, 2, 5, 3]);
+        blocks.reshape(&dims)
+    })
 }
 
 fn blocks(cx: &mut GradCx<'_>, inverse: &str) -> GradOutcome {
-    if cx.node.string("mode").is_some_and(|mode| mode != "DCR") {
-        return refuse!("its mode has no inverse operator");
-    }
     let size = vec![Attribute::int("blocksize", cx.int_or("blocksize", 1))];
     cx.only(|_, _, dy| dy.with(inverse, size))
 }

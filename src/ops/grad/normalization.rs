@@ -12,7 +12,7 @@ fn centred<'b>(g: Expr<'b>, normal: Expr<'b>, inv: Expr<'b>, axes: &[usize]) -> 
 
 /// `y = (x - mean x) · inv · γ + β` over the axes from `axis` on, with `inv = 1 / √(var x + ε)`:
 /// `dx = inv · (g - mean g - x̂ · mean(g · x̂))`, `dγ = Σ dy · x̂`, `dβ = Σ dy`. Mean and `inv` are
-/// results of the node.
+/// results of the node; where they are read, `dx` has `(dmean - dinv · inv² · x̂) / n`, too.
 pub fn layer(cx: &mut GradCx<'_>) -> GradOutcome {
     let (x, scale, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
     let dims = x.dims()?;
@@ -26,12 +26,32 @@ pub fn layer(cx: &mut GradCx<'_>) -> GradOutcome {
     let kind = mean.dtype();
     let normal = (x.cast(kind) - mean) * inv;
     let dy = dy.cast(kind);
-    cx.give(0, || {
-        centred(dy * scale.cast(kind), normal, inv, &axes).cast(x.dtype())
-    });
+    let (dmean, dinv) = (cx.dy_of(1), cx.dy_of(2));
+    cx.try_give(0, || {
+        let mut dx = centred(dy * scale.cast(kind), normal, inv, &axes);
+        if let Some(dmean) = dmean {
+            dx = dx + shared(dmean, &dims[axis..])?;
+        }
+        if let Some(dinv) = dinv {
+            dx = dx - shared(dinv * inv.square(), &dims[axis..])? * normal;
+        }
+        Ok(dx.cast(x.dtype()))
+    })?;
     cx.give(1, || (dy * normal).cast(x.dtype()));
     cx.give(2, || dy.cast(x.dtype()));
     Ok(())
+}
+
+/// What each of so many elements gets of the gradient of their mean.
+fn shared<'b>(gradient: Expr<'b>, dims: &[Dim]) -> Result<Expr<'b>, Refusal> {
+    let count = dims.iter().fold(Dim::from(1), |n, dim| n * dim.clone());
+    Ok(match count.known() {
+        Some(count) => gradient * (1.0 / count as f64),
+        None => {
+            let count = gradient.builder.size(&count)?;
+            gradient / count.cast(gradient.dtype())
+        }
+    })
 }
 
 fn stash_type(cx: &GradCx<'_>) -> DType {
@@ -47,7 +67,7 @@ fn statistics(dims: &[Dim], axis: usize) -> Vec<Dim> {
 
 /// `y = x · r · γ` over the axes from `axis` on, with `r = 1 / √(mean x² + ε)`:
 /// `dx = r · (g - x̂ · mean(g · x̂))`, `dγ = Σ dy · x̂`. `r` is a result of the node where the
-/// operator has one.
+/// operator has one; where it is read, `dx` has `-dr · r² · x̂ / n`, too.
 pub fn rms(cx: &mut GradCx<'_>) -> GradOutcome {
     let (x, scale, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
     let dims = x.dims()?;
@@ -71,11 +91,16 @@ pub fn rms(cx: &mut GradCx<'_>) -> GradOutcome {
     let kind = r.dtype();
     let normal = x.cast(kind) * r;
     let dy = dy.cast(kind);
-    cx.give(0, || {
+    let dr = cx.dy_of(1);
+    cx.try_give(0, || {
         let g = dy * scale.cast(kind);
         let spread = normal * (g * normal).mean_keeping(&axes);
-        ((g - spread) * r).cast(x.dtype())
-    });
+        let mut dx = (g - spread) * r;
+        if let Some(dr) = dr {
+            dx = dx - shared(dr * r.square(), &dims[axis..])? * normal;
+        }
+        Ok(dx.cast(x.dtype()))
+    })?;
     cx.give(1, || (dy * normal).cast(x.dtype()));
     Ok(())
 }

@@ -58,6 +58,10 @@ fn clip_passes_the_gradient_within_its_bounds() {
         &["apart[B, 8]", "f64[] = -0.5", "f64[] = 0.7"],
         &[],
     );
+    // What is lower than its own lower bound is the upper one.
+    let crossed = ["apart[B, 8]", "positive[]", "f64[] = 0.1"];
+    check_grad("Clip", 13, &crossed, &[]);
+    check_grad("Clip", 13, &["apart[B, 8]", "normal[]", "positive[]"], &[]);
     check_grad("Clip", 13, &["apart[B, 8]", "normal[]"], &[]);
     check_grad("Clip", 13, &["apart[B, 8]", "_", "normal[]"], &[]);
 }
@@ -88,7 +92,7 @@ fn dropout_in_training_scales_what_its_mask_keeps() {
             op: "Dropout",
             opset: 13,
             operands: &operands,
-            attributes: &[],
+            attributes: &[Attribute::int("seed", 7)],
             results,
             absent: &[],
         };

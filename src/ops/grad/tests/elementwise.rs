@@ -30,6 +30,11 @@ fn powers() {
         check_grad("Pow", 15, &["positive[2, S]", &exponent], &[]);
     }
     check_grad("Pow", 15, &["positive[B, 1]", "normal[S]"], &[]);
+    // At zero, too, and of an exponent of another type.
+    for exponent in ["f64[] = 0", "f64[] = 1", "i32[] = 4", "u8[] = 2"] {
+        check_grad("Pow", 15, &["whole[4, S]", exponent], &[]);
+    }
+    check_grad("Pow", 15, &["positive[B, 3]", "i32[3] = [0, 2, 5]"], &[]);
 }
 
 #[test]

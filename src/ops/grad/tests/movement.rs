@@ -120,5 +120,7 @@ fn triangles_and_blocks() {
     check_grad("com.microsoft:Trilu", 13, &["normal[B, 3, 4]"], &[]);
     let size = [Attribute::int("blocksize", 2)];
     check_grad("DepthToSpace", 13, &["normal[B, 8, 2, 3]"], &size);
+    let columns = [size[0].clone(), Attribute::string("mode", "CRD")];
+    check_grad("DepthToSpace", 13, &["normal[B, 8, 2, 3]"], &columns);
     check_grad("SpaceToDepth", 13, &["normal[B, 2, 4, 6]"], &size);
 }

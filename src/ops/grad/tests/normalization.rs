@@ -1,5 +1,9 @@
-use super::{check_grad, check_refused};
-use crate::graph::Attribute;
+use super::{Case, check_case, check_grad, check_refused};
+use crate::graph::{Attribute, Graph, OpName, Value};
+use crate::ops::build::Builder;
+use crate::ops::grad::GradCx;
+use crate::ty::{DType, Dim, Shape, TensorType};
+use rustc_hash::FxHashMap;
 
 #[test]
 fn layer_normalization_with_and_without_a_bias() {
@@ -43,6 +47,52 @@ fn rms_normalization_in_both_spellings() {
         &["normal[B, 3, 4]", "normal[3, 4]"],
         &axis,
     );
+}
+
+#[test]
+fn statistics_that_are_read_have_their_gradient() {
+    for (op, results) in [
+        ("LayerNormalization", 3),
+        ("SimplifiedLayerNormalization", 2),
+    ] {
+        for (operands, axis) in [
+            (["normal[B, S, 6]", "normal[6]"], -1),
+            (["normal[B, S, 4]", "normal[S, 4]"], 1),
+        ] {
+            check_case(&Case {
+                op,
+                opset: 17,
+                operands: &operands,
+                attributes: &[Attribute::int("axis", axis)],
+                results,
+                absent: &[],
+            });
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_a_rule_does_not_follow_is_refused() {
+    let mut graph = Graph::new("two");
+    let two = TensorType::new(DType::F32, Shape(vec![Dim::from(2)]));
+    let mut value = |name: &str| {
+        let value = Value::computed(name, Some(two.clone()));
+        graph.add_value(value).unwrap()
+    };
+    let (x, y, z) = (value("x"), value("y"), value("z"));
+    let op = OpName::new("", "Split");
+    let node = graph.add_node(op, "split", Vec::new(), &[Some(x)], &[Some(y), Some(z)]);
+    let known = FxHashMap::default();
+    let build = Builder::new(&graph, &known, 17);
+    let incoming = || vec![Some(build.expr(y)), Some(build.expr(z))];
+    let cx = || GradCx::new(&build, 17, node, incoming(), vec![true]);
+
+    let (first, both) = (cx(), cx());
+    assert!(first.dy().is_ok());
+    let refusal = first.finish().err().unwrap();
+    assert!(refusal.0.contains("its result 1"), "{}", refusal.0);
+    assert!(both.dy().is_ok() && both.dy_of(1).is_some());
+    assert!(both.finish().is_ok());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::passes;
 /// Appends `loss = Σ p · y` over the float results, with inputs `p`.
 pub(super) fn project(model: &mut Model, results: &[Option<ValueId>]) -> ValueId {
     let mut patch = Patch::new();
-    let mut sums = Vec::new();
+    let (mut sums, mut first) = (Vec::new(), None);
     for (slot, id) in results.iter().enumerate() {
         let Some(id) = id else {
             continue;
@@ -16,6 +16,7 @@ pub(super) fn project(model: &mut Model, results: &[Option<ValueId>]) -> ValueId
         let Some(ty) = ty.filter(|ty| ty.dtype.is_float()) else {
             continue;
         };
+        let dtype = ty.dtype;
         let weights = patch.input(&format!("p{slot}"), ty, None);
         let product = node(
             &mut patch,
@@ -24,7 +25,14 @@ pub(super) fn project(model: &mut Model, results: &[Option<ValueId>]) -> ValueId
             vec![],
         );
         let drop = vec![Attribute::int("keepdims", 0)];
-        sums.push(node(&mut patch, "ReduceSum", &[product], drop));
+        let sum = node(&mut patch, "ReduceSum", &[product], drop);
+        // Statistics may be of another type.
+        let to = *first.get_or_insert(dtype);
+        let same = vec![Attribute::int("to", i64::from(to.number()))];
+        sums.push(match dtype == to {
+            true => sum,
+            false => node(&mut patch, "Cast", &[sum], same),
+        });
     }
     let mut total = sums[0];
     for sum in &sums[1..] {

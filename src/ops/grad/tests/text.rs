@@ -130,6 +130,8 @@ pub(super) fn draw(kind: &str, count: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
             "positive" => 0.5 + 1.5 * uniform(rng),
             "above_one" => 1.1 + 2.0 * uniform(rng),
             "unit" => 1.8 * uniform(rng) - 0.9,
+            // Floats, zero among them.
+            "whole" => (rng.next_u64() % 3) as f64,
             _ => match kind.strip_prefix("index").or(kind.strip_prefix("int")) {
                 Some(limit) => (rng.next_u64() % limit.parse::<u64>().unwrap()) as f64,
                 None => panic!("no distribution is called {kind}"),
