@@ -596,14 +596,15 @@ impl Planner<'_> {
         slice: Option<Range<i64>>,
         statement: usize,
     ) -> Result<PlannedMethod, Failure> {
-        let method = self.program.method(call.method).clone();
+        let program = self.program;
+        let method = program.method(call.method);
         let site = &self.modules.sites[site_index];
-        let instance = self.instance(call, &method, values.clone(), facts, site)?;
-        if let Some(cause) = self.refusal(&method, &instance, site) {
+        let instance = self.instance(call, method, &values, facts, site)?;
+        if let Some(cause) = self.refusal(method, &instance, site) {
             let (site, span) = (site_index, call.span);
             return Err(Refusal { site, span, cause }.into());
         }
-        self.warn_site(call, &method, token_reach(&instance.forward), site);
+        self.warn_site(call, method, token_reach(&instance.forward), site);
         let label = self.label(call, adapt);
         let mut parameters = Vec::new();
         for param in &instance.params {
@@ -697,14 +698,14 @@ impl Planner<'_> {
         &mut self,
         call: &Call,
         method: &Method,
-        values: BTreeMap<String, HyperValue>,
+        values: &BTreeMap<String, HyperValue>,
         facts: SiteFacts,
         site: &Site,
     ) -> Result<Arc<Instance>, Reported> {
         let cached = self
             .instances
             .iter()
-            .find(|c| c.method == call.method && c.values == values && c.facts == facts);
+            .find(|c| c.method == call.method && c.values == *values && c.facts == facts);
         if let Some(cached) = cached {
             return cached.instance.clone();
         }
@@ -718,7 +719,7 @@ impl Planner<'_> {
         let instance = instantiate(
             self.program,
             method,
-            &values,
+            values,
             &facts,
             Some(&context),
             self.sink,
@@ -726,7 +727,7 @@ impl Planner<'_> {
         .map(Arc::new);
         self.instances.push(CachedInstance {
             method: call.method,
-            values,
+            values: values.clone(),
             facts,
             instance: instance.clone(),
         });

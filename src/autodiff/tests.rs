@@ -17,6 +17,7 @@ impl Build {
             opsets: vec![(String::new(), opset)],
             metadata: Vec::new(),
             header: None,
+            source: None,
         })
     }
 

@@ -6,8 +6,8 @@ use super::recipe_args::RecipeArgs;
 use super::verify;
 use crate::diag::Reported;
 use crate::driver::{
-    Adapter, Artifacts, CompileOptions, Depth, Destination, ModelOptions, PlanOptions, Session,
-    Spec, Summary, compile,
+    Adapter, Artifacts, CompileOptions, Depth, Destination, Loaded, ModelOptions, PlanOptions,
+    Session, Spec, Summary, compile,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -87,16 +87,20 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     };
     let mut human = String::new();
     let mut written = Vec::new();
+    let mut last = None;
     for adapter in adapters {
         let destination = match &args.output {
             None => Destination::Beside,
             Some(folder) if several => Destination::Folder(folder.join(&adapter.name.node)),
             Some(folder) => Destination::Folder(folder.clone()),
         };
-        let (text, json) = compile_one(args, &spec, adapter, destination, &mut session)?;
+        let (text, json, loaded) = compile_one(args, &spec, adapter, destination, &mut session)?;
+        last = Some(loaded);
         human.push_str(&text);
         written.push(json);
     }
+    // Giving back ten thousand nodes takes a while, and the process is about to end.
+    std::mem::forget(last);
     if let Some(base) = &base {
         for entry in &mut written {
             let adapted = PathBuf::from(entry["model"].as_str().unwrap_or_default());
@@ -137,13 +141,13 @@ fn compile_one(
     adapter: &Adapter,
     destination: Destination,
     session: &mut Session<'_>,
-) -> Result<(String, Value), Reported> {
+) -> Result<(String, Value, Loaded), Reported> {
     let options = ModelOptions {
         fingerprint: !args.full_fingerprint,
         roles: adapter.asks_for_roles(),
         ..args.recovery.options()
     };
-    let loaded = session.model(&args.model, &options)?;
+    let mut loaded = session.model(&args.model, &options)?;
     let planned = session.plan(spec, adapter, &loaded, &plan_options(args))?;
     session.sink.failed()?;
     let summary = Summary::new(&planned, &loaded);
@@ -163,7 +167,7 @@ fn compile_one(
         classes: args.recipe.classes.clone(),
         flags: args.specialize.clone(),
     };
-    let artifacts = compile(session, spec, loaded, &planned, &options)?;
+    let artifacts = compile(session, spec, &mut loaded, &planned, &options)?;
     describe(&artifacts, &mut text);
     let json = json!({
         "adapter": artifacts.manifest.adapter,
@@ -174,7 +178,7 @@ fn compile_one(
         "copied": artifacts.copied.iter().map(|(path, size)| json!({"file": path.display().to_string(), "bytes": size})).collect::<Vec<_>>(),
         "plan": summary.to_json(),
     });
-    Ok((text, json))
+    Ok((text, json, loaded))
 }
 
 fn describe(artifacts: &Artifacts, text: &mut String) {

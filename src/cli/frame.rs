@@ -11,7 +11,6 @@ use crate::runtime::{self, Library, Network, Surroundings, Wanted};
 use serde_json::{Map, Value};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 
 /// The version of the JSON outputs: it grows when a field changes or goes, not when one comes.
 pub(super) const SCHEMA_VERSION: u32 = 1;
@@ -88,12 +87,12 @@ impl Context {
     }
 }
 
-/// Runs a subcommand and shows what comes of it.
+/// Runs a subcommand, shows what comes of it and returns the exit status.
 pub(super) fn run(
     global: &Global,
     command: &'static str,
     work: impl FnOnce(&mut Context) -> Outcome,
-) -> ExitCode {
+) -> u8 {
     let mut cx = Context::new(global);
     let payload = match check_targets(&global.format) {
         Err(diagnostic) => Err(cx.sink.emit(diagnostic)),
@@ -119,7 +118,7 @@ fn check_targets(reports: &[Report]) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Payload) -> ExitCode {
+fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Payload) -> u8 {
     for report in &global.format {
         let Some(file) = &report.file else { continue };
         let text = text(report.format, command, cx, global, &payload);
@@ -132,11 +131,11 @@ fn finish(global: &Global, command: &'static str, cx: &mut Context, payload: Pay
     let text = text(on_stdout, command, cx, global, &payload);
     let status = exit::status(&cx.sink, global);
     match print_stdout(&text) {
-        Ok(()) => ExitCode::from(status),
+        Ok(()) => status,
         Err(error) => {
             let reason = files::reason(&error);
             print_stderr(&format!("error: stdout cannot be written: {reason}\n"));
-            ExitCode::from(exit::TOOL)
+            exit::TOOL
         }
     }
 }

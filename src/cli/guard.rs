@@ -3,7 +3,9 @@
 use super::terminal::print_stderr;
 use crate::diag::render::{self, Style};
 use crate::diag::{Code, Diagnostic, SourceMap};
+use std::io::{self, Write};
 use std::panic::PanicHookInfo;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -102,3 +104,13 @@ fn on_signals() {
 
 #[cfg(not(unix))]
 fn on_signals() {}
+
+/// Ends the process when everything is written.
+pub(super) fn end(status: u8) -> ExitCode {
+    let _ = io::stdout().flush();
+    // Without exit handlers: the allocator's looks through all memory once more.
+    #[cfg(unix)]
+    signal_hook::low_level::exit(status.into());
+    #[cfg(not(unix))]
+    ExitCode::from(status)
+}

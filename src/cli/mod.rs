@@ -108,10 +108,11 @@ impl Command {
 pub fn main() -> ExitCode {
     guard::install();
     let arguments: Vec<_> = std::env::args_os().collect();
-    match Cli::try_parse_from(&arguments) {
+    let status = match Cli::try_parse_from(&arguments) {
         Ok(cli) => frame::run(&cli.global, cli.command.name(), |cx| cli.command.run(cx)),
         Err(error) => usage::answer(&error, &arguments),
-    }
+    };
+    guard::end(status)
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use super::{errors, exit};
 use clap::error::ErrorKind;
 use serde_json::json;
 use std::ffi::OsString;
-use std::process::ExitCode;
 
-/// Shows what clap has to say: help and version are data, everything else is an error.
-pub(super) fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+/// Shows what clap has to say and returns the exit status: help and version are data, everything else is an error.
+pub(super) fn answer(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let wants_json = asks_for_json(arguments);
     let format = if wants_json {
         Format::Json
@@ -25,8 +24,8 @@ pub(super) fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if !wants_json => {
             // clap knows where it goes and with which colours.
             match error.print() {
-                Ok(()) => ExitCode::from(exit::CLEAN),
-                Err(_) => ExitCode::from(exit::TOOL),
+                Ok(()) => exit::CLEAN,
+                Err(_) => exit::TOOL,
             }
         }
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => frame::run(&global, "help", |_| {
@@ -36,7 +35,7 @@ pub(super) fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         // Without a subcommand the help is the answer, though not a result.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !wants_json => {
             let _ = error.print();
-            ExitCode::from(exit::TOOL)
+            exit::TOOL
         }
         _ => frame::run(&global, "usage", |cx| {
             let text = error.render().to_string();

@@ -65,12 +65,12 @@ pub struct Artifacts {
     pub copied: Vec<(PathBuf, u64)>,
 }
 
-/// Applies a plan to its model and writes everything. The loaded model is used up: it is changed in
-/// place.
+/// Applies a plan to its model and writes everything. The loaded model is changed in place: it is of
+/// no use for another plan.
 pub fn compile(
     session: &mut Session<'_>,
     spec: &Spec,
-    mut loaded: Loaded,
+    loaded: &mut Loaded,
     planned: &Planned,
     options: &CompileOptions,
 ) -> Result<Artifacts, Reported> {
@@ -80,14 +80,14 @@ pub fn compile(
         _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
     };
     let base_elements = adapt::base_parameters(&loaded.model);
-    let sites = manifest::sites(planned, &loaded);
+    let sites = manifest::sites(planned, loaded);
     let Loaded {
         model,
         modules,
         weights,
         path,
         ..
-    } = &mut loaded;
+    } = loaded;
     let reader = |tensor: &Tensor, sink: &mut Sink| {
         weights
             .bytes(tensor)
@@ -191,8 +191,6 @@ pub fn compile(
         onnx::save(&named.graph.model, &staging.path(&named.file), sink)?;
     }
     write_all(model, tensors, &manifest, &names, &staging, sink)?;
-    // Giving back ten thousand nodes takes a while, and the process may end before that.
-    std::thread::spawn(move || drop(loaded));
     // The manifest comes last: where it is, the others are complete.
     let mut order: Vec<String> = copied
         .iter()

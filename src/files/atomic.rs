@@ -43,11 +43,11 @@ pub fn replace(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let make = || builder.tempfile_in(folder);
     let (temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
-    let mut writer = BufWriter::with_capacity(1 << 18, temporary);
+    // The file itself, which takes several pieces at once.
+    let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
     content(&mut writer)?;
-    let temporary = writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
+    writer.flush()?;
+    drop(writer);
     temporary.persist(path).map_err(|failure| failure.error)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a [`Patch`] does to a graph.
 
 use super::ir::{Graph, NodeId, Position, Slot, Value, ValueId, ValueKind};
-use super::names::Unique;
+use super::names::{node_names, value_name};
 use super::patch::{Anchor, Applied, Insertion, NewValue, Operand, Patch};
 use crate::ty::Proof;
 use petgraph::Direction::Outgoing;
@@ -20,13 +20,14 @@ impl Graph {
     /// Applies a patch, or says why it is refused and leaves the graph as it was.
     pub fn apply(&mut self, patch: Patch) -> Result<Applied, String> {
         self.check(&patch)?;
-        let mut names = Unique::new(self);
+        let wishes = patch.insertions.iter().map(|new| &*new.node.name);
+        let names = node_names(self, wishes);
         let mut values: Vec<ValueId> = patch
             .values
             .into_iter()
-            .map(|value| self.add_new_value(value, &mut names))
+            .map(|value| self.add_new_value(value))
             .collect();
-        let (nodes, originals) = self.insert(patch.insertions, &values, &mut names);
+        let (nodes, originals) = self.insert(patch.insertions, names, &values);
         for (node, slot, value) in patch.further {
             self.add_result(node, slot, values[value as usize]);
         }
@@ -37,7 +38,7 @@ impl Graph {
             .map(|(old, _)| self.use_edges(*old, &originals))
             .collect();
         for ((old, new), edges) in patch.replacements.iter().zip(uses) {
-            self.move_uses(*old, resolved(new, &values), edges, &mut names);
+            self.move_uses(*old, resolved(new, &values), edges);
         }
         self.drop_attributes(&patch.dropped_attributes);
         for (input, tensor) in patch.fixed {
@@ -70,17 +71,17 @@ impl Graph {
         Ok(Applied { values, nodes })
     }
 
-    /// Adds the nodes; which of their operands ask for the original of a replaced value.
+    /// Adds the nodes under these names; which of their operands ask for the original of a replaced value.
     fn insert(
         &mut self,
         insertions: Vec<Insertion>,
+        names: Vec<String>,
         values: &[ValueId],
-        names: &mut Unique,
     ) -> (Vec<NodeId>, FxHashSet<(NodeId, u32)>) {
         let mut sequences: FxHashMap<u32, u32> = self.last_sequences();
         let mut nodes = Vec::new();
         let mut originals: FxHashSet<(NodeId, u32)> = FxHashSet::default();
-        for insertion in insertions {
+        for (insertion, name) in insertions.into_iter().zip(names) {
             let anchor = match insertion.anchor {
                 Anchor::Behind(node) => self.node(node).position.anchor,
                 Anchor::Front => 0,
@@ -100,7 +101,6 @@ impl Graph {
             let outputs: Vec<Option<ValueId>> = outputs
                 .map(|o| o.map(|index| values[index as usize]))
                 .collect();
-            let name = names.node(&new.name);
             let node = self.add_node_at(position, new.op, &name, new.attributes, &inputs, &outputs);
             self.node_mut(node).metadata = new.metadata;
             for capture in &insertion.captures {
@@ -194,10 +194,11 @@ impl Graph {
             .collect()
     }
 
+    /// The last sequence number behind each anchor; none stands for 0.
     fn last_sequences(&self) -> FxHashMap<u32, u32> {
         let mut last = FxHashMap::default();
-        for id in self.node_ids() {
-            let position = self.node(id).position;
+        let positions = self.node_ids().map(|id| self.node(id).position);
+        for position in positions.filter(|position| position.sequence > 0) {
             let entry = last.entry(position.anchor).or_insert(0);
             *entry = (*entry).max(position.sequence);
         }
@@ -211,11 +212,11 @@ impl Graph {
         self.wires.add_edge(node.0, value.0, Slot::Output(slot));
     }
 
-    fn add_new_value(&mut self, value: NewValue, names: &mut Unique) -> ValueId {
+    fn add_new_value(&mut self, value: NewValue) -> ValueId {
         let value = match value {
-            NewValue::Result { name, ty } => Value::computed(&names.value(self, &name), ty),
+            NewValue::Result { name, ty } => Value::computed(&value_name(self, &name), ty),
             NewValue::Constant { name, tensor } => {
-                Value::initializer(&names.value(self, &name), tensor)
+                Value::initializer(&value_name(self, &name), tensor)
             }
             NewValue::Input { name, ty, default } => {
                 Value::with_kind(&name, Some(ty), ValueKind::Input { default })
@@ -238,7 +239,6 @@ impl Graph {
         old: ValueId,
         new: ValueId,
         edges: Vec<petgraph::stable_graph::EdgeIndex>,
-        names: &mut Unique,
     ) {
         for edge in edges {
             let (_, target) = self.wires.edge_endpoints(edge).expect("the edge exists");
@@ -251,7 +251,7 @@ impl Graph {
             }
         }
         let public = self.value(old).name.clone();
-        let private = names.value(self, &format!("{public}.base"));
+        let private = value_name(self, &format!("{public}.base"));
         self.names.remove(&self.value(new).name.clone());
         self.rename(old, Arc::from(private));
         self.rename(new, public);

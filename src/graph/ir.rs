@@ -8,6 +8,7 @@ use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// A node of one graph; valid until the node is removed.
@@ -225,6 +226,10 @@ pub(super) enum Slot {
     Output(u32),
     Capture(u32),
 }
+
+/// Operands or results by slot; `None` where an optional one is absent. Few nodes have more than fit
+/// in place.
+pub type Slots = SmallVec<[Option<ValueId>; 6]>;
 
 /// A graph or a subgraph: nodes, values, inputs and outputs.
 #[derive(Clone, Debug, Default)]
@@ -463,8 +468,8 @@ impl Graph {
     }
 
     /// Operands by slot; `None` where an optional one is absent.
-    pub fn operands(&self, id: NodeId) -> Vec<Option<ValueId>> {
-        let mut slots = vec![None; self.node(id).inputs as usize];
+    pub fn operands(&self, id: NodeId) -> Slots {
+        let mut slots: Slots = smallvec![None; self.node(id).inputs as usize];
         for edge in self.wires.edges_directed(id.0, Incoming) {
             if let Slot::Input(slot) = edge.weight() {
                 slots[*slot as usize] = Some(ValueId(edge.source()));
@@ -482,14 +487,19 @@ impl Graph {
     }
 
     /// Results by slot; `None` where an optional one is absent.
-    pub fn results(&self, id: NodeId) -> Vec<Option<ValueId>> {
-        let mut slots = vec![None; self.node(id).outputs as usize];
+    pub fn results(&self, id: NodeId) -> Slots {
+        let mut slots: Slots = smallvec![None; self.node(id).outputs as usize];
         for edge in self.wires.edges_directed(id.0, Outgoing) {
             if let Slot::Output(slot) = edge.weight() {
                 slots[*slot as usize] = Some(ValueId(edge.target()));
             }
         }
         slots
+    }
+
+    /// How many results the node lists, absent ones included.
+    pub fn result_count(&self, id: NodeId) -> usize {
+        self.node(id).outputs as usize
     }
 
     /// One result; `None` if it is absent.
@@ -542,6 +552,17 @@ impl Graph {
             .into_iter()
             .map(|(_, node, slot)| (node, slot))
             .collect()
+    }
+
+    /// The one use of a value that is used once, as [`Graph::uses`] gives it.
+    pub fn sole_use(&self, id: ValueId) -> Option<(NodeId, Option<usize>)> {
+        let mut edges = self.wires.edges_directed(id.0, Outgoing);
+        let edge = edges.next().filter(|_| edges.next().is_none())?;
+        let slot = match edge.weight() {
+            Slot::Input(slot) => Some(*slot as usize),
+            _ => None,
+        };
+        Some((NodeId(edge.target()), slot))
     }
 
     /// How many nodes' operands and captures read the value.

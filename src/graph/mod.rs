@@ -30,7 +30,7 @@ mod text;
 mod verify;
 
 pub use attribute::{Attribute, AttributeValue};
-pub use ir::{Graph, Node, NodeId, OpName, Origin, Value, ValueId, ValueKind};
+pub use ir::{Graph, Node, NodeId, OpName, Origin, Slots, Value, ValueId, ValueKind};
 pub use model::Model;
 pub use patch::{Applied, NewNode, Operand, Patch};
 pub use tensor::{ExternalData, Tensor, TensorData, decode_floats};

@@ -15,6 +15,8 @@ pub struct Model {
     pub metadata: Vec<(String, String)>,
     /// Producer, documentation and other fields of the model that are carried unchanged.
     pub header: Option<Origin>,
+    /// The file that it was read from: unchanged items carry slices of it.
+    pub source: Option<Origin>,
 }
 
 impl Model {

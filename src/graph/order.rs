@@ -10,8 +10,13 @@ impl Graph {
     /// position comes first, so a sorted import is reproduced exactly and insertions stay beside
     /// their anchor. `Err` holds the nodes of cycles.
     pub fn order(&self) -> Result<Vec<NodeId>, Vec<NodeId>> {
-        let mut nodes: Vec<NodeId> = self.node_ids().collect();
-        nodes.sort_unstable_by_key(|id| (self.node(*id).position, *id));
+        let position = |id: NodeId| (self.node(id).position, id);
+        let mut positions = Vec::with_capacity(self.wires.node_count());
+        positions.extend(self.node_ids().map(position));
+        // As a rule two ascending runs, what was imported and what a patch has inserted: a stable
+        // sort only merges them.
+        positions.sort();
+        let nodes: Vec<NodeId> = positions.into_iter().map(|(_, id)| id).collect();
         if self.is_topological(&nodes) {
             return Ok(nodes);
         }

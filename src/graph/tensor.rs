@@ -54,13 +54,13 @@ impl Tensor {
     }
 
     pub fn from_f32(dims: &[i64], values: &[f32]) -> Self {
-        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::from_raw(DType::F32, dims, raw)
+        let raw: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+        Self::from_raw(DType::F32, dims, raw.into_flattened())
     }
 
     pub fn from_i64(dims: &[i64], values: &[i64]) -> Self {
-        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::from_raw(DType::I64, dims, raw)
+        let raw: Vec<_> = values.iter().map(|v| v.to_le_bytes()).collect();
+        Self::from_raw(DType::I64, dims, raw.into_flattened())
     }
 
     pub fn ty(&self) -> TensorType {

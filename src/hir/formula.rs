@@ -2,6 +2,7 @@
 
 use crate::diag::Span;
 use crate::ty::Dim;
+use smallvec::{SmallVec, smallvec};
 use std::fmt;
 
 /// A term of one formula.
@@ -182,10 +183,12 @@ pub enum Binary {
 
 impl TermKind {
     /// The terms it reads.
-    pub fn operands(&self) -> Vec<TermId> {
+    pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
-            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => Vec::new(),
+            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => {
+                SmallVec::new()
+            }
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)
@@ -193,10 +196,10 @@ impl TermKind {
             | Reshape(a)
             | LastToken(a)
             | StopGradient(a)
-            | Dropout(a, _) => vec![*a],
-            Reduce { operand, .. } | Slice { operand, .. } => vec![*operand],
-            Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => vec![*a, *b],
-            Concat { operands, .. } => operands.clone(),
+            | Dropout(a, _) => smallvec![*a],
+            Reduce { operand, .. } | Slice { operand, .. } => smallvec![*operand],
+            Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => smallvec![*a, *b],
+            Concat { operands, .. } => operands.iter().copied().collect(),
             Base {
                 input,
                 weight,
@@ -250,9 +253,12 @@ impl Formula {
 
     /// Whether the result depends on such a term.
     pub fn uses(&self, test: impl Fn(&TermKind) -> bool) -> bool {
-        self.reachable()
-            .iter()
-            .zip(&self.terms)
-            .any(|(reached, term)| *reached && test(&term.kind))
+        // Few formulas have such a term at all.
+        self.terms.iter().any(|term| test(&term.kind))
+            && self
+                .reachable()
+                .iter()
+                .zip(&self.terms)
+                .any(|(reached, term)| *reached && test(&term.kind))
     }
 }

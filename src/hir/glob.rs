@@ -15,6 +15,8 @@ const DEEPEST: usize = 16;
 #[derive(Debug)]
 pub(super) struct Glob {
     tokens: Vec<Token>,
+    /// What every path that matches ends with: the letters behind the last wildcard.
+    end: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +41,23 @@ impl Glob {
                 _ => tokens.push(Token::Char(letter)),
             }
         }
-        Glob { tokens }
+        let end = text
+            .rsplit(['*', '?'])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Glob { tokens, end }
     }
 
     /// Whether it matches the whole path or its end behind a dot.
     pub fn matches(&self, path: &str) -> bool {
+        if !path.ends_with(&self.end) {
+            return false;
+        }
         let mut walk = Walk {
             tokens: &self.tokens,
             places: Vec::new(),
+            before: Vec::new(),
             entered: vec![0; self.tokens.len() + 1],
             step: 1,
         };
@@ -62,6 +73,8 @@ impl Glob {
 struct Walk<'g> {
     tokens: &'g [Token],
     places: Vec<usize>,
+    /// Those of the step before, while a step is taken.
+    before: Vec<usize>,
     /// For every place the step in which it was entered last.
     entered: Vec<u32>,
     step: u32,
@@ -82,7 +95,8 @@ impl Walk<'_> {
 
     fn read(&mut self, letter: char) {
         self.step += 1;
-        for place in std::mem::take(&mut self.places) {
+        std::mem::swap(&mut self.places, &mut self.before);
+        while let Some(place) = self.before.pop() {
             match self.tokens.get(place) {
                 Some(Token::Char(wanted)) if *wanted == letter => self.enter(place + 1),
                 Some(Token::One) if letter != '.' => self.enter(place + 1),

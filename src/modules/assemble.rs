@@ -10,7 +10,11 @@ use std::ops::Range;
 
 /// One site for every member of every call; ties between the named ones are filled in.
 pub(super) fn modules(levels: &Levels<'_>, calls: &[Call<'_>], answers: Vec<Answer>) -> Modules {
-    let mut modules = Modules::default();
+    let mut modules = Modules {
+        // Most calls are one site each.
+        sites: Vec::with_capacity(calls.len()),
+        unnamed: Vec::new(),
+    };
     for (call, answer) in calls.iter().zip(answers) {
         for member in answer.members() {
             let site = site(levels, call, &answer, member);

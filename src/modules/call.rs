@@ -125,10 +125,10 @@ impl<'a, 'm> Here<'a, 'm> {
 
     /// The one node that reads a value, with the slot, if nothing else does.
     pub fn sole_user(&self, value: ValueId) -> Option<(Here<'a, 'm>, usize)> {
-        if self.graph.use_count(value) != 1 || self.graph.is_output(value) {
+        let (node, slot) = self.graph.sole_use(value)?;
+        if self.graph.is_output(value) {
             return None;
         }
-        let (node, slot) = self.graph.uses(value).first().copied()?;
         Some((self.at(node), slot?))
     }
 

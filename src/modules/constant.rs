@@ -4,6 +4,7 @@ use super::level::{At, Levels};
 use super::site::Quantization;
 use crate::graph::{AttributeValue, Node, NodeId, Tensor};
 use crate::ty::DType;
+use smallvec::{SmallVec, smallvec};
 
 /// Chains are a few nodes long; a longer one is no weight.
 const LONGEST_CHAIN: usize = 12;
@@ -30,7 +31,8 @@ impl<'m> Levels<'m> {
     /// DequantizeLinear; `None` if any of it is computed from the model's inputs.
     pub fn constant(&self, operand: At) -> Option<Constant<'m>> {
         let mut steps: Vec<(usize, NodeId, &'m Node)> = Vec::new();
-        let mut values = vec![operand];
+        // Most operands are computed: nothing is allocated for them.
+        let mut values: SmallVec<[At; 4]> = smallvec![operand];
         let mut at = self.resolve(operand);
         let tensor = loop {
             if at != *values.last().expect("starts with the operand") {
@@ -57,7 +59,7 @@ impl<'m> Levels<'m> {
             dtype: tensor.dtype,
             transposed: false,
             quantization: None,
-            values,
+            values: values.into_vec(),
         };
         for (level, node, data) in steps.into_iter().rev() {
             self.pass(&mut constant, level, node, data)?;

@@ -7,7 +7,12 @@ use super::{fused, linear, norm, table};
 
 /// Every call in the order of the file, subgraphs behind the graphs that hold them.
 pub(super) fn calls<'m>(levels: &Levels<'m>) -> Vec<Call<'m>> {
-    let mut found = Vec::new();
+    // As a rule a weight has one call, and most initializers are weights.
+    let weights = levels
+        .0
+        .iter()
+        .map(|level| level.graph.initializers().len());
+    let mut found = Vec::with_capacity(weights.sum());
     for (level, entry) in levels.0.iter().enumerate() {
         for node in entry.graph.node_ids() {
             let here = Here::new(levels, level, node);

@@ -20,7 +20,7 @@ pub(super) struct Record {
 pub(super) enum Payload {
     Varint(u64),
     Fixed64,
-    Fixed32,
+    Fixed32(u32),
     /// Length-delimited: a string, bytes, a message or packed numbers.
     Bytes(Range<usize>),
 }
@@ -45,7 +45,19 @@ impl<'a> Records<'a> {
         Records { bytes, at: 0 }
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
+        // Most tags and lengths are one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if byte & 0x80 == 0 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let start = self.at;
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
@@ -64,6 +76,7 @@ impl<'a> Records<'a> {
         Err(Malformed::Garbage { offset: start })
     }
 
+    #[inline]
     fn skip(&mut self, length: u64) -> Result<Range<usize>, Malformed> {
         let left = (self.bytes.len() - self.at) as u64;
         if length > left {
@@ -76,6 +89,7 @@ impl<'a> Records<'a> {
         Ok(start..self.at)
     }
 
+    #[inline]
     fn record(&mut self) -> Result<Record, Malformed> {
         let start = self.at;
         let garbage = Malformed::Garbage { offset: start };
@@ -91,7 +105,11 @@ impl<'a> Records<'a> {
                 let length = self.varint()?;
                 Payload::Bytes(self.skip(length)?)
             }
-            5 => self.skip(4).map(|_| Payload::Fixed32)?,
+            5 => {
+                let place = self.skip(4)?;
+                let value = self.bytes[place].try_into().expect("4 bytes");
+                Payload::Fixed32(u32::from_le_bytes(value))
+            }
             // Groups have never been part of ONNX, and 6 and 7 do not exist.
             _ => return Err(garbage),
         };
@@ -106,6 +124,7 @@ impl<'a> Records<'a> {
 impl Iterator for Records<'_> {
     type Item = Result<Record, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;

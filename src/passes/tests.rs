@@ -82,6 +82,7 @@ fn model(then: Graph, other: Graph) -> Model {
         opsets: vec![(String::new(), 17)],
         metadata: Vec::new(),
         header: None,
+        source: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::decode::decode;
 use super::fault::{Failure, Fault};
 use super::run::Options;
 use super::table::{Entry, find};
-use crate::graph::{Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::graph::{Graph, Model, Node, NodeId, Slots, Tensor, ValueId, ValueKind};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ impl<'g> Plan<'g> {
     ) -> Result<Step<'g>, Failure> {
         let node = self.graph.node(id);
         let opset = model.opset(&node.op.domain).unwrap_or(1);
-        let numbers = |ids: Vec<Option<ValueId>>| -> Vec<Option<usize>> {
+        let numbers = |ids: Slots| -> Vec<Option<usize>> {
             ids.into_iter().map(|id| self.number(id?)).collect()
         };
         let mut bodies = Vec::new();

@@ -89,6 +89,7 @@ impl Builder {
             opsets: vec![(String::new(), 18)],
             metadata: Vec::new(),
             header: None,
+            source: None,
         }
     }
 }

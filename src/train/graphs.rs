@@ -410,6 +410,7 @@ fn update_graph(
         opsets: opsets.cloned().collect(),
         metadata: Vec::new(),
         header: None,
+        source: None,
     };
     apply(&mut model, patch, sink)?;
     Ok(TrainingGraph {

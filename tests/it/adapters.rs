@@ -53,7 +53,7 @@ pub(crate) fn compiled_with_head(
     let result = (|| {
         let spec = session.spec(&path)?;
         let adapter = session.adapters(&spec, &[])?[0];
-        let loaded = session.model(model, &ModelOptions::default())?;
+        let mut loaded = session.model(model, &ModelOptions::default())?;
         let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         let options = CompileOptions {
             head,
@@ -66,7 +66,7 @@ pub(crate) fn compiled_with_head(
             values: values.map(Path::to_owned),
             flags: Vec::new(),
         };
-        compile(&mut session, &spec, loaded, &planned, &options)
+        compile(&mut session, &spec, &mut loaded, &planned, &options)
     })();
     match result {
         Ok(artifacts) => artifacts.model,

@@ -75,7 +75,7 @@ impl Bench {
             roles: adapter.asks_for_roles(),
             ..model_options
         };
-        let loaded = session.model(model, &model_options)?;
+        let mut loaded = session.model(model, &model_options)?;
         let plan_options = PlanOptions {
             settings: options.settings.clone(),
         };
@@ -99,7 +99,7 @@ impl Bench {
             training: Some(options.recipe.clone()),
             flags: Vec::new(),
         };
-        let artifacts = compile(session, &spec, loaded, &planned, &compile_options)?;
+        let artifacts = compile(session, &spec, &mut loaded, &planned, &compile_options)?;
         let entry = &artifacts.manifest.graphs["step"];
         let mut step = open(folder.path(), entry, options.threads, library, session.sink)?;
         let wiring = Wiring::carried_by(entry);

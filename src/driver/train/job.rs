@@ -53,7 +53,7 @@ impl Job<'_> {
     /// Writes everything. `values` is a trained adapter.
     pub fn compile(
         &self,
-        (loaded, planned): (Loaded, Planned),
+        (mut loaded, planned): (Loaded, Planned),
         decided: &Decided,
         values: Option<PathBuf>,
         session: &mut Session<'_>,
@@ -70,7 +70,7 @@ impl Job<'_> {
             classes: decided.classes.clone(),
             flags: Vec::new(),
         };
-        compile(session, self.spec, loaded, &planned, &options)
+        compile(session, self.spec, &mut loaded, &planned, &options)
     }
 }
 

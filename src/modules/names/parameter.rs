@@ -25,12 +25,12 @@ pub(super) fn folded(value: &Value) -> Option<Parameter> {
 
 /// The parameter that an initializer's name says, tools' suffixes removed.
 pub(super) fn named(value: &Value) -> Option<Parameter> {
+    if value.name.starts_with('/') || value.name.starts_with("onnx::") {
+        return None;
+    }
     let name = strip_numbered(&value.name, "_merged_");
     let name = strip_tools(name);
-    let anonymous = !name.contains('.')
-        || name.starts_with('/')
-        || name.starts_with("onnx::")
-        || name.contains("/Constant");
+    let anonymous = !name.contains('.') || name.contains("/Constant");
     (!anonymous).then(|| parameter(name))
 }
 

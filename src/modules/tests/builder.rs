@@ -179,6 +179,7 @@ impl Build {
             opsets: vec![(String::new(), 20)],
             metadata: Vec::new(),
             header: None,
+            source: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::graph::{graph, name_in};
 use super::leftovers::{Writing, inner, keep};
 use super::model::entry;
 use super::rope::Rope;
-use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Tensor, TensorData, Value, ValueId};
+use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Slots, Tensor, TensorData, Value};
 use crate::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_type as kind, type_proto,
@@ -12,7 +12,6 @@ use crate::onnx::proto::{
 use crate::onnx::schema;
 use crate::ty::{Dim, TensorType};
 use bytes::Bytes;
-use prost::Message;
 use std::io;
 
 /// Field numbers of `NodeProto`, `AttributeProto`, `TensorProto` and `ValueInfoProto`.
@@ -43,41 +42,40 @@ mod field {
     pub const INFO_METADATA: u32 = 4;
 }
 
-/// Serializes a node from the IR, with what it keeps of what was found.
-pub(super) fn node(owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<Rope> {
+/// Appends a node from the IR, with what it keeps of what was found.
+pub(super) fn node(out: &mut Rope, owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<()> {
     let node = owner.node(id);
     let found = node.origin.as_ref().map(|origin| &origin.0);
-    let mut out = Rope::default();
-    let names = |out: &mut Rope, field: u32, values: Vec<Option<ValueId>>| {
+    let names = |out: &mut Rope, field: u32, values: Slots| {
         for value in values {
             out.text(field, value.map_or("", |id| &*owner.value(id).name));
         }
     };
-    names(&mut out, field::INPUT, owner.operands(id));
-    names(&mut out, field::OUTPUT, owner.results(id));
+    names(out, field::INPUT, owner.operands(id));
+    names(out, field::OUTPUT, owner.results(id));
     let text = |out: &mut Rope, field: u32, text: &str| {
         if !text.is_empty() {
             out.text(field, text);
         }
     };
-    text(&mut out, field::NAME, &node.name);
-    text(&mut out, field::OP_TYPE, &node.op.op_type);
+    text(out, field::NAME, &node.name);
+    text(out, field::OP_TYPE, &node.op.op_type);
     for attribute in &node.attributes {
         let of_name = |bytes: &Bytes| name_in(bytes, field::ATTRIBUTE_NAME) == attribute.name;
         let found = found.and_then(|found| inner(found, field::ATTRIBUTE).find(of_name));
-        attribute_field(&mut out, attribute, found.as_ref(), cx)?;
+        attribute_field(out, attribute, found.as_ref(), cx)?;
     }
-    text(&mut out, field::DOC, &node.doc);
-    text(&mut out, field::DOMAIN, &node.op.domain);
-    text(&mut out, field::OVERLOAD, &node.overload);
+    text(out, field::DOC, &node.doc);
+    text(out, field::DOMAIN, &node.op.domain);
+    text(out, field::OVERLOAD, &node.overload);
     for (key, value) in &node.metadata {
         out.message(field::METADATA, &entry(key, value));
     }
     if let Some(found) = found {
-        keep(&mut out, &schema::NODE, &[field::DEVICES], found);
+        keep(out, &schema::NODE, &[field::DEVICES], found);
         cx.lose(&schema::ENTRY, found, field::METADATA);
     }
-    Ok(out)
+    Ok(())
 }
 
 fn attribute_field(
@@ -86,27 +84,19 @@ fn attribute_field(
     found: Option<&Bytes>,
     cx: &mut Writing,
 ) -> io::Result<()> {
-    let mut inner = Rope::default();
-    match &attribute.value {
-        AttributeValue::Opaque(bytes) => {
-            out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
-            return Ok(());
-        }
-        value if !nested(&mut inner, &attribute.name, value, found, cx)? => {
-            append(&mut inner, &plain_attribute(attribute));
-        }
-        _ => {}
+    if let AttributeValue::Opaque(bytes) = &attribute.value {
+        out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
+        return Ok(());
     }
-    if let Some(found) = found {
-        keep(
-            &mut inner,
-            &schema::ATTRIBUTE,
-            &[field::ATTRIBUTE_DOC],
-            found,
-        );
-    }
-    out.nest(field::ATTRIBUTE, inner);
-    Ok(())
+    out.nest(field::ATTRIBUTE, |out| {
+        if !nested(out, &attribute.name, &attribute.value, found, cx)? {
+            out.append(&plain_attribute(attribute));
+        }
+        if let Some(found) = found {
+            keep(out, &schema::ATTRIBUTE, &[field::ATTRIBUTE_DOC], found);
+        }
+        Ok(())
+    })
 }
 
 /// Writes an attribute with tensors or graphs; false for one that has none.
@@ -142,12 +132,13 @@ fn nested(
         _ => Vec::new(),
     };
     for (index, value) in tensors.iter().enumerate() {
-        out.nest(tensor_field, tensor(value, "", &[], found.get(index), cx));
+        let found = found.get(index);
+        out.nest(tensor_field, |out| tensor(out, value, "", &[], found, cx));
     }
     for body in graphs {
-        out.nest(graph_field, graph(body, cx)?);
+        out.nest(graph_field, |out| graph(out, body, cx))?;
     }
-    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.small());
+    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.own());
     Ok(true)
 }
 
@@ -196,15 +187,16 @@ fn plain_attribute(attribute: &Attribute) -> AttributeProto {
     proto
 }
 
-/// Serializes a tensor; its data is shared, or referred to where it lies outside. `found` is the
+/// Appends a tensor; its data is shared, or referred to where it lies outside. `found` is the
 /// tensor as it was.
 pub(super) fn tensor(
+    out: &mut Rope,
     tensor: &Tensor,
     name: &str,
     metadata: &[(String, String)],
     found: Option<&Bytes>,
     cx: &mut Writing,
-) -> Rope {
+) {
     let mut head = TensorProto {
         dims: tensor.dims.clone(),
         data_type: Some(tensor.dtype.number()),
@@ -228,42 +220,32 @@ pub(super) fn tensor(
             tail.data_location = Some(EXTERNAL);
         }
     }
-    let mut out = Rope::default();
-    append(&mut out, &head);
+    out.append(&head);
     if let Some(raw) = raw {
         out.field(field::RAW_DATA, raw);
     }
-    append(&mut out, &tail);
+    out.append(&tail);
     if let Some(found) = found {
-        keep(&mut out, &schema::TENSOR, &[field::TENSOR_DOC], found);
+        keep(out, &schema::TENSOR, &[field::TENSOR_DOC], found);
         cx.lose(&schema::ENTRY, found, field::EXTERNAL_DATA);
         cx.lose(&schema::ENTRY, found, field::TENSOR_METADATA);
     }
-    out
 }
 
-fn append(out: &mut Rope, message: &impl Message) {
-    message
-        .encode(out.small())
-        .expect("a vector has room for any message");
-}
-
-/// What the IR knows of a value, and what it keeps of what was found.
-pub(super) fn value_info(value: &Value, found: Option<&Bytes>, cx: &mut Writing) -> Rope {
+/// Appends what the IR knows of a value, and what it keeps of what was found.
+pub(super) fn value_info(out: &mut Rope, value: &Value, found: Option<&Bytes>, cx: &mut Writing) {
     let info = ValueInfoProto {
         name: Some(value.name.to_string()),
         r#type: value.ty.as_ref().map(type_proto),
         doc_string: None,
         metadata_props: value.metadata.iter().map(|(k, v)| entry(k, v)).collect(),
     };
-    let mut out = Rope::default();
-    append(&mut out, &info);
+    out.append(&info);
     if let Some(found) = found {
-        keep(&mut out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
+        keep(out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
         cx.lose(&schema::TYPE, found, field::INFO_TYPE);
         cx.lose(&schema::ENTRY, found, field::INFO_METADATA);
     }
-    out
 }
 
 fn type_proto(ty: &TensorType) -> TypeProto {

@@ -10,23 +10,22 @@ use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
 
-/// Serializes a graph. Fails only on a cycle.
-pub(super) fn graph(graph: &Graph, cx: &mut Writing) -> io::Result<Rope> {
+/// Appends a graph. Fails only on a cycle.
+pub(super) fn graph(out: &mut Rope, graph: &Graph, cx: &mut Writing) -> io::Result<()> {
     let carried = Carried::read(&graph.carried);
-    let mut out = Rope::default();
-    nodes(&mut out, graph, cx)?;
-    text(&mut out, field::NAME, &graph.name, &carried);
-    carried.push_between(&mut out, field::NAME, field::INITIALIZER);
+    nodes(out, graph, cx)?;
+    text(out, field::NAME, &graph.name, &carried);
+    carried.push_between(out, field::NAME, field::INITIALIZER);
     for id in graph.initializers() {
-        initializer(&mut out, graph, *id, cx);
+        initializer(out, graph, *id, cx);
     }
-    carried.push_between(&mut out, field::INITIALIZER, field::DOC);
-    text(&mut out, field::DOC, &graph.doc, &carried);
-    inputs(&mut out, graph, &carried, cx);
-    outputs(&mut out, graph, &carried, cx);
-    value_infos(&mut out, graph, &carried, cx);
-    carried.push_between(&mut out, field::VALUE_INFO, u32::MAX);
-    Ok(out)
+    carried.push_between(out, field::INITIALIZER, field::DOC);
+    text(out, field::DOC, &graph.doc, &carried);
+    inputs(out, graph, &carried, cx);
+    outputs(out, graph, &carried, cx);
+    value_infos(out, graph, &carried, cx);
+    carried.push_between(out, field::VALUE_INFO, u32::MAX);
+    Ok(())
 }
 
 /// The carried records of a graph by field.
@@ -92,7 +91,7 @@ fn nodes(out: &mut Rope, graph: &Graph, cx: &mut Writing) -> io::Result<()> {
         let node = graph.node(id);
         match &node.origin {
             Some(Origin(bytes)) if !node.is_changed => out.field(field::NODE, bytes),
-            _ => out.nest(field::NODE, encode::node(graph, id, cx)?),
+            _ => out.nest(field::NODE, |out| encode::node(out, graph, id, cx))?,
         }
     }
     Ok(())
@@ -115,8 +114,9 @@ fn initializer(out: &mut Rope, graph: &Graph, id: ValueId, cx: &mut Writing) {
         None => {
             if let Some(tensor) = value.tensor() {
                 let found = value.initializer_origin.as_ref().map(|origin| &origin.0);
-                let message = encode::tensor(tensor, &value.name, &value.metadata, found, cx);
-                out.nest(field::INITIALIZER, message);
+                out.nest(field::INITIALIZER, |out| {
+                    encode::tensor(out, tensor, &value.name, &value.metadata, found, cx);
+                });
             }
         }
     }
@@ -167,7 +167,9 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writing
             }
             place => {
                 let found = place.map(|place| records[*place].2);
-                out.nest(field::INPUT, encode::value_info(value, found, cx));
+                out.nest(field::INPUT, |out| {
+                    encode::value_info(out, value, found, cx)
+                });
             }
         }
     }
@@ -177,7 +179,7 @@ fn inputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writing
             let value = graph.value(*id);
             let is_input = matches!(value.kind, ValueKind::Input { .. });
             if !is_input && found_initializer(value).is_none() {
-                out.nest(field::INPUT, encode::value_info(value, None, cx));
+                out.nest(field::INPUT, |out| encode::value_info(out, value, None, cx));
             }
         }
     }
@@ -199,7 +201,9 @@ fn outputs(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Writin
             Some((raw, _)) if value.origin.is_some() => out.push(raw),
             found => {
                 let found = found.map(|(_, payload)| payload);
-                out.nest(field::OUTPUT, encode::value_info(value, found, cx));
+                out.nest(field::OUTPUT, |out| {
+                    encode::value_info(out, value, found, cx)
+                });
             }
         }
     }
@@ -212,9 +216,11 @@ fn value_infos(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Wr
     for (raw, payload) in carried.of(field::VALUE_INFO) {
         match graph.find_value(info_name(payload)) {
             Some(id) if graph.value(id).origin.is_none() => {
-                if graph.value(id).ty.is_some() && rewritten.insert(id) {
-                    let message = encode::value_info(graph.value(id), Some(payload), cx);
-                    out.nest(field::VALUE_INFO, message);
+                let value = graph.value(id);
+                if value.ty.is_some() && rewritten.insert(id) {
+                    out.nest(field::VALUE_INFO, |out| {
+                        encode::value_info(out, value, Some(payload), cx);
+                    });
                 }
             }
             _ => out.push(raw),

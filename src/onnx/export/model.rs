@@ -55,12 +55,12 @@ fn encode(model: &Model) -> io::Result<(Rope, Unknown)> {
         ir_version: model.ir_version,
         lost: Unknown::default(),
     };
-    let body = graph(&model.graph, &mut cx)?;
     let header = Header::read(model);
-    let mut out = Rope::default();
+    let source = model.source.as_ref().map(|origin| origin.0.clone());
+    let mut out = Rope::over(source.unwrap_or_default());
     match header.ir_version {
         Some((version, raw)) if version == model.ir_version => out.push(&raw),
-        _ => prost::encoding::int64::encode(1, &model.ir_version, out.small()),
+        _ => prost::encoding::int64::encode(1, &model.ir_version, out.own()),
     }
     let (before, behind) = header.others.split_at(
         header
@@ -68,7 +68,7 @@ fn encode(model: &Model) -> io::Result<(Rope, Unknown)> {
             .partition_point(|(field, _)| *field <= BEFORE_GRAPH),
     );
     before.iter().for_each(|(_, raw)| out.push(raw));
-    out.nest(GRAPH, body);
+    out.nest(GRAPH, |out| graph(out, &model.graph, &mut cx))?;
     if header
         .opsets
         .iter()

@@ -4,7 +4,8 @@
 //! order of the file does not matter. A name that a graph does not define is captured from the
 //! graphs around it, and every graph on the way hands it through.
 
-use super::node::attributes;
+use super::node::{Owner, attributes};
+use super::nodes::{FoundAttribute, FoundNode, Nodes};
 use super::sections::{Sections, sections};
 use super::{Cx, DEEPEST};
 use super::{functions, sparse, tensor, types};
@@ -17,7 +18,6 @@ use crate::onnx::proto::{NodeProto, SparseTensorProto, TensorProto, ValueInfoPro
 use crate::onnx::schema::SPARSE_TENSOR;
 use crate::ty::TensorType;
 use bytes::Bytes;
-use prost::{DecodeError, Message};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -59,34 +59,47 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     let mut sections = sections(cx, bytes)?;
     cx.count(sections.nodes.len() + sections.value_infos.len())?;
     cx.count(sections.initializers.len() + sections.sparse_initializers.len())?;
-    let nodes = decode_nodes(cx, std::mem::take(&mut sections.nodes))?;
-    let mut nodes = functions::inline(cx, nodes)?;
-    let results: usize = nodes.iter().map(|(node, _)| node.output.len()).sum();
+    let serialized = std::mem::take(&mut sections.nodes);
+    let mut decoded;
+    let mut nodes = match Nodes::read(&serialized) {
+        Some(nodes) if cx.functions.is_empty() => nodes,
+        _ => {
+            decoded = decode(cx, &serialized)?;
+            decoded = functions::inline(cx, decoded)?;
+            Nodes::of(&mut decoded)
+        }
+    };
+    let results = nodes.result_count();
     cx.count(results)?;
     let mut building = Building {
         graph: Graph::with_capacity(nodes.len(), results + sections.initializers.len()),
         scope,
         captured: Vec::new(),
+        ops: FxHashMap::default(),
         unsorted: None,
     };
     building.graph.name = std::mem::take(&mut sections.name);
     building.graph.doc = std::mem::take(&mut sections.doc);
     building.inputs_and_initializers(cx, &sections)?;
     building.results(cx, &nodes);
-    let renamed = unique_names(cx, &mut nodes);
-    for (index, (node, origin)) in nodes.into_iter().enumerate() {
+    let renamed = unique_names(cx, &nodes);
+    let mut attributes = nodes.take_attributes();
+    for (index, node) in nodes.iter().enumerate() {
         if cx.is_hopeless() {
             break;
         }
-        if let Some(id) = building.node(cx, node, origin)
-            && renamed.contains(&index)
+        let own = attributes.by_ref().take(node.attributes).collect();
+        if let Some(id) = building.node(cx, &nodes, node, own)
+            && let Some(name) = renamed.get(&index)
         {
-            building.graph.node_mut(id).is_changed = true;
+            let added = building.graph.node_mut(id);
+            added.name.clone_from(name);
+            added.is_changed = true;
         }
     }
     building.outputs(cx, &sections)?;
     building.value_infos(cx, &sections)?;
-    building.check_order(cx);
+    building.check_order(cx, &nodes);
     building.graph.metadata = metadata("graph metadata", &sections.metadata, cx);
     building.graph.carried = sections.carried;
     Ok(Body {
@@ -95,34 +108,10 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
     })
 }
 
-/// From this many nodes on a second thread costs less than it brings.
-const MANY_NODES: usize = 2048;
-
-/// Decodes the nodes, the second half of many on a thread of its own.
-fn decode_nodes(
-    cx: &mut Cx<'_>,
-    nodes: Vec<Bytes>,
-) -> Result<Vec<(NodeProto, Option<Origin>)>, Reported> {
-    let decode = |bytes: &Bytes| NodeProto::decode(bytes.clone());
-    let decoded: Vec<Result<NodeProto, DecodeError>> = if nodes.len() < MANY_NODES {
-        nodes.iter().map(decode).collect()
-    } else {
-        let (first, second) = nodes.split_at(nodes.len() / 2);
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| second.iter().map(decode).collect::<Vec<_>>());
-            let mut decoded: Vec<_> = first.iter().map(decode).collect();
-            decoded.extend(second.join().expect("decoding does not panic"));
-            decoded
-        })
-    };
-    let mut found = Vec::with_capacity(nodes.len());
-    for (proto, bytes) in decoded.into_iter().zip(nodes) {
-        match proto {
-            Ok(proto) => found.push((proto, Some(Origin(bytes)))),
-            Err(error) => return Err(cx.error(errors::damaged("a node", &error.to_string()))),
-        }
-    }
-    Ok(found)
+/// Decodes the nodes with prost.
+fn decode(cx: &mut Cx<'_>, nodes: &[Bytes]) -> Result<Vec<(NodeProto, Option<Origin>)>, Reported> {
+    let decode = |bytes: &Bytes| Ok((cx.decode("a node", bytes)?, Some(Origin(bytes.clone()))));
+    nodes.iter().map(decode).collect()
 }
 
 /// An initializer, before it is known whether it is an input, too.
@@ -134,15 +123,17 @@ struct Initializer {
 }
 
 /// A graph on its way into the IR.
-struct Building<'a> {
+struct Building<'s, 'a> {
     graph: Graph,
-    scope: Option<&'a Scope<'a>>,
+    scope: Option<&'s Scope<'s>>,
     captured: Vec<Arc<str>>,
-    /// The first node that reads a value before it is computed.
-    unsorted: Option<(NodeProto, String)>,
+    /// Operators by domain and name: a graph has few.
+    ops: FxHashMap<(&'a str, &'a str), OpName>,
+    /// The first node that reads a value before it is computed, with the value's name.
+    unsorted: Option<(FoundNode<'a>, String)>,
 }
 
-impl Building<'_> {
+impl<'a> Building<'_, 'a> {
     fn inputs_and_initializers(
         &mut self,
         cx: &mut Cx<'_>,
@@ -223,12 +214,11 @@ impl Building<'_> {
     }
 
     /// Enters every value that a node computes.
-    fn results(&mut self, cx: &mut Cx<'_>, nodes: &[(NodeProto, Option<Origin>)]) {
-        for (node, _) in nodes {
-            for name in node.output.iter().filter(|name| !name.is_empty()) {
+    fn results(&mut self, cx: &mut Cx<'_>, nodes: &Nodes<'a>) {
+        for node in nodes.iter() {
+            for name in nodes.outputs(node).iter().filter(|name| !name.is_empty()) {
                 if let Err(existing) = self.graph.add_value(Value::computed(name, None)) {
-                    let first = nodes.iter().find(|(first, _)| first.output.contains(name));
-                    self.report_second(cx, existing, first.map(|(first, _)| first), node);
+                    self.report_second(cx, existing, nodes, node);
                 }
             }
             if cx.is_hopeless() {
@@ -237,26 +227,32 @@ impl Building<'_> {
         }
     }
 
+    /// Says that a value which is defined already is one of the results of `second`, too.
     fn report_second(
         &self,
         cx: &mut Cx<'_>,
         existing: ValueId,
-        first: Option<&NodeProto>,
-        second: &NodeProto,
+        nodes: &Nodes<'a>,
+        second: &FoundNode<'a>,
     ) {
         let value = self.graph.value(existing);
-        let by = |node: &NodeProto| errors::describe(node);
-        let (first_text, nodes) = match (&value.kind, first) {
-            (ValueKind::Input { .. }, _) => ("a graph input".to_owned(), vec![second]),
-            (ValueKind::Initializer(_), _) => ("an initializer".to_owned(), vec![second]),
-            (_, Some(first)) if !std::ptr::eq(first, second) => (by(first), vec![first, second]),
-            _ => (by(second), vec![second]),
+        let mut all = nodes.iter();
+        let first = all.find(|node| nodes.outputs(node).contains(&&*value.name));
+        let by = errors::describe;
+        let shown = nodes.shown(second);
+        let earlier = first.filter(|first| !std::ptr::eq(*first, second));
+        let earlier = earlier.map(|first| nodes.shown(first));
+        let (first_text, nodes) = match (&value.kind, &earlier) {
+            (ValueKind::Input { .. }, _) => ("a graph input".to_owned(), vec![&shown]),
+            (ValueKind::Initializer(_), _) => ("an initializer".to_owned(), vec![&shown]),
+            (_, Some(earlier)) => (by(earlier), vec![earlier, &shown]),
+            _ => (by(&shown), vec![&shown]),
         };
         cx.error(errors::defined_twice(
             cx.file,
             &value.name,
             &first_text,
-            &by(second),
+            &by(&shown),
             &nodes,
         ));
     }
@@ -264,54 +260,67 @@ impl Building<'_> {
     fn node(
         &mut self,
         cx: &mut Cx<'_>,
-        mut node: NodeProto,
-        origin: Option<Origin>,
+        nodes: &Nodes<'a>,
+        node: &FoundNode<'a>,
+        own: Vec<FoundAttribute>,
     ) -> Option<NodeId> {
-        if node.op_type.as_deref().unwrap_or_default().is_empty() {
-            cx.error(errors::node(cx.file, &node, "has no operator"));
+        if node.op_type.is_empty() {
+            cx.error(errors::node(cx.file, &nodes.shown(node), "has no operator"));
             return None;
         }
-        let protos = std::mem::take(&mut node.attribute);
         let scope = Scope {
             graph: &self.graph,
             parent: self.scope,
         };
         let changes = cx.changes();
-        let attributes = attributes(cx, &node, protos, &scope);
+        let owner = Owner { nodes, node };
+        let attributes = attributes(cx, owner, own.into_iter(), &scope);
         // What has been left out of a tensor or a body must not come back with the node's own bytes.
         let is_changed = cx.changes() != changes;
-        let operands: Vec<Option<ValueId>> = node
-            .input
+        let operands: Vec<Option<ValueId>> = nodes
+            .inputs(node)
             .iter()
-            .map(|name| self.operand(cx, name, &node))
+            .map(|name| self.operand(cx, name, nodes, node))
             .collect();
         let captures: Vec<ValueId> = attributes
             .captured
             .iter()
-            .filter_map(|name| self.operand(cx, name, &node))
+            .filter_map(|name| self.operand(cx, name, nodes, node))
             .collect();
-        let mut results: Vec<Option<ValueId>> = Vec::with_capacity(node.output.len());
-        for name in &node.output {
+        let outputs = nodes.outputs(node);
+        let mut results: Vec<Option<ValueId>> = Vec::with_capacity(outputs.len());
+        for name in outputs {
             let result = self.undefined_result(name);
             // One that the node lists twice has been reported.
             results.push(result.filter(|_| !results.contains(&result)));
         }
-        let op = OpName::new(domain(&node), node.op_type.as_deref().unwrap_or_default());
+        let op = self.op(node);
         cx.uses_default_domain |= op.domain.is_empty();
-        let name = node.name.as_deref().unwrap_or_default();
         let id = self
             .graph
-            .add_node(op, name, attributes.list, &operands, &results);
+            .add_node(op, node.name, attributes.list, &operands, &results);
         for capture in captures {
             self.graph.add_capture(id, capture);
         }
         let added = self.graph.node_mut(id);
-        added.metadata = node.metadata_props.into_iter().map(pair).collect();
-        added.doc = node.doc_string.unwrap_or_default();
-        added.overload = node.overload.unwrap_or_default();
-        added.origin = origin;
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        added.metadata = nodes.metadata(node).iter().map(owned).collect();
+        added.doc = node.doc.to_owned();
+        added.overload = node.overload.to_owned();
+        added.origin = node.origin.map(|bytes| Origin(bytes.clone()));
         added.is_changed = is_changed;
         Some(id)
+    }
+
+    fn op(&mut self, node: &FoundNode<'a>) -> OpName {
+        // The default domain is met as "" and as `ai.onnx`.
+        let domain = match node.domain {
+            "ai.onnx" => "",
+            domain => domain,
+        };
+        let name = (domain, node.op_type);
+        let op = self.ops.entry(name);
+        op.or_insert_with(|| OpName::new(name.0, name.1)).clone()
     }
 
     /// The value that a node computes; `None` for an absent result and for one that has been
@@ -325,13 +334,20 @@ impl Building<'_> {
 
     /// The value that a node reads; `None` for an absent operand and, after a report, for a name
     /// that nothing defines.
-    fn operand(&mut self, cx: &mut Cx<'_>, name: &str, reader: &NodeProto) -> Option<ValueId> {
+    fn operand(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &str,
+        nodes: &Nodes<'a>,
+        reader: &FoundNode<'a>,
+    ) -> Option<ValueId> {
         if name.is_empty() {
             return None;
         }
         let Some(id) = self.resolve(name) else {
             let near = self.similar(name);
-            cx.error(errors::not_defined(cx.file, name, reader, &near));
+            let shown = nodes.shown(reader);
+            cx.error(errors::not_defined(cx.file, name, &shown, &near));
             return None;
         };
         let is_computed = matches!(self.graph.value(id).kind, ValueKind::Computed);
@@ -405,14 +421,14 @@ impl Building<'_> {
     }
 
     /// A graph in which no node reads ahead has no cycle.
-    fn check_order(&mut self, cx: &mut Cx<'_>) {
+    fn check_order(&mut self, cx: &mut Cx<'_>, nodes: &Nodes<'a>) {
         let Some((reader, name)) = &self.unsorted else {
             return;
         };
         match self.graph.order() {
             Ok(_) => {
                 cx.rewritten += 1;
-                cx.warn(errors::not_sorted(cx.file, reader, name));
+                cx.warn(errors::not_sorted(cx.file, &nodes.shown(reader), name));
             }
             Err(stuck) => {
                 let nodes = one_cycle(&self.graph, &stuck);
@@ -422,25 +438,24 @@ impl Building<'_> {
     }
 }
 
-/// Gives nodes with the name of an earlier one a number behind it; says which.
-fn unique_names(cx: &mut Cx<'_>, nodes: &mut [(NodeProto, Option<Origin>)]) -> FxHashSet<usize> {
-    let name = |node: &NodeProto| node.name.clone().unwrap_or_default();
-    let mut first = FxHashSet::default();
-    let again: Vec<usize> = (0..nodes.len())
-        .filter(|index| {
-            let name = nodes[*index].0.name.as_deref().unwrap_or_default();
-            !name.is_empty() && !first.insert(name)
-        })
+/// New names for nodes with the name of an earlier one, a number behind it, by index.
+fn unique_names(cx: &mut Cx<'_>, nodes: &Nodes<'_>) -> FxHashMap<usize, String> {
+    let mut first = FxHashSet::with_capacity_and_hasher(nodes.len(), Default::default());
+    let again: Vec<(usize, &str)> = nodes
+        .iter()
+        .map(|node| node.name)
+        .enumerate()
+        .filter(|(_, name)| !name.is_empty() && !first.insert(*name))
         .collect();
     if again.is_empty() {
-        return FxHashSet::default();
+        return FxHashMap::default();
     }
-    let mut taken: FxHashSet<String> = nodes.iter().map(|(node, _)| name(node)).collect();
-    let mut last: FxHashMap<String, usize> = FxHashMap::default();
-    for index in &again {
-        let name = name(&nodes[*index].0);
-        cx.same_names.get_or_insert_with(|| (0, name.clone())).0 += 1;
-        let number = last.entry(name.clone()).or_insert(1);
+    let mut taken: FxHashSet<String> = first.into_iter().map(str::to_owned).collect();
+    let mut last: FxHashMap<&str, usize> = FxHashMap::default();
+    let mut renamed = FxHashMap::default();
+    for (index, name) in again {
+        cx.same_names.get_or_insert_with(|| (0, name.to_owned())).0 += 1;
+        let number = last.entry(name).or_insert(1);
         let free = loop {
             *number += 1;
             let wish = format!("{name}_{number}");
@@ -448,18 +463,10 @@ fn unique_names(cx: &mut Cx<'_>, nodes: &mut [(NodeProto, Option<Origin>)]) -> F
                 break wish;
             }
         };
-        nodes[*index].0.name = Some(free);
+        renamed.insert(index, free);
     }
-    cx.rewritten += again.len();
-    again.into_iter().collect()
-}
-
-/// The default domain is met as "" and as `ai.onnx`.
-fn domain(node: &NodeProto) -> &str {
-    match node.domain.as_deref().unwrap_or_default() {
-        "ai.onnx" => "",
-        domain => domain,
-    }
+    cx.rewritten += renamed.len();
+    renamed
 }
 
 fn stated_type(info: &ValueInfoProto) -> Option<TensorType> {
@@ -468,7 +475,6 @@ fn stated_type(info: &ValueInfoProto) -> Option<TensorType> {
 }
 
 /// The initializers of a graph.
-#[derive(Default)]
 struct Initializers {
     /// In the order of the file, sparse ones last.
     names: Vec<String>,
@@ -488,7 +494,11 @@ impl Initializers {
 
 /// Every initializer by name, and the names in the order of the file.
 fn initializers(cx: &mut Cx<'_>, sections: &Sections) -> Result<Initializers, Reported> {
-    let mut all = Initializers::default();
+    let count = sections.initializers.len();
+    let mut all = Initializers {
+        names: Vec::with_capacity(count),
+        found: FxHashMap::with_capacity_and_hasher(count, Default::default()),
+    };
     let before = cx.errors;
     for bytes in &sections.initializers {
         initializer(cx, bytes, &mut all)?;

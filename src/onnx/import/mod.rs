@@ -7,6 +7,7 @@ mod functions;
 mod graph;
 mod model;
 mod node;
+mod nodes;
 mod sections;
 mod sparse;
 mod tensor;

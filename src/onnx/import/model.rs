@@ -55,7 +55,15 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     let mut opsets = opsets(&sections, &mut cx)?;
     let metadata = metadata("model metadata", &sections.metadata, &mut cx);
     cx.functions = functions(&sections, graph_bytes, &mut opsets, &mut cx)?;
-    let body = graph::graph(&mut cx, graph_bytes, None);
+    let (body, unknown) = beside(
+        bytes.len(),
+        || graph::graph(&mut cx, graph_bytes, None),
+        || {
+            let mut all = Unknown::default();
+            all.count(&schema::MODEL, bytes);
+            all
+        },
+    );
     if cx.uses_default_domain && !opsets.iter().any(|(domain, _)| domain.is_empty()) {
         cx.error(errors::opset_missing());
     }
@@ -74,7 +82,7 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
     for warning in cx.external.warnings() {
         cx.warn(warning);
     }
-    unknown_fields(&mut cx, bytes, &sections.functions);
+    unknown_fields(&mut cx, unknown, &sections.functions);
     if let Some(reported) = cx.failure {
         return Err(reported);
     }
@@ -86,16 +94,33 @@ pub(in crate::onnx) fn model(file: &str, bytes: &Bytes, sink: &mut Sink) -> Resu
             opsets,
             metadata,
             header: Some(header(sections.header)),
+            source: Some(Origin(bytes.clone())),
         },
         external: cx.external,
     })
 }
 
+/// From this size on a second thread costs less than it brings.
+const LARGE: usize = 1 << 20;
+
+/// Does two things with a file of some size, in a large one at once.
+fn beside<A, B: Send>(
+    size: usize,
+    first: impl FnOnce() -> A,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if size < LARGE {
+        return (first(), second());
+    }
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        (first(), second.join().expect("reading does not panic"))
+    })
+}
+
 /// Says which fields ONNX does not define, and which of them are lost: those of local functions and
 /// of sparse initializers, which are never written again.
-fn unknown_fields(cx: &mut Cx<'_>, bytes: &Bytes, functions: &[Bytes]) {
-    let mut all = Unknown::default();
-    all.count(&schema::MODEL, bytes);
+fn unknown_fields(cx: &mut Cx<'_>, mut all: Unknown, functions: &[Bytes]) {
     for function in functions {
         cx.lost.count(&schema::FUNCTION, function);
     }

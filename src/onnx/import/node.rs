@@ -2,6 +2,7 @@
 
 use super::Cx;
 use super::graph::{Body, Scope, graph};
+use super::nodes::{FoundAttribute, FoundNode, Nodes};
 use super::tensor::tensor;
 use crate::diag::Reported;
 use crate::graph::{Attribute, AttributeValue};
@@ -18,37 +19,53 @@ pub(super) struct Attributes {
     pub captured: Vec<Arc<str>>,
 }
 
+/// The node that has the attributes.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'n, 'a> {
+    pub nodes: &'n Nodes<'a>,
+    pub node: &'n FoundNode<'a>,
+}
+
+impl Owner<'_, '_> {
+    fn shown(self) -> NodeProto {
+        self.nodes.shown(self.node)
+    }
+}
+
 /// Converts the attributes of a node; faulty ones are reported and left out.
 pub(super) fn attributes(
     cx: &mut Cx<'_>,
-    node: &NodeProto,
-    protos: Vec<AttributeProto>,
+    owner: Owner<'_, '_>,
+    attributes: impl Iterator<Item = FoundAttribute>,
     scope: &Scope<'_>,
 ) -> Attributes {
     let mut found = Attributes {
-        list: Vec::with_capacity(protos.len()),
+        list: Vec::with_capacity(owner.node.attributes),
         captured: Vec::new(),
     };
-    for proto in protos {
-        let name = proto.name.clone().unwrap_or_default();
+    for attribute in attributes {
+        let name = attribute.name();
         if found.list.iter().any(|other| other.name == name) {
-            cx.error(errors::node(
-                cx.file,
-                node,
-                &format!("has attribute `{name}` twice"),
-            ));
+            let why = format!("has attribute `{name}` twice");
+            cx.error(errors::node(cx.file, &owner.shown(), &why));
             continue;
         }
-        let mut captured = Vec::new();
-        match value(cx, node, proto, scope, &mut captured) {
+        let proto = match attribute {
+            FoundAttribute::Plain(attribute) => {
+                found.list.push(attribute);
+                continue;
+            }
+            FoundAttribute::Other(proto) => *proto,
+        };
+        let name = proto.name.clone().unwrap_or_default();
+        match value(cx, owner, proto, scope, &mut found.captured) {
             Ok(value) => found.list.push(Attribute { name, value }),
             Err(Fault::Reported) => {}
             Err(Fault::Said(why)) => {
                 let why = format!("has an attribute `{name}` that {why}");
-                cx.error(errors::node(cx.file, node, &why));
+                cx.error(errors::node(cx.file, &owner.shown(), &why));
             }
         }
-        found.captured.extend(captured);
     }
     found
 }
@@ -74,7 +91,7 @@ impl From<Reported> for Fault {
 
 fn value(
     cx: &mut Cx<'_>,
-    node: &NodeProto,
+    owner: Owner<'_, '_>,
     proto: AttributeProto,
     scope: &Scope<'_>,
     captured: &mut Vec<Arc<str>>,
@@ -90,7 +107,7 @@ fn value(
     let what = || {
         format!(
             "the tensor in attribute `{name}` of {}",
-            errors::describe(node)
+            errors::describe(&owner.shown())
         )
     };
     let subgraph = |cx: &mut Cx<'_>, bytes: &Bytes, captured: &mut Vec<Arc<str>>| {

@@ -49,7 +49,7 @@ fn product() -> FunctionProto {
 }
 
 fn line(graph: &Graph, id: NodeId) -> String {
-    let names = |ids: Vec<Option<_>>| -> String {
+    let names = |ids: crate::graph::Slots| -> String {
         let name = |id: Option<_>| id.map_or("-".to_owned(), |id| graph.value(id).name.to_string());
         ids.into_iter().map(name).collect::<Vec<_>>().join(" ")
     };

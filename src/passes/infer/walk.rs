@@ -9,6 +9,7 @@ use crate::ops::{Infer, InferCx, Known, Mismatch, OpDef, OperandFacts, find};
 use crate::passes::errors;
 use crate::ty::TensorType;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 /// How much is written down in expressions at most, in factors (see `Dim::size`); a model that
 /// makes more is not followed further. Real models stay below a hundredth.
@@ -154,11 +155,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         known: &KnownValues,
     ) -> Result<Results, Mismatch> {
         let operands = graph.operands(id);
-        let results = graph.results(id);
         if !definition.operands.allows(operands.len()) {
             return Err(Mismatch(format!("{} operands", operands.len())));
         }
-        let facts: Vec<Option<OperandFacts<'_>>> = operands
+        let facts: SmallVec<[Option<OperandFacts<'_>>; 6]> = operands
             .into_iter()
             .map(|operand| {
                 operand.map(|operand| {
@@ -173,12 +173,13 @@ impl<'m, 'f> Walk<'m, 'f> {
             .collect();
         let symbols = &mut self.symbols;
         let mut fresh = |result: usize, axis: usize| {
-            let value = results.get(result).copied().flatten();
+            let value = graph.result(id, result);
             let name = value.map_or("", |value| &*graph.value(value).name);
             symbols.open(name, axis)
         };
         let attributes = &graph.node(id).attributes;
-        let mut cx = InferCx::new(opset, attributes, &facts, results.len(), &mut fresh);
+        let results = graph.result_count(id);
+        let mut cx = InferCx::new(opset, attributes, &facts, results, &mut fresh);
         if let Infer::Rule(infer) = definition.infer {
             infer(&mut cx)?;
         }

@@ -49,6 +49,7 @@ fn model(dims: &[i64], dropout: Option<f32>) -> Model {
         opsets: vec![(String::new(), 20)],
         metadata: Vec::new(),
         header: None,
+        source: None,
     }
 }
 

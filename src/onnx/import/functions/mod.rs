@@ -110,6 +110,12 @@ pub(super) struct Functions {
     bytes: u64,
 }
 
+impl Functions {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
 /// Reads the functions of a model, checks what inlining them will take, and adds the opsets that
 /// only they import.
 pub(super) fn read(

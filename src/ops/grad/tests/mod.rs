@@ -297,6 +297,7 @@ impl<'a> Check<'a> {
             opsets: vec![(String::new(), self.case.opset), (MICROSOFT.to_owned(), 1)],
             metadata: Vec::new(),
             header: None,
+            source: None,
         };
         let mut sink = Sink::new();
         passes::infer(&mut model, &mut sink).unwrap();
