@@ -3,9 +3,9 @@
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
-use crate::driver::train::{Bench, BenchOptions};
+use crate::driver::train::{Bench, BenchOptions, Engine};
 use crate::driver::{Adam, Optimizer, Recipe, Session, Task};
-use crate::runtime::Wanted;
+use crate::runtime::{Products, Provider};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -51,6 +51,12 @@ struct TrainArgs {
     /// What the frozen weights are computed with
     #[arg(long, value_enum, default_value_t)]
     base: BaseName,
+    /// What computes: cpu, cuda, or cuda:1 for another device
+    #[arg(long, default_value = "cpu")]
+    provider: Provider,
+    /// Let a GPU round the operands of products to TensorFloat-32
+    #[arg(long)]
+    tf32: bool,
     /// Threads inside an operator
     #[arg(long, value_name = "COUNT")]
     threads: Option<NonZeroUsize>,
@@ -79,9 +85,16 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
         },
         rows: args.batch,
         length: args.length,
-        threads: args.threads,
+        engine: Engine {
+            provider: args.provider,
+            products: match args.tf32 {
+                true => Products::Tf32,
+                false => Products::Exact,
+            },
+            threads: args.threads,
+        },
     };
-    let library = cx.onnx_runtime(Wanted::Cpu)?;
+    let library = cx.onnx_runtime(args.provider.wanted())?;
     let began = Instant::now();
     let mut session = Session {
         sources: &mut cx.sources,

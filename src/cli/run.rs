@@ -6,7 +6,7 @@ use crate::diag::{Reported, Sink};
 use crate::files;
 use crate::runtime::{
     HostTensor, ModelSource, NamedTensors, Optimization, Options, Provider, Session, Tolerance,
-    Wanted, compare,
+    compare,
 };
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1e-6)]
     atol: f64,
     /// What computes: cpu, cuda, or cuda:1 for another device
-    #[arg(long, default_value = "cpu", value_parser = parse_provider)]
+    #[arg(long, default_value = "cpu")]
     provider: Provider,
     /// Threads inside an operator; ONNX Runtime decides without it
     #[arg(long)]
@@ -55,27 +55,11 @@ enum Level {
     All,
 }
 
-fn parse_provider(text: &str) -> Result<Provider, String> {
-    match text.split_once(':') {
-        None if text == "cpu" => Ok(Provider::Cpu),
-        None if text == "cuda" => Ok(Provider::Cuda(0)),
-        Some(("cuda", device)) => match device.parse::<u16>() {
-            Ok(device) => Ok(Provider::Cuda(device.into())),
-            Err(_) => Err("a device is a number, such as `cuda:1`".to_owned()),
-        },
-        _ => Err("providers are cpu and cuda".to_owned()),
-    }
-}
-
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let wanted = match args.provider {
-        Provider::Cpu => Wanted::Cpu,
-        Provider::Cuda(_) => Wanted::Cuda,
-    };
     let input = read(args.input.as_deref(), &mut cx.sink);
     let expected = read(args.expect.as_deref(), &mut cx.sink);
     let (input, expected) = (input?, expected?);
-    let library = cx.onnx_runtime(wanted)?;
+    let library = cx.onnx_runtime(args.provider.wanted())?;
     let source = ModelSource::Path(&args.model);
     let mut session = Session::open(library, source, &options(args), &mut cx.sink)?;
     let input = inputs_of(input.unwrap_or_default(), &session);

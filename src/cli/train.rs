@@ -7,7 +7,6 @@ use super::train_report;
 use crate::diag::{Reported, Sink};
 use crate::driver::train::{self, Config, Event, Scores, read_config};
 use crate::driver::{Artifacts, Session, TaskKind};
-use crate::runtime::Wanted;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
@@ -29,7 +28,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let config = read_config(&args.config, &args.changes, &mut cx.sources, &mut cx.sink)?;
-    let library = cx.onnx_runtime(Wanted::Cpu)?;
+    let library = cx.onnx_runtime(config.provider.wanted())?;
     let stop = guard::graceful();
     let mut show = Show::new(cx, &config, args.resume);
     let mut session = Session {

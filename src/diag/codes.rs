@@ -162,7 +162,7 @@ codes! {
     E0751: "nothing to train",
     E0752: "output does not fit the task",
     E0753: "loss or update cannot be computed",
-    E0754: "no weight to round to 8 bits",
+    E0754: "no weight to round",
     E0755: "head does not fit the model",
     // E08 running
     E0801: "ONNX Runtime not found",

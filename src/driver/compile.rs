@@ -122,20 +122,24 @@ pub fn compile(
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
     let base_data = match &recipe {
-        Some(recipe) if recipe.base == Base::Int8 => Some(names.base_data()),
+        Some(recipe) if recipe.base != Base::Own => {
+            Some((recipe.base, names.base_data(recipe.base)))
+        }
         _ => None,
     };
     let training = match &recipe {
         None => None,
         Some(recipe) => {
             let mut model = specialized(model, &options.flags, sink)?;
-            if let Some(location) = &base_data {
-                let rounded = rounded(&model, &tensors, location, &staging, &reader, sink)?;
+            if let Some((base, location)) = &base_data {
+                let of = (*base, location.as_str());
+                let rounded = rounded(&model, of, &tensors, &staging, &reader, sink)?;
                 model = Cow::Owned(rounded);
             }
             Some(train::graphs(&model, &trained, recipe, sink)?)
         }
     };
+    let base_data = base_data.map(|(_, location)| location);
     let graphs = Named::of(training.as_ref(), &names);
     let copied = match &options.destination {
         Destination::Beside => Vec::new(),
@@ -352,11 +356,12 @@ impl Names {
         }
     }
 
-    /// The file of the codes of a rounded base.
-    fn base_data(&self) -> String {
+    /// The file of the weights of a rounded base.
+    fn base_data(&self, base: Base) -> String {
+        let own = format!("base.{}.data", base.name());
         match self.model.strip_suffix(".onnx") {
-            Some("model") | None => "base.int8.data".to_owned(),
-            Some(stem) => format!("{stem}.base.int8.data"),
+            Some("model") | None => own,
+            Some(stem) => format!("{stem}.{own}"),
         }
     }
 

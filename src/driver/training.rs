@@ -7,7 +7,7 @@ use crate::files::{self, Staging};
 use crate::graph::{ExternalData, Model, Tensor};
 use crate::hir::Random;
 use crate::passes;
-use crate::train::{self, Parameter, PlannedHead, Port, TrainingGraph, Trains};
+use crate::train::{self, Base, Parameter, PlannedHead, Port, TrainingGraph, Trains};
 use crate::ty::TensorType;
 use serde::Serialize;
 use serde_json::Value;
@@ -114,12 +114,12 @@ pub(super) fn trained(all: &[Brought]) -> Vec<Parameter> {
         .collect()
 }
 
-/// The adapted model with its frozen weights in 8 bits. Their codes are written to the staged file,
+/// The adapted model with its frozen weights in fewer bits, which are written to the staged file,
 /// which the model names by its `location`.
 pub(super) fn rounded(
     model: &Model,
+    (base, location): (Base, &str),
     tensors: &[Brought],
-    location: &str,
     staging: &Staging,
     read: &train::ReadWeight<'_>,
     sink: &mut Sink,
@@ -146,7 +146,7 @@ pub(super) fn rounded(
     let adapter = tensors.iter();
     let adapter = adapter.map(|tensor| tensor.initializer.as_str()).collect();
     let mut model = model.clone();
-    train::round_base(&mut model, &adapter, read, &mut keep, sink)?;
+    train::round_base(&mut model, base, &adapter, read, &mut keep, sink)?;
     file.flush().map_err(|error| failed(&error, sink))?;
     Ok(model)
 }

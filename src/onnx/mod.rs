@@ -26,6 +26,7 @@
 mod errors;
 mod export;
 mod external;
+mod fields;
 mod import;
 mod model;
 mod proto;

@@ -25,7 +25,7 @@ pub use library::{Library, Load, Tried, check, load, loaded, ready};
 pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use session::{
-    Activations, MemoryPattern, ModelSource, Optimization, Options, Provider, Session,
+    Activations, MemoryPattern, ModelSource, Optimization, Options, Products, Provider, Session,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

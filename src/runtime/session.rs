@@ -1,16 +1,19 @@
 //! Sessions: one loaded model that runs on named host tensors.
 
 use super::library::{Library, preload_cuda};
+use super::locate::Wanted;
 use super::port::Port;
 use super::tensor::{HostTensor, NamedTensors};
 use super::{errors, raw};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::files;
 use ort::ep;
+use ort::memory::AllocationDevice;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynTensor, DynTensorValueType, DynValue};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::str::FromStr;
 
 /// The model of a session.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,7 @@ pub struct Options {
     pub optimization: Optimization,
     pub memory_pattern: MemoryPattern,
     pub provider: Provider,
+    pub products: Products,
     pub activations: Activations,
 }
 
@@ -73,6 +77,16 @@ pub enum Activations {
     Exact,
 }
 
+/// How a GPU multiplies matrices of 32-bit floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// In 32 bits, as PyTorch does unless told otherwise.
+    #[default]
+    Exact,
+    /// Operands are rounded to TensorFloat-32 (10 bits of mantissa), sums stay in 32 bits.
+    Tf32,
+}
+
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Provider {
@@ -80,6 +94,33 @@ pub enum Provider {
     Cpu,
     /// The CUDA device of this number.
     Cuda(i32),
+}
+
+impl Provider {
+    /// The library that has it.
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Provider::Cpu => Wanted::Cpu,
+            Provider::Cuda(_) => Wanted::Cuda,
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = String;
+
+    /// `cpu`, `cuda`, or `cuda:1` for another device than the first.
+    fn from_str(text: &str) -> Result<Provider, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Provider::Cpu),
+            None if text == "cuda" => Ok(Provider::Cuda(0)),
+            Some(("cuda", device)) => match device.parse::<u16>() {
+                Ok(device) => Ok(Provider::Cuda(device.into())),
+                Err(_) => Err("a device is a number, such as `cuda:1`".to_owned()),
+            },
+            _ => Err("providers are cpu and cuda".to_owned()),
+        }
+    }
 }
 
 /// A model loaded by ONNX Runtime.
@@ -90,6 +131,7 @@ pub struct Session {
     pub(super) outputs: Vec<Port>,
     /// Inputs with a default in the model; given, the value replaces the default.
     optional: Vec<Port>,
+    pub(super) provider: Provider,
 }
 
 impl Session {
@@ -195,7 +237,7 @@ fn open(
     let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
     let mut builder = builder(library, options).map_err(|error| refused(&error))?;
     if let Provider::Cuda(device) = options.provider {
-        builder = with_cuda(library, builder, device)?;
+        builder = with_cuda(library, builder, device, options.products)?;
     }
     let session = match source {
         ModelSource::Path(path) => builder.commit_from_file(path),
@@ -210,6 +252,7 @@ fn open(
             .iter()
             .map(|given| Port::from_type(given.name(), given.dtype()))
             .collect(),
+        provider: options.provider,
         session,
     })
 }
@@ -237,6 +280,7 @@ fn with_cuda(
     library: &'static Library,
     builder: SessionBuilder,
     device: i32,
+    products: Products,
 ) -> Result<SessionBuilder, Diagnostic> {
     let absent = |words: &str| errors::no_provider("CUDA", words);
     if !library.has_cuda() {
@@ -247,7 +291,11 @@ fn with_cuda(
         )));
     }
     preload_cuda(library);
-    let provider = ep::CUDA::default().with_device_id(device);
+    let provider = ep::CUDA::default()
+        .with_device_id(device)
+        .with_tf32(products == Products::Tf32)
+        // Steps have the same sizes again and again; doubling would hold memory that none of them needs.
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
     builder
         .with_execution_providers([provider.build().error_on_failure()])
         .map_err(|error| absent(error.message()))
@@ -285,8 +333,13 @@ pub(super) fn fits(port: &Port, tensor: &HostTensor) -> Result<(), String> {
     Ok(())
 }
 
+/// A copy in host memory, also of a tensor on a device; `None` for what is no tensor.
 pub(super) fn host_tensor(value: &DynValue) -> Option<HostTensor> {
     let tensor = value.view().downcast::<DynTensorValueType>().ok()?;
+    if !tensor.memory_info().is_cpu_accessible() {
+        let copy = tensor.to(AllocationDevice::CPU, 0).ok()?;
+        return host_tensor(&copy.into_dyn());
+    }
     let dtype = raw::dtype(*tensor.data_type())?;
     let dims: Vec<i64> = tensor.shape().to_vec();
     HostTensor::new(dtype, &dims, raw::tensor_bytes(&tensor)?)

@@ -1,11 +1,12 @@
 //! Sessions whose results are operands of their next run: parameters and the state of an optimizer
-//! stay in ONNX Runtime's memory from step to step.
+//! stay in ONNX Runtime's memory from step to step, on a GPU in that of the device.
 
-use super::session::{Session, fits, host_tensor, value};
+use super::session::{Provider, Session, fits, host_tensor, value};
 use super::tensor::{HostTensor, NamedTensors};
 use super::{Port, errors};
 use crate::diag::{Diagnostic, Reported, Sink};
-use ort::session::SessionInputValue;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, SessionInputValue};
 use ort::value::DynValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,6 +27,29 @@ pub struct Stateful {
     feeds: BTreeMap<String, String>,
     /// By input.
     state: BTreeMap<String, DynValue>,
+    /// Where a session on a device finds its operands and leaves its results; made by the first run.
+    bound: Option<Bound>,
+}
+
+/// Operands and results bound to memory.
+#[derive(Debug)]
+struct Bound {
+    binding: IoBinding,
+    device: MemoryInfo<'static>,
+    host: MemoryInfo<'static>,
+}
+
+impl Bound {
+    fn new(session: &ort::session::Session, device: i32) -> ort::Result<Bound> {
+        let memory = |place, number| {
+            MemoryInfo::new(place, number, AllocatorType::Device, MemoryType::Default)
+        };
+        Ok(Bound {
+            binding: session.create_binding()?,
+            device: memory(AllocationDevice::CUDA, device)?,
+            host: memory(AllocationDevice::CPU, 0)?,
+        })
+    }
 }
 
 impl Stateful {
@@ -37,6 +61,7 @@ impl Stateful {
             session,
             feeds: feeds.collect(),
             state: BTreeMap::new(),
+            bound: None,
         }
     }
 
@@ -62,8 +87,7 @@ impl Stateful {
         Ok(())
     }
 
-    /// What an input of a feed reads in the next run; `None` if it has no value yet or none in host
-    /// memory.
+    /// What an input of a feed reads in the next run; `None` if it has no value yet or is no tensor.
     pub fn get(&self, input: &str) -> Option<HostTensor> {
         host_tensor(self.state.get(input)?)
     }
@@ -117,26 +141,13 @@ impl Stateful {
     }
 
     fn run_fitting(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
-        for (name, tensor) in inputs.iter() {
-            values.push((name.into(), value(tensor)?.into()));
-        }
-        for (name, value) in &self.state {
-            if inputs.get(name).is_none() {
-                values.push((name.into(), value.into()));
-            }
-        }
-        let mut outputs = self
-            .session
-            .session
-            .run(values)
-            .map_err(|error| errors::run_failed(error.message()))?;
+        let results = match self.session.provider {
+            Provider::Cpu => self.run_on_host(inputs)?,
+            Provider::Cuda(device) => self.run_on_device(inputs, device)?,
+        };
         let mut fed = Vec::with_capacity(self.feeds.len());
         let mut named = NamedTensors::default();
-        for port in &self.session.outputs {
-            let value = outputs
-                .remove(&port.name)
-                .ok_or_else(|| errors::not_a_tensor(port))?;
+        for (port, value) in self.session.outputs.iter().zip(results) {
             match self.feeds.get(&port.name) {
                 Some(input) => fed.push((input.clone(), value)),
                 None => {
@@ -147,5 +158,67 @@ impl Stateful {
         }
         self.state.extend(fed);
         Ok(named)
+    }
+
+    /// Every output, in the model's order.
+    fn run_on_host(&mut self, inputs: &NamedTensors) -> Result<Vec<DynValue>, Diagnostic> {
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+        for (name, tensor) in inputs.iter() {
+            values.push((name.into(), value(tensor)?.into()));
+        }
+        for (name, value) in &self.state {
+            if inputs.get(name).is_none() {
+                values.push((name.into(), value.into()));
+            }
+        }
+        let outputs = self.session.session.run(values);
+        let mut outputs = outputs.map_err(|error| errors::run_failed(error.message()))?;
+        let names = self.session.outputs.iter();
+        let results = names.map(|port| {
+            let value = outputs.remove(&port.name);
+            value.ok_or_else(|| errors::not_a_tensor(port))
+        });
+        results.collect()
+    }
+
+    /// Every output, in the model's order: what is fed back lies on the device, the others on the host.
+    fn run_on_device(
+        &mut self,
+        inputs: &NamedTensors,
+        device: i32,
+    ) -> Result<Vec<DynValue>, Diagnostic> {
+        let failed = |error: ort::Error| errors::run_failed(error.message());
+        let session = &mut self.session.session;
+        let bound = match &mut self.bound {
+            Some(bound) => bound,
+            none => none.insert(Bound::new(session, device).map_err(failed)?),
+        };
+        for (name, tensor) in inputs.iter() {
+            let tensor = value(tensor)?;
+            bound.binding.bind_input(name, &tensor).map_err(failed)?;
+        }
+        for (name, value) in &self.state {
+            if inputs.get(name).is_none() {
+                bound.binding.bind_input(name, value).map_err(failed)?;
+            }
+        }
+        for port in &self.session.outputs {
+            // Bound again, an output gets memory of its own: that of the run before is an operand now.
+            let place = match self.feeds.contains_key(&port.name) {
+                true => &bound.device,
+                false => &bound.host,
+            };
+            let binding = &mut bound.binding;
+            binding
+                .bind_output_to_device(&*port.name, place)
+                .map_err(failed)?;
+        }
+        let mut outputs = session.run_binding(&bound.binding).map_err(failed)?;
+        let names = self.session.outputs.iter();
+        let results = names.map(|port| {
+            let value = outputs.remove(&port.name);
+            value.ok_or_else(|| errors::not_a_tensor(port))
+        });
+        results.collect()
     }
 }

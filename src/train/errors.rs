@@ -1,6 +1,6 @@
 //! Diagnostics of this room: E075x.
 
-use super::Task;
+use super::{Base, Task};
 use crate::diag::{Code, Diagnostic};
 use crate::graph::Value;
 use crate::ops::Refusal;
@@ -11,12 +11,23 @@ pub(super) fn nothing_to_train() -> Diagnostic {
     )
 }
 
-pub(super) fn nothing_to_round(model: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::E0754,
-        format!("`{model}` has no weight that could be rounded to 8 bits"),
-    )
-    .help("train without `--base int8`: it is for products with constant f32 matrices")
+pub(super) fn nothing_to_round(model: &str, base: Base) -> Diagnostic {
+    let bits = match base {
+        Base::Own | Base::Int8 => "8 bits",
+        Base::Bf16 => "bfloat16",
+    };
+    let message = format!("`{model}` has no weight that could be rounded to {bits}");
+    Diagnostic::new(Code::E0754, message).help(format!(
+        "train without `--base {}`: it is for products with constant f32 matrices",
+        base.name()
+    ))
+}
+
+pub(super) fn opset_without_bf16(model: &str, opset: i64, least: i64) -> Diagnostic {
+    let message = format!("`{model}` has opset {opset}, whose products cannot be in bfloat16");
+    Diagnostic::new(Code::E0754, message).help(format!(
+        "export the model with opset {least} or later, or train without `--base bf16`"
+    ))
 }
 
 /// `wanted` is the name that was asked for.

@@ -11,7 +11,7 @@
 //!   so that an update is a dozen operators however many tensors there are.
 //! * The dropouts of an adapter take their masks from the input `seed`; a run that is resumed has the
 //!   masks of one that never stopped.
-//! * A base in 8 bits is only that of training: what is deployed is computed as before.
+//! * A base in fewer bits is only that of training: what is deployed is computed as before.
 //! * A model that lacks what its task needs gets a [`Head`]: pooling and a linear layer on an output,
 //!   trained in full beside the adapter. It belongs to the task, not to the spec: it stands on the
 //!   adapted model, so that no pattern ever matches it.
@@ -19,20 +19,20 @@
 //!
 //! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
 
+mod base;
 mod dropout;
 mod errors;
 mod graphs;
 mod head;
-mod int8;
 mod loss;
 mod optimizer;
 mod task;
 #[cfg(test)]
 mod tests;
 
+pub use base::{Keep, ReadWeight, round_base};
 pub use graphs::{Graphs, Port, Role, TrainingGraph, graphs};
 pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
-pub use int8::{Keep, ReadWeight, round_base};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use task::{Task, TaskKind};
 
@@ -68,6 +68,8 @@ pub enum Base {
     Own,
     /// Products in 8 bits, see [`round_base`].
     Int8,
+    /// Products in bfloat16, see [`round_base`]. ONNX Runtime has them on GPUs.
+    Bf16,
 }
 
 impl Base {
@@ -76,6 +78,7 @@ impl Base {
         match self {
             Base::Own => "own",
             Base::Int8 => "int8",
+            Base::Bf16 => "bf16",
         }
     }
 }

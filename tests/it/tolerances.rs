@@ -67,6 +67,9 @@ pub const TRAINING_LOSSES: f64 = 2e-5;
 pub const INT8_LOSS: f64 = 1e-2;
 /// The least cosine between all gradients of that loss and those of the exact one.
 pub const INT8_COSINE: f64 = 0.99;
+/// The same in bfloat16, whose 8 bits of mantissa err by up to 2e-3 of each number, and the least cosine.
+pub const BF16_LOSS: f64 = 5e-3;
+pub const BF16_COSINE: f64 = 0.999;
 /// The reference evaluator against single operators of ONNX Runtime: f32 rounding within one
 /// operator, relative to the largest magnitude of the result.
 pub const CONTRIB_RELATIVE: f64 = 3e-6;

@@ -1,7 +1,7 @@
 //! Steps of training on random batches of one shape, for whoever times them.
 
 use super::job::one_adapter;
-use super::session::{Wiring, open, start};
+use super::session::{Engine, Wiring, open, start};
 use crate::diag::{Reported, Sink};
 use crate::driver::PlanOptions;
 use crate::driver::compile::{CompileOptions, Destination, compile};
@@ -28,8 +28,7 @@ pub struct BenchOptions {
     /// Rows of a batch, and tokens of a row.
     pub rows: NonZeroUsize,
     pub length: NonZeroUsize,
-    /// Threads inside an operator.
-    pub threads: Option<NonZeroUsize>,
+    pub engine: Engine,
 }
 
 /// A compiled adapter that is trained on one batch again and again. What it learns is of no use.
@@ -101,7 +100,7 @@ impl Bench {
         };
         let artifacts = compile(session, &spec, &mut loaded, &planned, &compile_options)?;
         let entry = &artifacts.manifest.graphs["step"];
-        let mut step = open(folder.path(), entry, options.threads, library, session.sink)?;
+        let mut step = open(folder.path(), entry, options.engine, library, session.sink)?;
         let wiring = Wiring::carried_by(entry);
         start(&mut step, &wiring, &artifacts.weights, session.sink)?;
         let ports = entry.inputs.iter();

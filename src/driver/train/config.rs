@@ -3,13 +3,15 @@
 use super::data_config::{Data, Word, known};
 use super::errors;
 use super::schedule::Schedule;
+use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
+use crate::runtime::{Products, Provider};
 use crate::train::{Adam, Base, Optimizer, Pool, Recipe, Sgd, TaskKind};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Configurations are texts that people write.
 const LIMIT: u64 = 1 << 20;
@@ -54,6 +56,12 @@ pub struct Config {
     pub checkpoint_every: Option<NonZeroU64>,
     #[serde(default)]
     pub seed: u64,
+    /// What computes.
+    #[serde(default, deserialize_with = "provider")]
+    pub provider: Provider,
+    /// Let a GPU round the operands of products to TensorFloat-32.
+    #[serde(default)]
+    pub tf32: bool,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
     /// The folder of everything that is written.
@@ -98,6 +106,11 @@ fn task<'de, D: Deserializer<'de>>(from: D) -> Result<TaskKind, D::Error> {
     from.deserialize_str(Word(read))
 }
 
+/// A provider by its word.
+fn provider<'de, D: Deserializer<'de>>(from: D) -> Result<Provider, D::Error> {
+    from.deserialize_str(Word(str::parse))
+}
+
 /// The precision of frozen weights in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,6 +118,7 @@ pub enum BaseName {
     #[default]
     Own,
     Int8,
+    Bf16,
 }
 
 /// The optimizer and its learning rate.
@@ -179,7 +193,20 @@ impl Config {
             base: match self.base {
                 BaseName::Own => Base::Own,
                 BaseName::Int8 => Base::Int8,
+                BaseName::Bf16 => Base::Bf16,
             },
+        }
+    }
+
+    /// What runs the training graphs.
+    pub fn engine(&self) -> Engine {
+        Engine {
+            provider: self.provider,
+            products: match self.tf32 {
+                true => Products::Tf32,
+                false => Products::Exact,
+            },
+            threads: self.threads,
         }
     }
 
@@ -201,11 +228,27 @@ impl Config {
         for path in paths {
             // Standard input is no file.
             if path.as_os_str() != "-" {
-                *path = folder.join(&*path);
+                *path = without_detours(&folder.join(&*path));
             }
         }
         self
     }
+}
+
+/// The path as people would write it: `a/b/../c` is `a/c`, unless `a/b` is a link, which leads elsewhere.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        let is_up = part == Component::ParentDir;
+        let last = plain.components().next_back();
+        match last {
+            Some(Component::Normal(_)) if is_up && !plain.is_symlink() => {
+                plain.pop();
+            }
+            _ => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// Reads a configuration; `changes` are keys (`optimizer.learning_rate`) with values in YAML that win
@@ -303,6 +346,12 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     if config.temperature.is_some() && task.temperature().is_none() {
         sink.emit(errors::no_meaning("temperature", task));
     }
+    if config.provider == Provider::Cpu && config.base == BaseName::Bf16 {
+        sink.emit(errors::needs_gpu("base: bf16"));
+    }
+    if config.provider == Provider::Cpu && config.tf32 {
+        sink.emit(errors::needs_gpu("tf32: true"));
+    }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());
     }
@@ -317,4 +366,30 @@ fn span_of(error: &serde_yaml::Error, text: &str, file: FileId) -> Span {
         .find('\n')
         .map_or(text.len(), |length| at + length);
     Span::new(file, at, end.max(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_no_way_twice() {
+        let plain = |path: &str| without_detours(Path::new(path));
+        assert_eq!(
+            plain("fixtures/quick/../../target/a"),
+            Path::new("target/a")
+        );
+        assert_eq!(plain("../a/./b"), Path::new("../a/b"));
+        assert_eq!(plain("a/../../b"), Path::new("../b"));
+        assert_eq!(plain("/a/../b"), Path::new("/b"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_before_going_up() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("elsewhere/deep", folder.path().join("link")).unwrap();
+        let path = folder.path().join("link/../file");
+        assert_eq!(without_detours(&path), path);
+    }
 }

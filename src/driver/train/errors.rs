@@ -40,6 +40,14 @@ pub(super) fn no_end() -> Diagnostic {
     .help("say how long to train: `steps: 300`, or `epochs: 3`")
 }
 
+/// A setting that the CPU has nothing for.
+pub(super) fn needs_gpu(setting: &str) -> Diagnostic {
+    let message = format!("`{setting}` is for GPUs, and `provider` is `cpu`");
+    Diagnostic::new(Code::E1101, message)
+        .help("leave it out, or compute on a GPU with `provider: cuda`")
+        .help("on a CPU `base: int8` makes products with frozen weights faster")
+}
+
 /// `given` is what data has.
 pub(super) fn no_data_for(input: &str, model: &str, given: &[String]) -> Diagnostic {
     let given: Vec<String> = given.iter().map(|name| format!("`{name}`")).collect();

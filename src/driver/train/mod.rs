@@ -21,3 +21,4 @@ pub use bench::{Bench, BenchOptions};
 pub use config::{Config, read_config};
 pub use run::{Event, Outcome, Scores, train};
 pub use schedule::Schedule;
+pub use session::Engine;

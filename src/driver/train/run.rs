@@ -189,12 +189,12 @@ impl<'c> Run<'c> {
             (None, Some(epochs)) => epochs.get() * train.batches() as u64,
             (None, None) => return Err(sink.emit(errors::no_end())),
         };
-        let threads = config.threads;
+        let engine = config.engine();
         let folder = &config.output;
         let mut run = Run {
             identity: identity(config, decided, artifacts, train.dataset()),
-            step: open(folder, graph("step"), threads, library, sink)?,
-            eval: open(folder, graph("eval"), threads, library, sink)?,
+            step: open(folder, graph("step"), engine, library, sink)?,
+            eval: open(folder, graph("eval"), engine, library, sink)?,
             next: train.position(),
             config,
             steps,

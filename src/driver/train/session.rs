@@ -6,7 +6,7 @@ use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
     Activations, Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options,
-    Session, Stateful,
+    Products, Provider, Session, Stateful,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -271,16 +271,28 @@ fn given(dataset: &Dataset) -> Vec<String> {
     }
 }
 
+/// What runs training graphs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Engine {
+    pub provider: Provider,
+    /// How a GPU multiplies.
+    pub products: Products,
+    /// Threads inside an operator.
+    pub threads: Option<NonZeroUsize>,
+}
+
 /// Opens a training graph with what it feeds back to itself.
 pub(super) fn open(
     folder: &Path,
     entry: &GraphEntry,
-    threads: Option<NonZeroUsize>,
+    engine: Engine,
     library: &'static Library,
     sink: &mut Sink,
 ) -> Result<Stateful, Reported> {
     let options = Options {
-        threads,
+        threads: engine.threads,
+        provider: engine.provider,
+        products: engine.products,
         // Batches have many shapes; a plan for each would keep memory for all of them.
         memory_pattern: MemoryPattern::Off,
         activations: Activations::Exact,

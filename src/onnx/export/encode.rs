@@ -5,6 +5,7 @@ use super::leftovers::{Writing, inner, keep};
 use super::model::entry;
 use super::rope::Rope;
 use crate::graph::{Attribute, AttributeValue, Graph, NodeId, Slots, Tensor, TensorData, Value};
+use crate::onnx::fields;
 use crate::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, EXTERNAL, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_type as kind, type_proto,
@@ -13,34 +14,6 @@ use crate::onnx::schema;
 use crate::ty::{Dim, TensorType};
 use bytes::Bytes;
 use std::io;
-
-/// Field numbers of `NodeProto`, `AttributeProto`, `TensorProto` and `ValueInfoProto`.
-mod field {
-    pub const INPUT: u32 = 1;
-    pub const OUTPUT: u32 = 2;
-    pub const NAME: u32 = 3;
-    pub const OP_TYPE: u32 = 4;
-    pub const ATTRIBUTE: u32 = 5;
-    pub const DOC: u32 = 6;
-    pub const DOMAIN: u32 = 7;
-    pub const OVERLOAD: u32 = 8;
-    pub const METADATA: u32 = 9;
-    pub const ATTRIBUTE_NAME: u32 = 1;
-    pub const TENSOR: u32 = 5;
-    pub const GRAPH: u32 = 6;
-    pub const TENSORS: u32 = 10;
-    pub const GRAPHS: u32 = 11;
-    pub const ATTRIBUTE_TYPE: u32 = 20;
-    pub const ATTRIBUTE_DOC: u32 = 13;
-    pub const DEVICES: u32 = 10;
-    pub const RAW_DATA: u32 = 9;
-    pub const TENSOR_DOC: u32 = 12;
-    pub const EXTERNAL_DATA: u32 = 13;
-    pub const TENSOR_METADATA: u32 = 16;
-    pub const INFO_TYPE: u32 = 2;
-    pub const INFO_DOC: u32 = 3;
-    pub const INFO_METADATA: u32 = 4;
-}
 
 /// Appends a node from the IR, with what it keeps of what was found.
 pub(super) fn node(out: &mut Rope, owner: &Graph, id: NodeId, cx: &mut Writing) -> io::Result<()> {
@@ -51,29 +24,29 @@ pub(super) fn node(out: &mut Rope, owner: &Graph, id: NodeId, cx: &mut Writing) 
             out.text(field, value.map_or("", |id| &*owner.value(id).name));
         }
     };
-    names(out, field::INPUT, owner.operands(id));
-    names(out, field::OUTPUT, owner.results(id));
+    names(out, fields::node::INPUT, owner.operands(id));
+    names(out, fields::node::OUTPUT, owner.results(id));
     let text = |out: &mut Rope, field: u32, text: &str| {
         if !text.is_empty() {
             out.text(field, text);
         }
     };
-    text(out, field::NAME, &node.name);
-    text(out, field::OP_TYPE, &node.op.op_type);
+    text(out, fields::node::NAME, &node.name);
+    text(out, fields::node::OP_TYPE, &node.op.op_type);
     for attribute in &node.attributes {
-        let of_name = |bytes: &Bytes| name_in(bytes, field::ATTRIBUTE_NAME) == attribute.name;
-        let found = found.and_then(|found| inner(found, field::ATTRIBUTE).find(of_name));
+        let of_name = |bytes: &Bytes| name_in(bytes, fields::attribute::NAME) == attribute.name;
+        let found = found.and_then(|found| inner(found, fields::node::ATTRIBUTE).find(of_name));
         attribute_field(out, attribute, found.as_ref(), cx)?;
     }
-    text(out, field::DOC, &node.doc);
-    text(out, field::DOMAIN, &node.op.domain);
-    text(out, field::OVERLOAD, &node.overload);
+    text(out, fields::node::DOC, &node.doc);
+    text(out, fields::node::DOMAIN, &node.op.domain);
+    text(out, fields::node::OVERLOAD, &node.overload);
     for (key, value) in &node.metadata {
-        out.message(field::METADATA, &entry(key, value));
+        out.message(fields::node::METADATA, &entry(key, value));
     }
     if let Some(found) = found {
-        keep(out, &schema::NODE, &[field::DEVICES], found);
-        cx.lose(&schema::ENTRY, found, field::METADATA);
+        keep(out, &schema::NODE, &[fields::node::DEVICES], found);
+        cx.lose(&schema::ENTRY, found, fields::node::METADATA);
     }
     Ok(())
 }
@@ -85,15 +58,15 @@ fn attribute_field(
     cx: &mut Writing,
 ) -> io::Result<()> {
     if let AttributeValue::Opaque(bytes) = &attribute.value {
-        out.field(field::ATTRIBUTE, found.unwrap_or(bytes));
+        out.field(fields::node::ATTRIBUTE, found.unwrap_or(bytes));
         return Ok(());
     }
-    out.nest(field::ATTRIBUTE, |out| {
+    out.nest(fields::node::ATTRIBUTE, |out| {
         if !nested(out, &attribute.name, &attribute.value, found, cx)? {
             out.append(&plain_attribute(attribute));
         }
         if let Some(found) = found {
-            keep(out, &schema::ATTRIBUTE, &[field::ATTRIBUTE_DOC], found);
+            keep(out, &schema::ATTRIBUTE, &[fields::attribute::DOC], found);
         }
         Ok(())
     })
@@ -112,21 +85,33 @@ fn nested(
             &[][..],
             0,
             std::slice::from_ref(value),
-            field::TENSOR,
+            fields::attribute::TENSOR,
             kind::TENSOR,
         ),
-        AttributeValue::Tensors(values) => (&[][..], 0, &values[..], field::TENSORS, kind::TENSORS),
+        AttributeValue::Tensors(values) => (
+            &[][..],
+            0,
+            &values[..],
+            fields::attribute::TENSORS,
+            kind::TENSORS,
+        ),
         AttributeValue::Graph(body) => (
             std::slice::from_ref(&**body),
-            field::GRAPH,
+            fields::attribute::GRAPH,
             &[][..],
             0,
             kind::GRAPH,
         ),
-        AttributeValue::Graphs(bodies) => (&bodies[..], field::GRAPHS, &[][..], 0, kind::GRAPHS),
+        AttributeValue::Graphs(bodies) => (
+            &bodies[..],
+            fields::attribute::GRAPHS,
+            &[][..],
+            0,
+            kind::GRAPHS,
+        ),
         _ => return Ok(false),
     };
-    out.text(field::ATTRIBUTE_NAME, name);
+    out.text(fields::attribute::NAME, name);
     let found: Vec<Bytes> = match found {
         Some(found) if tensor_field != 0 => inner(found, tensor_field).collect(),
         _ => Vec::new(),
@@ -138,7 +123,7 @@ fn nested(
     for body in graphs {
         out.nest(graph_field, |out| graph(out, body, cx))?;
     }
-    prost::encoding::int32::encode(field::ATTRIBUTE_TYPE, &kind, out.own());
+    prost::encoding::int32::encode(fields::attribute::TYPE, &kind, out.own());
     Ok(true)
 }
 
@@ -222,13 +207,13 @@ pub(super) fn tensor(
     }
     out.append(&head);
     if let Some(raw) = raw {
-        out.field(field::RAW_DATA, raw);
+        out.field(fields::tensor::RAW_DATA, raw);
     }
     out.append(&tail);
     if let Some(found) = found {
-        keep(out, &schema::TENSOR, &[field::TENSOR_DOC], found);
-        cx.lose(&schema::ENTRY, found, field::EXTERNAL_DATA);
-        cx.lose(&schema::ENTRY, found, field::TENSOR_METADATA);
+        keep(out, &schema::TENSOR, &[fields::tensor::DOC], found);
+        cx.lose(&schema::ENTRY, found, fields::tensor::EXTERNAL_DATA);
+        cx.lose(&schema::ENTRY, found, fields::tensor::METADATA);
     }
 }
 
@@ -242,9 +227,9 @@ pub(super) fn value_info(out: &mut Rope, value: &Value, found: Option<&Bytes>, c
     };
     out.append(&info);
     if let Some(found) = found {
-        keep(out, &schema::VALUE_INFO, &[field::INFO_DOC], found);
-        cx.lose(&schema::TYPE, found, field::INFO_TYPE);
-        cx.lose(&schema::ENTRY, found, field::INFO_METADATA);
+        keep(out, &schema::VALUE_INFO, &[fields::value_info::DOC], found);
+        cx.lose(&schema::TYPE, found, fields::value_info::TYPE);
+        cx.lose(&schema::ENTRY, found, fields::value_info::METADATA);
     }
 }
 

@@ -5,6 +5,7 @@
 //! nodes among it, is left to prost.
 
 use crate::graph::{Attribute, AttributeValue, Origin};
+use crate::onnx::fields;
 use crate::onnx::proto::{AttributeProto, NodeProto, StringStringEntryProto, attribute_type};
 use crate::onnx::wire::{Payload, Records};
 use bytes::Bytes;
@@ -66,29 +67,6 @@ impl FoundAttribute {
     }
 }
 
-/// The fields of `NodeProto` and of its entries and attributes.
-mod field {
-    pub const INPUT: u32 = 1;
-    pub const OUTPUT: u32 = 2;
-    pub const NAME: u32 = 3;
-    pub const OP_TYPE: u32 = 4;
-    pub const ATTRIBUTE: u32 = 5;
-    pub const DOC: u32 = 6;
-    pub const DOMAIN: u32 = 7;
-    pub const OVERLOAD: u32 = 8;
-    pub const METADATA: u32 = 9;
-    pub const DEVICES: u32 = 10;
-    pub const KEY: u32 = 1;
-    pub const VALUE: u32 = 2;
-    pub const ATTRIBUTE_NAME: u32 = 1;
-    pub const FLOAT: u32 = 2;
-    pub const INT: u32 = 3;
-    pub const STRING: u32 = 4;
-    pub const INTS: u32 = 8;
-    pub const ATTRIBUTE_DOC: u32 = 13;
-    pub const TYPE: u32 = 20;
-}
-
 impl<'a> Nodes<'a> {
     /// Reads serialized nodes; `None` if prost must look at one of them.
     pub fn read(serialized: &'a [Bytes]) -> Option<Nodes<'a>> {
@@ -110,21 +88,23 @@ impl<'a> Nodes<'a> {
             let record = record.ok()?;
             let Payload::Bytes(place) = record.value else {
                 // A field of a later version, or a fault.
-                (record.field > field::DEVICES).then_some(())?;
+                (record.field > fields::node::DEVICES).then_some(())?;
                 continue;
             };
             let payload = &bytes[place.clone()];
             match record.field {
-                field::INPUT => self.inputs.push(text(payload)?),
-                field::OUTPUT => self.outputs.push(text(payload)?),
-                field::NAME => node.name = text(payload)?,
-                field::OP_TYPE => node.op_type = text(payload)?,
-                field::ATTRIBUTE => self.attributes.push(FoundAttribute::read(bytes, place)?),
-                field::DOC => node.doc = text(payload)?,
-                field::DOMAIN => node.domain = text(payload)?,
-                field::OVERLOAD => node.overload = text(payload)?,
-                field::METADATA => self.metadata.push(entry(payload)?),
-                field::DEVICES => return None,
+                fields::node::INPUT => self.inputs.push(text(payload)?),
+                fields::node::OUTPUT => self.outputs.push(text(payload)?),
+                fields::node::NAME => node.name = text(payload)?,
+                fields::node::OP_TYPE => node.op_type = text(payload)?,
+                fields::node::ATTRIBUTE => {
+                    self.attributes.push(FoundAttribute::read(bytes, place)?)
+                }
+                fields::node::DOC => node.doc = text(payload)?,
+                fields::node::DOMAIN => node.domain = text(payload)?,
+                fields::node::OVERLOAD => node.overload = text(payload)?,
+                fields::node::METADATA => self.metadata.push(entry(payload)?),
+                fields::node::DEVICES => return None,
                 _ => {}
             }
         }
@@ -234,9 +214,9 @@ fn entry(bytes: &[u8]) -> Option<(&str, &str)> {
     for record in Records::new(bytes) {
         let record = record.ok()?;
         match (record.field, record.value) {
-            (field::KEY, Payload::Bytes(place)) => key = text(&bytes[place])?,
-            (field::VALUE, Payload::Bytes(place)) => value = text(&bytes[place])?,
-            (field::KEY | field::VALUE, _) => return None,
+            (fields::entry::KEY, Payload::Bytes(place)) => key = text(&bytes[place])?,
+            (fields::entry::VALUE, Payload::Bytes(place)) => value = text(&bytes[place])?,
+            (fields::entry::KEY | fields::entry::VALUE, _) => return None,
             _ => {}
         }
     }
@@ -256,13 +236,13 @@ fn plain(bytes: &[u8]) -> Option<Attribute> {
     for record in Records::new(bytes) {
         let record = record.ok()?;
         match (record.field, record.value) {
-            (field::ATTRIBUTE_NAME, Payload::Bytes(place)) => name = text(&bytes[place])?,
-            (field::FLOAT, Payload::Fixed32(bits)) => float = f32::from_bits(bits),
-            (field::INT, Payload::Varint(value)) => int = value as i64,
-            (field::STRING, Payload::Bytes(place)) => string = &bytes[place],
-            (field::INTS, Payload::Varint(value)) => ints.push(value as i64),
-            (field::ATTRIBUTE_DOC, Payload::Bytes(place)) => text(&bytes[place]).map(drop)?,
-            (field::TYPE, Payload::Varint(value)) => kind = value as i32,
+            (fields::attribute::NAME, Payload::Bytes(place)) => name = text(&bytes[place])?,
+            (fields::attribute::FLOAT, Payload::Fixed32(bits)) => float = f32::from_bits(bits),
+            (fields::attribute::INT, Payload::Varint(value)) => int = value as i64,
+            (fields::attribute::STRING, Payload::Bytes(place)) => string = &bytes[place],
+            (fields::attribute::INTS, Payload::Varint(value)) => ints.push(value as i64),
+            (fields::attribute::DOC, Payload::Bytes(place)) => text(&bytes[place]).map(drop)?,
+            (fields::attribute::TYPE, Payload::Varint(value)) => kind = value as i32,
             _ => return None,
         }
     }

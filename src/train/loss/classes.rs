@@ -1,6 +1,6 @@
 //! One of several classes.
 
-use super::{IGNORED, Loss, Want, product};
+use super::{Counted, IGNORED, Loss, Want, best, product};
 use crate::graph::Attribute;
 use crate::ops::{Builder, Expr, Refusal};
 use crate::ty::{DType, Dim};
@@ -40,11 +40,11 @@ pub(super) fn cross_entropy<'b>(
     let ignored = labels.is_equal(build.scalar(IGNORED as f64, DType::I64));
     let counted = ignored.not();
     let label = counted.choose(labels, build.scalar(0.0, DType::I64));
-    let weight = counted.cast(DType::F32);
-    let count = weight.sum_dropping(&[0, 1]);
-    // No label at all gives a loss of 0, not a division by 0.
-    let divisor = count.apply2("Max", count.number(1.0));
-    let share = weight / divisor;
+    let Counted {
+        weight,
+        count,
+        share,
+    } = Counted::of(counted);
     let log = logits.with("LogSoftmax", vec![Attribute::int("axis", 1)]);
     let picked = build
         .node(
@@ -61,11 +61,7 @@ pub(super) fn cross_entropy<'b>(
     let (correct, exact) = match want {
         Want::Gradient => (None, None),
         Want::Correct => {
-            let best = logits.with(
-                "ArgMax",
-                vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)],
-            );
-            let hits = best.is_equal(label).cast(DType::F32) * weight;
+            let hits = best(logits).is_equal(label).cast(DType::F32) * weight;
             (
                 Some(hits.sum_dropping(&[0, 1])),
                 exact_rows(hits, weight, &dims)?,

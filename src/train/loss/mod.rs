@@ -10,6 +10,7 @@ mod pairs;
 mod teacher;
 
 use super::Task;
+use crate::graph::Attribute;
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
 use classes::{cross_entropy, next};
@@ -69,6 +70,37 @@ pub(super) fn loss<'b>(
 fn product(dims: &[Dim]) -> Dim {
     let dims = dims.iter().cloned();
     dims.fold(Dim::from(1), |product, dim| product * dim)
+}
+
+/// Rows that count in a mean.
+struct Counted<'b> {
+    /// 1 for a row that counts, 0 for one that does not, `f32[R, 1]`.
+    weight: Expr<'b>,
+    /// How many count, `f32[]`.
+    count: Expr<'b>,
+    /// What a row adds to a mean of those that count.
+    share: Expr<'b>,
+}
+
+impl<'b> Counted<'b> {
+    /// Of a boolean for every row, `[R, 1]`.
+    fn of(rows: Expr<'b>) -> Counted<'b> {
+        let weight = rows.cast(DType::F32);
+        let count = weight.sum_dropping(&[0, 1]);
+        // No row at all gives a loss of 0, not a division by 0.
+        let share = weight / count.apply2("Max", count.number(1.0));
+        Counted {
+            weight,
+            count,
+            share,
+        }
+    }
+}
+
+/// The likeliest class of every row, `i64[R, 1]`.
+fn best(rows: Expr<'_>) -> Expr<'_> {
+    let attributes = vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)];
+    rows.with("ArgMax", attributes)
 }
 
 fn all(value: Expr<'_>) -> Result<Expr<'_>, Refusal> {

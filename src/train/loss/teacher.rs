@@ -1,7 +1,7 @@
 //! What another model gives.
 
 use super::classes::exact_rows;
-use super::{Loss, Want, product};
+use super::{Counted, Loss, Want, best, product};
 use crate::graph::Attribute;
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
@@ -31,9 +31,11 @@ pub(super) fn divergence<'b>(
     let unknown = y.apply("IsNaN");
     let counted = unknown.slice(1, 0, 1).not();
     let y = unknown.choose(y.number(0.0), y);
-    let weight = counted.cast(DType::F32);
-    let count = weight.sum_dropping(&[0, 1]);
-    let share = weight / count.apply2("Max", count.number(1.0));
+    let Counted {
+        weight,
+        count,
+        share,
+    } = Counted::of(counted);
     let log = |value: Expr<'b>| {
         let softened = value * (1.0 / temperature);
         softened.with("LogSoftmax", vec![Attribute::int("axis", 1)])
@@ -65,10 +67,4 @@ pub(super) fn divergence<'b>(
         exact,
         gradient,
     })
-}
-
-/// The likeliest class of every row.
-fn best(rows: Expr<'_>) -> Expr<'_> {
-    let attributes = vec![Attribute::int("axis", 1), Attribute::int("keepdims", 1)];
-    rows.with("ArgMax", attributes)
 }
