@@ -26,6 +26,7 @@ struct Recording {
     loss_error: f64,
     /// The sum of the magnitudes of what the loss is the sum of.
     loss_size: f64,
+    rank: i64,
     /// Gradients by parameter, with how far each is off in single precision.
     gradients: BTreeMap<String, (Vec<f64>, f64)>,
 }
@@ -48,12 +49,15 @@ impl Recording {
             let gradient = numbers(&format!("gradient.{name}"));
             ((*name).to_owned(), (gradient, error))
         });
+        let first = tensors.get(&format!("gradient.{}", names[0])).unwrap();
+        assert!(names[0].ends_with(".A"));
         let loss = numbers("loss");
         Recording {
             name,
             loss: loss[0],
             loss_error: loss[1],
             loss_size: loss[2],
+            rank: first.dims()[0],
             gradients: gradients.collect(),
         }
     }
@@ -64,8 +68,10 @@ impl Recording {
         let paths = paths.filter_map(|name| name.strip_suffix(".A"));
         let quoted: Vec<String> = paths.map(|path| format!("{path:?}")).collect();
         format!(
-            "use std::lora\nadapter a {{\n  adapt {} with lora(rank = 2, alpha = 4)\n}}\n",
-            quoted.join(", ")
+            "use std::lora\nadapter a {{\n  adapt {} with lora(rank = {}, alpha = {})\n}}\n",
+            quoted.join(", "),
+            self.rank,
+            2 * self.rank
         )
     }
 }
