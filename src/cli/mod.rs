@@ -13,6 +13,7 @@ mod completions;
 mod data;
 mod data_text;
 mod errors;
+mod eval;
 mod exit;
 mod explain;
 mod fmt;
@@ -58,6 +59,7 @@ enum Command {
     Graph(graph::Args),
     Data(data::Args),
     Train(train::Args),
+    Eval(eval::Args),
     Bench(bench::Args),
     Run(run::Args),
     Runtime(runtime::Args),
@@ -77,6 +79,7 @@ impl Command {
             Command::Graph(_) => "graph",
             Command::Data(_) => "data",
             Command::Train(_) => "train",
+            Command::Eval(_) => "eval",
             Command::Bench(_) => "bench",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
@@ -95,6 +98,7 @@ impl Command {
             Command::Graph(args) => graph::run(args, cx),
             Command::Data(args) => data::run(args, cx),
             Command::Train(args) => train::run(args, cx),
+            Command::Eval(args) => eval::run(args, cx),
             Command::Bench(args) => bench::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),

@@ -68,8 +68,8 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let json = json!({
         "steps": outcome.steps,
         "stopped": outcome.stopped,
-        "before": outcome.before.map(scores_json),
-        "after": outcome.after.map(scores_json),
+        "before": outcome.before.map(|scores| scores_json(scores, config.task)),
+        "after": outcome.after.map(|scores| scores_json(scores, config.task)),
         "seconds": seconds,
         "files": written,
     });
@@ -110,8 +110,11 @@ fn files(artifacts: &Artifacts) -> impl Iterator<Item = &Path> {
     three.into_iter().map(PathBuf::as_path)
 }
 
-fn scores_text(scores: Scores, task: TaskKind) -> String {
+pub(super) fn scores_text(scores: Scores, task: TaskKind) -> String {
     let mut text = format!("loss {:.4}", scores.loss);
+    if task == TaskKind::CausalLm {
+        text.push_str(&format!(", perplexity {}", rounded(scores.perplexity())));
+    }
     for (what, share) in [
         (what_counts(task), scores.accuracy),
         ("examples", scores.exact),
@@ -120,7 +123,18 @@ fn scores_text(scores: Scores, task: TaskKind) -> String {
             text.push_str(&format!(", {what} right {:.1} %", 100.0 * share));
         }
     }
+    if let Some(f1) = scores.f1 {
+        text.push_str(&format!(", F1 {f1:.3}"));
+    }
     text
+}
+
+/// Four digits of a number that may be huge.
+fn rounded(number: f64) -> String {
+    match number {
+        number if number < 1e4 => format!("{number:.4}"),
+        number => format!("{number:.2e}"),
+    }
 }
 
 /// What is right or wrong.
@@ -136,8 +150,14 @@ fn what_counts(task: TaskKind) -> &'static str {
     }
 }
 
-fn scores_json(scores: Scores) -> Value {
-    json!({ "loss": scores.loss, "accuracy": scores.accuracy, "exact": scores.exact })
+pub(super) fn scores_json(scores: Scores, task: TaskKind) -> Value {
+    let mut json = json!({
+        "loss": scores.loss, "accuracy": scores.accuracy, "f1": scores.f1, "exact": scores.exact,
+    });
+    if task == TaskKind::CausalLm {
+        json["perplexity"] = scores.perplexity().into();
+    }
+    json
 }
 
 /// How often a line about the steps is said.
@@ -218,7 +238,7 @@ impl Show {
                     "  step {step:5}  held out: {}",
                     scores_text(*scores, self.task)
                 ));
-                let mut line = scores_json(*scores);
+                let mut line = scores_json(*scores, self.task);
                 line["event"] = "eval".into();
                 line["step"] = (*step).into();
                 self.write(&line);

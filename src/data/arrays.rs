@@ -20,6 +20,15 @@ pub struct Array {
 }
 
 impl Array {
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(format!("{} {:?}", self.name, self.dims).as_bytes());
+        let bytes: Vec<u8> = match &self.elements {
+            Elements::I64(all) => all.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Elements::F32(all) => all.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        hasher.update(&bytes);
+    }
+
     /// Rows in any order, as an array of that many.
     pub(super) fn rows(&self, rows: &[usize]) -> Array {
         let width: usize = self.dims[1..].iter().product();
@@ -71,7 +80,8 @@ pub(super) fn load(
             return Err(sink.emit(errors::arrays_expected(&name)));
         }
         let content = source.bytes(sink)?;
-        let arrays = arrays_of(&content).map_err(|why| sink.emit(errors::damaged(&name, &why)))?;
+        let arrays = arrays_of(&content);
+        let arrays = arrays.map_err(|why| sink.emit(errors::arrays_unusable(&name, &why)))?;
         let rows = rows_of(&arrays, &name, sink)?;
         check(&arrays, encoder, &name, sink)?;
         counts.push(rows);

@@ -151,6 +151,16 @@ impl Dataset {
         self.classes.names()
     }
 
+    /// A digest of everything that is learned from.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        self.examples.hash(&mut hasher);
+        for array in &self.arrays {
+            array.hash(&mut hasher);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// What batches are padded with.
     pub fn padding(&self) -> u32 {
         self.padding

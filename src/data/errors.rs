@@ -47,6 +47,12 @@ pub(super) fn damaged(name: &str, why: &str) -> Diagnostic {
     .help("write the file again; nothing of it is used")
 }
 
+/// An archive of arrays is damaged, or one of them is of no use.
+pub(super) fn arrays_unusable(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E1017, format!("`{name}` cannot be used: {why}"))
+        .help("save it again with `numpy.savez`, numbers or truth values row by row; nothing of it is used")
+}
+
 pub(super) fn row_counts_differ(
     file: &str,
     one: (&str, usize),

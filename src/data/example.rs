@@ -151,6 +151,22 @@ impl Examples {
         self.numbers.get(start..start + self.width).unwrap_or(&[])
     }
 
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
+        fn bytes<const N: usize>(all: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
+            all.flatten().collect()
+        }
+        let sizes = [self.parts, self.width, self.len(), self.ids.len()];
+        let sizes = sizes.iter().chain(&self.ends);
+        hasher.update(&bytes(sizes.map(|size| (*size as u64).to_le_bytes())));
+        hasher.update(&bytes(self.ids.iter().map(|id| id.to_le_bytes())));
+        hasher.update(&bytes(self.labels.iter().map(|label| label.to_le_bytes())));
+        hasher.update(&self.types);
+        hasher.update(&bytes(self.classes.iter().map(|class| class.to_le_bytes())));
+        hasher.update(&bytes(
+            self.numbers.iter().map(|number| number.to_le_bytes()),
+        ));
+    }
+
     /// See [`Example::form`]; `None` as long as there is no example.
     pub(super) fn form(&self) -> Option<(usize, usize)> {
         (!self.is_empty()).then_some((self.parts, self.width))

@@ -206,6 +206,7 @@ codes! {
     E1103: "loss is not finite",
     E1104: "checkpoint of another run",
     E1105: "data does not fit the task",
+    E1106: "nothing to measure",
     // E99 bug
     E9901: "bug in peftc",
 }

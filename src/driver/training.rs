@@ -7,8 +7,8 @@ use crate::files::{self, Staging};
 use crate::graph::{ExternalData, Model, Tensor};
 use crate::hir::Random;
 use crate::passes;
-use crate::train::{self, Base, Parameter, PlannedHead, Port, TrainingGraph, Trains};
-use crate::ty::TensorType;
+use crate::train::{self, Base, Parameter, PlannedHead, Port, Role, TrainingGraph, Trains};
+use crate::ty::{DType, TensorType};
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -197,6 +197,42 @@ impl GraphEntry {
             inputs: graph.inputs.iter().map(entry).collect(),
             outputs: graph.outputs.iter().map(entry).collect(),
         }
+    }
+}
+
+impl GraphEntry {
+    /// An entry of a manifest; `None` if it is none that this version writes.
+    pub fn read(entry: &Value) -> Option<GraphEntry> {
+        let ports = |side: &str| -> Option<Vec<PortEntry>> {
+            let ports = entry.get(side)?.as_array()?;
+            ports.iter().map(PortEntry::read).collect()
+        };
+        Some(GraphEntry {
+            file: entry.get("file")?.as_str()?.to_owned(),
+            inputs: ports("inputs")?,
+            outputs: ports("outputs")?,
+        })
+    }
+}
+
+impl PortEntry {
+    fn read(port: &Value) -> Option<PortEntry> {
+        let text = |key: &str| Some(port.get(key)?.as_str()?.to_owned());
+        let role = text("role")?;
+        let dtype = text("dtype")?;
+        let dtypes = DType::ALL.iter().map(|dtype| dtype.name());
+        Some(PortEntry {
+            name: text("name")?,
+            role: Role::ALL
+                .iter()
+                .map(|role| role.name())
+                .find(|name| *name == role)?,
+            dtype: dtypes.into_iter().find(|name| *name == dtype)?,
+            shape: port.get("shape")?.as_array()?.clone(),
+            module: text("module"),
+            parameter: text("parameter"),
+            feeds: text("feeds"),
+        })
     }
 }
 

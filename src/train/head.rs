@@ -6,7 +6,8 @@
 //! tensors of the adapter, and of no module that a spec could name.
 
 use super::errors;
-use super::graphs::{apply, builder, float_dims, free, output_named};
+use super::graphs::{apply, builder, free};
+use super::open::{float_dims, output_named};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Model, Tensor, ValueId, ValueKind};
 use crate::ops::{Expr, Refusal};

@@ -25,13 +25,15 @@ mod errors;
 mod graphs;
 mod head;
 mod loss;
+mod open;
 mod optimizer;
 mod task;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use base::{Keep, ReadWeight, round_base};
-pub use graphs::{Graphs, Port, Role, TrainingGraph, graphs};
+pub use graphs::{Graphs, Port, Role, TrainingGraph, eval_graph, graphs};
 pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
 pub use optimizer::{Adam, Optimizer, Sgd};
 pub use task::{Task, TaskKind};

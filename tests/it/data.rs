@@ -397,6 +397,25 @@ fn pairs_lie_below_each_other() {
     assert_eq!(scores.dims, [2]);
 }
 
+/// A resumed run goes on with the data that it began with.
+#[test]
+fn a_digest_is_of_every_token_and_label() {
+    let row = |text: &str, label: i64| format!("{{\"text\": \"{text}\", \"label\": {label}}}\n");
+    let digest = |rows: [String; 2]| {
+        let dataset = load_text("a.jsonl", &rows.concat(), bytes_of(Task::Classification));
+        dataset.digest()
+    };
+    let wanted = digest([row("ab", 1), row("c", 0)]);
+    assert_eq!(digest([row("ab", 1), row("c", 0)]), wanted);
+    for other in [
+        [row("ab", 1), row("c", 1)],
+        [row("a", 1), row("bc", 0)],
+        [row("c", 0), row("ab", 1)],
+    ] {
+        assert_ne!(digest(other), wanted);
+    }
+}
+
 /// Tokens, labels, class and numbers of an example.
 type Content = (Vec<u32>, Vec<i32>, Option<i64>, Vec<f32>);
 

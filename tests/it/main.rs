@@ -15,6 +15,7 @@ mod contrib;
 mod contrib_cases;
 mod data;
 mod differentiated;
+mod evaluate;
 mod flags;
 mod fmt;
 mod functions;

@@ -129,7 +129,7 @@ impl Bench {
         let mut inputs = NamedTensors(self.inputs.0.clone());
         inputs.push("step", HostTensor::from_i64(&[], &[self.done as i64]));
         let found = self.step.run(&inputs, sink)?;
-        Ok(super::run::number(&found, "loss"))
+        Ok(super::scores::number(&found, "loss"))
     }
 }
 

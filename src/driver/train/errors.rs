@@ -123,6 +123,26 @@ pub(super) fn no_checkpoint(path: &Path) -> Diagnostic {
     .help("start without `--resume`")
 }
 
+pub(super) fn not_trained(folder: &Path) -> Diagnostic {
+    let message = format!("`{}` holds no trained adapter", folder.display());
+    Diagnostic::new(Code::E1106, message)
+        .help("train it first: `peftc train` with the same configuration")
+}
+
+pub(super) fn nothing_held_out(spec: &Path) -> Diagnostic {
+    let spec = spec.file_name().unwrap_or_default().to_string_lossy();
+    let message = format!("the configuration of `{spec}` says nothing to measure on");
+    Diagnostic::new(Code::E1106, message)
+        .help("name held-out examples with `data.eval`, or with `--with data.eval=FILE`")
+}
+
+/// `what` are the models or the tasks.
+pub(super) fn not_comparable(what: &str) -> Diagnostic {
+    let message = format!("the configurations have different {what}");
+    Diagnostic::new(Code::E1106, message)
+        .help("measure them one by one: side by side stand adapters of one model and one task")
+}
+
 pub(super) fn several_adapters(names: &[&str]) -> Diagnostic {
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     Diagnostic::new(

@@ -5,12 +5,13 @@ use super::config::Config;
 use super::errors;
 use super::examples::Examples;
 use super::job::{Decided, Job, one_adapter};
+use super::scores::{Scores, measure, number};
 use super::session::{Wiring, open, start};
-use crate::data::{BatchOptions, Batcher, Dataset, Input, Length, Position, Prefetch};
+use crate::data::{BatchOptions, Batcher, Dataset, Position, Prefetch};
 use crate::diag::{Reported, Sink};
 use crate::driver::compile::Artifacts;
 use crate::driver::session::Session;
-use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
+use crate::runtime::{Library, NamedTensors, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -49,17 +50,6 @@ pub enum Event {
     Saved {
         step: u64,
     },
-}
-
-/// A measurement on held-out examples.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Scores {
-    /// The mean over all labels.
-    pub loss: f64,
-    /// The share of labels that the model gets right, where labels are right or wrong.
-    pub accuracy: Option<f64>,
-    /// The share of examples of which that holds for every label, where they have several.
-    pub exact: Option<f64>,
 }
 
 /// What a run has come to.
@@ -160,15 +150,7 @@ impl<'c> Run<'c> {
         let graph = |name: &str| &artifacts.manifest.graphs[name];
         let step_wiring = Wiring::of(graph("step"), &examples.train, sink)?;
         let eval_wiring = Wiring::of(graph("eval"), &examples.train, sink)?;
-        let options = |options: BatchOptions| BatchOptions {
-            length: step_wiring
-                .fixed_length()
-                .map_or(Length::Longest, Length::Fixed),
-            pack: config.data.pack,
-            position_ids: step_wiring.wants(Input::PositionIds),
-            token_type_ids: step_wiring.wants(Input::TokenTypeIds),
-            ..options
-        };
+        let options = |options| step_wiring.options(config.data.pack, options);
         let train_options = options(BatchOptions {
             order: config.data.order.into(),
             ..BatchOptions::new(config.batch_size, config.seed)
@@ -316,13 +298,7 @@ impl<'c> Run<'c> {
             }
         }
         let mut batches = again(held_out, &self.eval_options, sink)?;
-        let mut sums = Sums::default();
-        for _ in 0..batches.batches() {
-            let batch = batches.next_batch();
-            let found = self.eval.run(&self.eval_wiring.inputs(&batch), sink)?;
-            sums.add(&found, batch.rows);
-        }
-        let scores = sums.scores();
+        let scores = measure(&mut self.eval, &self.eval_wiring, &mut batches, sink)?;
         on(&Event::Evaluated { step, scores });
         Ok(Some(scores))
     }
@@ -343,39 +319,6 @@ impl<'c> Run<'c> {
         let path = artifacts.weights.clone();
         write_tensors(&path, &tensors, ("peftc", "trained".to_owned()), sink)?;
         Ok(path)
-    }
-}
-
-/// What the batches of a measurement add up to.
-#[derive(Default)]
-struct Sums {
-    loss: f64,
-    count: f64,
-    correct: Option<f64>,
-    exact: Option<f64>,
-    rows: usize,
-}
-
-impl Sums {
-    fn add(&mut self, found: &NamedTensors, rows: usize) {
-        let labels = number(found, "count");
-        self.loss += number(found, "loss") * labels;
-        self.count += labels;
-        self.rows += rows;
-        for (sum, name) in [(&mut self.correct, "correct"), (&mut self.exact, "exact")] {
-            if found.get(name).is_some() {
-                *sum = Some(sum.unwrap_or(0.0) + number(found, name));
-            }
-        }
-    }
-
-    fn scores(&self) -> Scores {
-        let labels = f64::max(self.count, 1.0);
-        Scores {
-            loss: self.loss / labels,
-            accuracy: self.correct.map(|correct| correct / labels),
-            exact: self.exact.map(|exact| exact / self.rows.max(1) as f64),
-        }
     }
 }
 
@@ -405,7 +348,7 @@ fn identity(
         optimizer.learning_rate,
         optimizer.schedule,
         optimizer.warmup_steps,
-        dataset.examples().len(),
+        dataset.digest(),
         config.steps,
         config.epochs,
         decided,
@@ -413,12 +356,4 @@ fn identity(
         config.data.pack,
     );
     format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
-}
-
-/// A number of the outputs; 0 for one that the graph does not have.
-pub(super) fn number(found: &NamedTensors, name: &str) -> f64 {
-    let values = found.get(name).and_then(HostTensor::to_f64s);
-    values
-        .and_then(|values| values.first().copied())
-        .unwrap_or(0.0)
 }

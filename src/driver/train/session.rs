@@ -1,7 +1,7 @@
 //! Training graphs in ONNX Runtime, fed with batches.
 
 use super::errors;
-use crate::data::{Batch, Dataset, Elements, Input, Task};
+use crate::data::{Batch, BatchOptions, Dataset, Elements, Input, Length, Task};
 use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
@@ -214,6 +214,17 @@ impl Wiring {
         let ids = inputs.find(|filled| filled.with == With::Made(Input::InputIds))?;
         let length = ids.dims.get(1).copied()??;
         usize::try_from(length).ok()
+    }
+
+    /// How batches of the graph are made.
+    pub fn options(&self, pack: Option<NonZeroUsize>, options: BatchOptions) -> BatchOptions {
+        BatchOptions {
+            length: self.fixed_length().map_or(Length::Longest, Length::Fixed),
+            pack,
+            position_ids: self.wants(Input::PositionIds),
+            token_type_ids: self.wants(Input::TokenTypeIds),
+            ..options
+        }
     }
 
     /// The tensors of a batch under the graph's names.

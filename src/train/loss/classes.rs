@@ -1,6 +1,6 @@
 //! One of several classes.
 
-use super::{Counted, IGNORED, Loss, Want, best, product};
+use super::{ByClass, Counted, IGNORED, Loss, Want, best, product};
 use crate::graph::Attribute;
 use crate::ops::{Builder, Expr, Refusal};
 use crate::ty::{DType, Dim};
@@ -86,8 +86,36 @@ pub(super) fn cross_entropy<'b>(
         count,
         correct,
         exact,
+        by_class: None,
         gradient,
     })
+}
+
+/// Labels by class; `None` where the number of classes is not known.
+pub(super) fn by_class<'b>(
+    output: Expr<'b>,
+    labels: Expr<'b>,
+) -> Result<Option<ByClass<'b>>, Refusal> {
+    let dims = output.dims()?;
+    let classes = dims.last().cloned().unwrap_or_else(|| Dim::from(1));
+    let Some(count) = classes.known() else {
+        return Ok(None);
+    };
+    let rows = product(&dims[..dims.len() - 1]);
+    let scores = output.cast(DType::F32).reshape(&[rows.clone(), classes])?;
+    let labels = labels.reshape(&[rows, Dim::from(1)])?;
+    let numbers: Vec<i64> = (0..count).collect();
+    let numbers = output.builder.ints(&numbers);
+    let ignored = labels.is_equal(output.builder.scalar(IGNORED as f64, DType::I64));
+    let said = best(scores).is_equal(numbers).and(ignored.not());
+    // No class has the number of a label that does not count.
+    let meant = labels.is_equal(numbers);
+    let sum = |truths: Expr<'b>| truths.cast(DType::F32).sum_dropping(&[0]);
+    Ok(Some(ByClass {
+        hits: sum(said.and(meant)),
+        said: sum(said),
+        meant: sum(meant),
+    }))
 }
 
 /// Rows of the output `[B, S, C]` in which everything that counts is a hit.

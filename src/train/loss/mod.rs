@@ -13,7 +13,7 @@ use super::Task;
 use crate::graph::Attribute;
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
-use classes::{cross_entropy, next};
+use classes::{by_class, cross_entropy, next};
 use numbers::{multi_label, squared_error};
 use pairs::{contrast, cosine};
 use teacher::divergence;
@@ -32,8 +32,21 @@ pub(super) struct Loss<'b> {
     /// In how many rows it gets every label that counts right, of those with one; `f32[]`, where a
     /// row has several labels.
     pub exact: Option<Expr<'b>>,
+    /// The same class by class, where there are a known number of them.
+    pub by_class: Option<ByClass<'b>>,
     /// The derivative of `value` by the output, in the output's type and shape.
     pub gradient: Option<Expr<'b>>,
+}
+
+/// Counts of labels by class, `f32[C]` each.
+#[derive(Clone, Copy)]
+pub(super) struct ByClass<'b> {
+    /// Of the class, and the model says so.
+    pub hits: Expr<'b>,
+    /// The model says so.
+    pub said: Expr<'b>,
+    /// Of the class.
+    pub meant: Expr<'b>,
 }
 
 /// What of a loss is emitted.
@@ -55,9 +68,13 @@ pub(super) fn loss<'b>(
             cross_entropy(output, next(labels)?, label_smoothing, want)
         }
         Task::Classification { label_smoothing }
-        | Task::TokenClassification { label_smoothing } => {
-            cross_entropy(output, labels, label_smoothing, want)
-        }
+        | Task::TokenClassification { label_smoothing } => Ok(Loss {
+            by_class: match want {
+                Want::Gradient => None,
+                Want::Correct => by_class(output, labels)?,
+            },
+            ..cross_entropy(output, labels, label_smoothing, want)?
+        }),
         Task::MultiLabel => multi_label(output, labels, want),
         Task::Regression => squared_error(output, labels, want),
         Task::Contrastive { temperature } => contrast(output, labels, temperature, want),

@@ -1,6 +1,6 @@
 //! Numbers, each of its own.
 
-use super::{Loss, Want, all, element_count};
+use super::{ByClass, Loss, Want, all, element_count};
 use crate::ops::{Expr, Refusal};
 use crate::train::task::is_column;
 use crate::ty::DType;
@@ -18,15 +18,21 @@ pub(super) fn multi_label<'b>(
     let softened = (-x.apply("Abs")).exp() + 1.0;
     let each = x.apply2("Max", x.number(0.0)) - x * labels + softened.log();
     let value = all(each)? / count;
-    let (correct, exact) = match want {
-        Want::Gradient => (None, None),
+    let measured = match want {
+        Want::Gradient => None,
         Want::Correct => {
             let said = x.number(0.0).is_less(x);
             let meant = labels.number(0.5).is_less(labels);
             let misses = said.is_equal(meant).not().cast(DType::F32);
             let of_rows = misses.sum_dropping(&[1]);
             let exact = of_rows.is_equal(of_rows.number(0.0)).cast(DType::F32);
-            (Some(count - all(misses)?), Some(exact.sum_dropping(&[0])))
+            let sum = |truths: Expr<'b>| truths.cast(DType::F32).sum_dropping(&[0]);
+            let by_class = ByClass {
+                hits: sum(said.and(meant)),
+                said: sum(said),
+                meant: sum(meant),
+            };
+            Some((count - all(misses)?, exact.sum_dropping(&[0]), by_class))
         }
     };
     let gradient =
@@ -34,8 +40,9 @@ pub(super) fn multi_label<'b>(
     Ok(Loss {
         value,
         count,
-        correct,
-        exact,
+        correct: measured.map(|(correct, ..)| correct),
+        exact: measured.map(|(_, exact, _)| exact),
+        by_class: measured.map(|(.., by_class)| by_class),
         gradient,
     })
 }
@@ -64,6 +71,7 @@ pub(super) fn squared_error<'b>(
         count,
         correct: None,
         exact: None,
+        by_class: None,
         gradient,
     })
 }

@@ -107,6 +107,7 @@ pub(super) fn cosine<'b>(
         count,
         correct: None,
         exact: None,
+        by_class: None,
         gradient,
     })
 }

@@ -65,6 +65,7 @@ pub(super) fn divergence<'b>(
         count,
         correct,
         exact,
+        by_class: None,
         gradient,
     })
 }

@@ -194,6 +194,23 @@ fn what_is_right_is_counted() {
 
 /// One number a row may come as `[B, 1]` from the model and as `[B]` from the data.
 #[test]
+fn labels_and_answers_are_counted_by_class() {
+    let task = Task::Classification {
+        label_smoothing: 0.0,
+    };
+    // The answers are 1, 2, 2 and 0.
+    let found = measured(task, Array::vector(&[1, 2, -100, 1]));
+    assert_eq!(get(&found, "class_said"), [1.0, 1.0, 1.0]);
+    assert_eq!(get(&found, "class_meant"), [0.0, 2.0, 1.0]);
+    assert_eq!(get(&found, "class_hits"), [0.0, 1.0, 1.0]);
+    let meant = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+    let found = measured(Task::MultiLabel, floats(&[4, 3], &meant));
+    assert_eq!(get(&found, "class_said"), [3.0, 2.0, 3.0]);
+    assert_eq!(get(&found, "class_meant"), [1.0, 1.0, 2.0]);
+    assert_eq!(get(&found, "class_hits"), [1.0, 0.0, 1.0]);
+}
+
+#[test]
 fn a_number_a_row_needs_no_second_axis() {
     let graphs = made(
         &model(&[4, 1], None),

@@ -1,0 +1,208 @@
+//! Trained adapters on held-out data, side by side and beside the model without any.
+
+use super::config::Config;
+use super::errors;
+use super::examples::Examples;
+use super::job::{Job, one_adapter};
+use super::scores::{Scores, measure};
+use super::session::{Wiring, open, start};
+use crate::data::{BatchOptions, Batcher, Dataset};
+use crate::diag::{Reported, Sink};
+use crate::driver::session::{Loaded, Session};
+use crate::driver::training::GraphEntry;
+use crate::files;
+use crate::onnx;
+use crate::runtime::{Library, Stateful};
+use crate::train;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// Manifests are far smaller.
+const LIMIT: u64 = 1 << 30;
+
+/// A model on a data set.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// `None` for the model without an adapter.
+    pub adapter: Option<String>,
+    /// The files of the examples.
+    pub data: Vec<PathBuf>,
+    pub examples: usize,
+    pub scores: Scores,
+}
+
+/// Measures the adapters that configurations have trained, each on the held-out examples of each, and
+/// the model without an adapter. A model with a head of its own is measured on its own examples alone,
+/// and has no form without an adapter.
+pub fn evaluate(
+    configs: &[Config],
+    library: &'static Library,
+    session: &mut Session<'_>,
+    on: &mut dyn FnMut(&Measured),
+) -> Result<Vec<Measured>, Reported> {
+    comparable(configs, session.sink)?;
+    let trained: Result<Vec<Trained>, Reported> = configs
+        .iter()
+        .map(|config| Trained::read(config, session.sink))
+        .collect();
+    let trained = trained?;
+    let mut all = Vec::new();
+    for (at, config) in configs.iter().enumerate() {
+        let data = HeldOut::load(config, session)?;
+        let mut measured = |adapter: Option<String>, scores: Scores| {
+            let measured = Measured {
+                adapter,
+                data: data.files.clone(),
+                examples: data.examples.examples().len(),
+                scores,
+            };
+            on(&measured);
+            all.push(measured);
+        };
+        if config.head.is_none() {
+            let scores = base(config, &data, library, session.sink)?;
+            measured(None, scores);
+        }
+        for (other, trained) in trained.iter().enumerate() {
+            let has_head = config.head.is_some() || configs[other].head.is_some();
+            if other == at || !has_head {
+                let scores = trained.scores(config, &data, library, session.sink)?;
+                measured(Some(trained.adapter.clone()), scores);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether configurations can be measured on the same data.
+fn comparable(configs: &[Config], sink: &mut Sink) -> Result<(), Reported> {
+    for config in configs {
+        if config.data.eval.is_none() {
+            sink.emit(errors::nothing_held_out(&config.spec));
+        }
+    }
+    if let Some((first, others)) = configs.split_first() {
+        let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        for other in others {
+            if same(&other.model) != same(&first.model) {
+                sink.emit(errors::not_comparable("models"));
+            } else if other.task != first.task {
+                sink.emit(errors::not_comparable("tasks"));
+            }
+        }
+    }
+    sink.failed()
+}
+
+/// The held-out examples of a configuration, and its model.
+struct HeldOut {
+    loaded: Loaded,
+    files: Vec<PathBuf>,
+    examples: Arc<Dataset>,
+}
+
+impl HeldOut {
+    fn load(config: &Config, session: &mut Session<'_>) -> Result<HeldOut, Reported> {
+        let spec = session.spec(&config.spec)?;
+        let job = Job {
+            config,
+            spec: &spec,
+            adapter: one_adapter(config.adapter.as_deref(), &spec, session)?,
+        };
+        let (loaded, _) = job.load(session)?;
+        let examples = Examples::load(config, &loaded, session)?.held_out;
+        let files = config.data.eval.iter().flat_map(|files| files.paths());
+        match examples {
+            Some(examples) => Ok(HeldOut {
+                loaded,
+                files: files.cloned().collect(),
+                examples,
+            }),
+            None => Err(session.sink.emit(errors::nothing_held_out(&config.spec))),
+        }
+    }
+
+    fn scores(
+        &self,
+        config: &Config,
+        eval: &mut Stateful,
+        wiring: &Wiring,
+        sink: &mut Sink,
+    ) -> Result<Scores, Reported> {
+        let options = BatchOptions::in_order(config.batch_size);
+        let options = wiring.options(config.data.pack, options);
+        let mut batcher = || Batcher::new(Arc::clone(&self.examples), options.clone(), sink);
+        let (mut first, mut batches) = (batcher()?, batcher()?);
+        wiring.check(&first.next_batch(), sink)?;
+        measure(eval, wiring, &mut batches, sink)
+    }
+}
+
+/// What a run has left in its folder.
+struct Trained {
+    adapter: String,
+    folder: PathBuf,
+    weights: PathBuf,
+    eval: GraphEntry,
+}
+
+impl Trained {
+    fn read(config: &Config, sink: &mut Sink) -> Result<Trained, Reported> {
+        let folder = &config.output;
+        let path = folder.join("manifest.json");
+        if !path.exists() {
+            return Err(sink.emit(errors::not_trained(&config.output)));
+        }
+        let text = files::read_text(&path, LIMIT, sink)?;
+        let found = serde_json::from_str::<Value>(&text).ok();
+        let trained = found.and_then(|manifest| {
+            Some(Trained {
+                adapter: manifest["adapter"].as_str()?.to_owned(),
+                folder: folder.clone(),
+                weights: folder.join(manifest["files"]["weights"].as_str()?),
+                eval: GraphEntry::read(&manifest["graphs"]["eval"])?,
+            })
+        });
+        trained.ok_or_else(|| sink.emit(errors::not_trained(&config.output)))
+    }
+
+    fn scores(
+        &self,
+        config: &Config,
+        data: &HeldOut,
+        library: &'static Library,
+        sink: &mut Sink,
+    ) -> Result<Scores, Reported> {
+        let wiring = Wiring::of(&self.eval, &data.examples, sink)?;
+        let mut eval = open(&self.folder, &self.eval, config.engine(), library, sink)?;
+        start(&mut eval, &wiring.carried, &self.weights, sink)?;
+        data.scores(config, &mut eval, &wiring, sink)
+    }
+}
+
+/// The model without an adapter. Its graph lies for so long in the folder of the run, where the model's
+/// external data lies, too.
+fn base(
+    config: &Config,
+    data: &HeldOut,
+    library: &'static Library,
+    sink: &mut Sink,
+) -> Result<Scores, Reported> {
+    let graph = train::eval_graph(&data.loaded.model, &[], &config.recipe(), sink)?;
+    let folder = &config.output;
+    let make = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".base-").suffix(".onnx").tempfile_in(folder)
+    };
+    let made = files::unfinished(make, NamedTempFile::path);
+    let (file, _unfinished) =
+        made.map_err(|error| sink.emit(files::cannot_write(folder, &error)))?;
+    onnx::save(&graph.model, file.path(), sink)?;
+    let name = file.path().file_name().unwrap_or_default();
+    let entry = GraphEntry::new(name.to_string_lossy().into_owned(), &graph, &[]);
+    let wiring = Wiring::of(&entry, &data.examples, sink)?;
+    let mut eval = open(folder, &entry, config.engine(), library, sink)?;
+    data.scores(config, &mut eval, &wiring, sink)
+}

@@ -1,0 +1,121 @@
+//! The update of an optimizer as a graph of its own, and behind gradients.
+
+use super::Recipe;
+use super::errors;
+use super::graphs::{Outputs, Port, Role, TrainingGraph, apply, free, gradient_name, port};
+use super::open::Differentiated;
+use super::optimizer::{After, Before, elements, update};
+use crate::diag::{Reported, Sink};
+use crate::graph::{Graph, Model};
+use crate::ops::{Builder, Expr, KnownValues, Refusal};
+use crate::ty::{DType, Dim, Shape, TensorType};
+
+/// The update alone: gradients are inputs.
+pub(super) fn update_graph(
+    of: &Differentiated,
+    recipe: &Recipe,
+    sink: &mut Sink,
+) -> Result<TrainingGraph, Reported> {
+    let base = &of.open.model;
+    let graph = Graph::new("update");
+    let known = KnownValues::default();
+    let build = Builder::new(&graph, &known, base.opset("").unwrap_or(1));
+    build.set_scope("update".to_owned());
+    let mut inputs = Vec::new();
+    let mut take = |name: String, role: Role, index: usize| {
+        let parameter = base.graph.value(of.open.parameters[index]);
+        let port = Port {
+            name,
+            ..port(parameter, role, Some(index))
+        };
+        let operand = build.with_patch(|patch| patch.input(&port.name, port.ty.clone(), None));
+        inputs.push(port);
+        build.expr(operand)
+    };
+    let names = &of.open.names;
+    let parameters: Vec<Expr<'_>> = (0..names.len())
+        .map(|index| take(names[index].clone(), Role::Parameter, index))
+        .collect();
+    let gradients: Vec<Expr<'_>> = (0..names.len())
+        .map(|index| take(gradient_name(&names[index]), Role::Gradient, index))
+        .collect();
+    let mut outputs = Outputs::default();
+    let more = emit_update(&build, recipe, names, parameters, gradients, &mut outputs)
+        .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
+    inputs.extend(more);
+    let patch = build.finish();
+    let opsets = base.opsets.iter().filter(|(domain, _)| domain.is_empty());
+    let mut model = Model {
+        name: base.name.clone(),
+        graph,
+        ir_version: base.ir_version,
+        opsets: opsets.cloned().collect(),
+        metadata: Vec::new(),
+        header: None,
+        source: None,
+    };
+    apply(&mut model, patch, sink)?;
+    Ok(TrainingGraph {
+        model,
+        inputs,
+        outputs: outputs.0,
+    })
+}
+
+/// Emits an update with the inputs that it takes besides parameters and gradients.
+pub(super) fn emit_update<'b>(
+    build: &'b Builder<'b>,
+    recipe: &Recipe,
+    names: &[String],
+    parameters: Vec<Expr<'b>>,
+    gradients: Vec<Expr<'b>>,
+    outputs: &mut Outputs,
+) -> Result<Vec<Port>, Refusal> {
+    let mut inputs = Vec::new();
+    let mut take = |name: &str, role: Role, dtype: DType, dims: &[i64]| {
+        let shape = Shape(dims.iter().map(|dim| Dim::from(*dim)).collect());
+        let port = Port {
+            name: free(build.graph(), name),
+            role,
+            ty: TensorType::new(dtype, shape),
+            parameter: None,
+            feeds: None,
+        };
+        let operand = build.with_patch(|patch| patch.input(&port.name, port.ty.clone(), None));
+        inputs.push(port);
+        build.expr(operand)
+    };
+    let mut length = 0;
+    for parameter in &parameters {
+        length += elements(*parameter)?;
+    }
+    let states: Vec<&'static str> = recipe.optimizer.states().to_vec();
+    let before = Before {
+        states: states
+            .iter()
+            .map(|name| take(&state_name(name), Role::State, DType::F32, &[length]))
+            .collect(),
+        learning_rate: take("learning_rate", Role::LearningRate, DType::F32, &[]),
+        step: take("step", Role::Step, DType::I64, &[]),
+        parameters,
+        gradients,
+    };
+    let After {
+        parameters,
+        states: new,
+        grad_norm,
+    } = update(recipe.optimizer, recipe.max_grad_norm, &before)?;
+    build.trouble().map_or(Ok(()), Err)?;
+    outputs.add(build, Role::Metric, "grad_norm", grad_norm);
+    for (index, value) in parameters.into_iter().enumerate() {
+        outputs.add_next(build, Role::Parameter, &names[index], Some(index), value);
+    }
+    for (name, value) in states.iter().zip(new) {
+        outputs.add_next(build, Role::State, &state_name(name), None, value);
+    }
+    Ok(inputs)
+}
+
+fn state_name(kind: &str) -> String {
+    format!("optimizer.{kind}")
+}
