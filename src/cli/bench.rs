@@ -5,7 +5,7 @@ use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
 use crate::driver::{Adam, Optimizer, Recipe, Session, Task};
-use crate::runtime::{Products, Provider};
+use crate::runtime::{Products, Provider, Sums};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -57,6 +57,9 @@ struct TrainArgs {
     /// Let a GPU round the operands of products to TensorFloat-32
     #[arg(long)]
     tf32: bool,
+    /// Let a GPU add numbers in any order
+    #[arg(long)]
+    any_order: bool,
     /// Threads inside an operator
     #[arg(long, value_name = "COUNT")]
     threads: Option<NonZeroUsize>,
@@ -82,6 +85,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             optimizer: Optimizer::AdamW(Adam::default()),
             max_grad_norm: None,
             base: args.base.into(),
+            rates: Vec::new(),
         },
         rows: args.batch,
         length: args.length,
@@ -90,6 +94,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             products: match args.tf32 {
                 true => Products::Tf32,
                 false => Products::Exact,
+            },
+            sums: match args.any_order {
+                true => Sums::AnyOrder,
+                false => Sums::Ordered,
             },
             threads: args.threads,
         },

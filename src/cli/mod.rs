@@ -26,6 +26,7 @@ mod model_args;
 mod options;
 mod plan;
 mod recipe_args;
+mod report;
 mod run;
 mod runtime;
 mod terminal;
@@ -60,6 +61,7 @@ enum Command {
     Data(data::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Run(run::Args),
     Runtime(runtime::Args),
@@ -80,6 +82,7 @@ impl Command {
             Command::Data(_) => "data",
             Command::Train(_) => "train",
             Command::Eval(_) => "eval",
+            Command::Report(_) => "report",
             Command::Bench(_) => "bench",
             Command::Run(_) => "run",
             Command::Runtime(_) => "runtime",
@@ -99,6 +102,7 @@ impl Command {
             Command::Data(args) => data::run(args, cx),
             Command::Train(args) => train::run(args, cx),
             Command::Eval(args) => eval::run(args, cx),
+            Command::Report(args) => report::run(args, cx),
             Command::Bench(args) => bench::run(args, cx),
             Command::Run(args) => run::run(args, cx),
             Command::Runtime(args) => runtime::run(args, cx),

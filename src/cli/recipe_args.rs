@@ -2,7 +2,7 @@
 
 use super::errors;
 use crate::diag::{Reported, Sink};
-use crate::driver::{Adam, Base, Head, Optimizer, Pool, Recipe, Sgd, TaskKind, Trains};
+use crate::driver::{Adam, Base, Head, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind, Trains};
 
 /// Arguments of a recipe and of what stands on the model for it.
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,9 @@ pub(super) struct RecipeArgs {
     /// Scale gradients down to this norm of all of them together
     #[arg(long, value_name = "NORM", requires = "train")]
     max_grad_norm: Option<f64>,
+    /// A factor for the learning rate of some parameters, such as B=16 or `*.v_proj.B=4`
+    #[arg(long = "rate", value_name = "GLOB=TIMES", value_parser = parse_rate, requires = "train")]
+    rates: Vec<Rate>,
     /// How the training graphs compute with the frozen weights; the adapted model keeps its own
     #[arg(long, value_enum, default_value_t, requires = "train")]
     base: BaseName,
@@ -101,6 +104,19 @@ enum OptimizerName {
     Adamw,
     Adam,
     Sgd,
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    let (parameters, times) = text.rsplit_once('=').ok_or("write it as `B=16`")?;
+    match times.trim().parse::<f64>() {
+        Ok(times) if times.is_finite() && times >= 0.0 => Ok(Rate {
+            parameters: parameters.trim().to_owned(),
+            times,
+        }),
+        _ => Err(format!(
+            "`{times}` is no factor: a number that is 0 or above"
+        )),
+    }
 }
 
 fn parse_task(name: &str) -> Result<TaskKind, String> {
@@ -182,6 +198,7 @@ impl RecipeArgs {
             },
             max_grad_norm: self.max_grad_norm,
             base: self.base.into(),
+            rates: self.rates.clone(),
         }
     }
 }

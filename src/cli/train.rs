@@ -5,13 +5,14 @@ use super::guard;
 use super::model_args::parse_setting;
 use super::train_report;
 use crate::diag::{Reported, Sink};
-use crate::driver::train::{self, Config, Event, Scores, read_config};
+use crate::driver::train::{self, Config, Event, RunOptions, Scores, read_config};
 use crate::driver::{Artifacts, Session, TaskKind};
+use crate::report;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Train an adapter on ONNX Runtime
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Go on from the checkpoint in the output folder
     #[arg(long)]
     resume: bool,
+    /// Search the first value that is no number when a loss is none; slower
+    #[arg(long)]
+    debug_numerics: bool,
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
@@ -37,7 +41,10 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     };
     let result = train::train(
         &config,
-        args.resume,
+        RunOptions {
+            resume: args.resume,
+            debug_numerics: args.debug_numerics,
+        },
         library,
         stop,
         &mut session,
@@ -59,6 +66,11 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             scores_text(after, config.task)
         ));
     }
+    if let Some(step) = outcome.best {
+        text.push_str(&format!(
+            "  deployed is the adapter of step {step}, with the lowest loss\n"
+        ));
+    }
     let report = report(&config, &outcome, seconds, &mut cx.sink)?;
     let written = files(&outcome.artifacts).chain([report.as_path()]);
     let written: Vec<String> = written.map(|path| path.display().to_string()).collect();
@@ -68,6 +80,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let json = json!({
         "steps": outcome.steps,
         "stopped": outcome.stopped,
+        "best": outcome.best,
         "before": outcome.before.map(|scores| scores_json(scores, config.task)),
         "after": outcome.after.map(|scores| scores_json(scores, config.task)),
         "seconds": seconds,
@@ -160,6 +173,15 @@ pub(super) fn scores_json(scores: Scores, task: TaskKind) -> Value {
     json
 }
 
+/// TensorBoard reads files of which the name holds `tfevents`.
+const EVENTS: &str = "events.out.tfevents.peftc";
+
+/// Seconds since 1970.
+fn wall_time() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
 /// How often a line about the steps is said.
 const PACE: Duration = Duration::from_secs(2);
 
@@ -168,6 +190,8 @@ struct Show {
     terminal: super::terminal::Terminal,
     /// `metrics.jsonl` of the output folder; without it nothing is written down.
     metrics: Option<File>,
+    /// The same for TensorBoard.
+    events: Option<File>,
     task: TaskKind,
     steps: u64,
     last: Instant,
@@ -181,19 +205,26 @@ struct Show {
 impl Show {
     fn new(cx: &Context, config: &Config, resume: bool) -> Show {
         let folder = &config.output;
-        let path = folder.join("metrics.jsonl");
-        let metrics = std::fs::create_dir_all(folder).and_then(|()| {
+        let open = |name: &str| {
             let mut options = File::options();
             options
                 .create(true)
                 .write(true)
                 .append(resume)
                 .truncate(!resume);
-            options.open(path)
-        });
+            std::fs::create_dir_all(folder)
+                .and_then(|()| options.open(folder.join(name)))
+                .ok()
+        };
+        let mut events = config.tensorboard.then(|| open(EVENTS)).flatten();
+        if let Some(file) = &mut events {
+            // Behind the events of an earlier run it is a start again, which TensorBoard takes, too.
+            let _ = file.write_all(&report::event_file(wall_time()));
+        }
         Show {
             terminal: cx.terminal.clone(),
-            metrics: metrics.ok(),
+            metrics: open("metrics.jsonl"),
+            events,
             task: config.task,
             steps: 0,
             last: Instant::now(),
@@ -274,11 +305,36 @@ impl Show {
     }
 
     fn write(&mut self, line: &Value) {
+        self.write_event(line);
         if let Some(file) = &mut self.metrics
             && writeln!(file, "{line}").is_err()
         {
             // A full disk ends the run at the next checkpoint, with its own error.
             self.metrics = None;
+        }
+    }
+
+    /// The numbers of a line, under tags such as `train/loss`.
+    fn write_event(&mut self, line: &Value) {
+        let Some(file) = &mut self.events else {
+            return;
+        };
+        let kind = match line["event"] == "eval" {
+            true => "eval",
+            false => "train",
+        };
+        let numbers = line.as_object().into_iter().flatten();
+        let scalars: Vec<(String, f64)> = numbers
+            .filter(|(name, _)| *name != "step")
+            .filter_map(|(name, value)| Some((format!("{kind}/{name}"), value.as_f64()?)))
+            .collect();
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, n)| (tag.as_str(), *n)).collect();
+        let step = line["step"].as_u64().unwrap_or(0);
+        if file
+            .write_all(&report::event(wall_time(), step, &scalars))
+            .is_err()
+        {
+            self.events = None;
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::diag::{Reported, Sink};
 use crate::files;
 use crate::report::{Chart, Curve, Page, html};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Figures of a run of some hundred thousand steps are smaller.
@@ -17,11 +17,15 @@ pub(super) fn write(
     facts: Vec<(String, String)>,
     sink: &mut Sink,
 ) -> Result<PathBuf, Reported> {
-    let figures = files::read_text(&folder.join("metrics.jsonl"), LIMIT, sink)?;
+    let text = files::read_text(&folder.join("metrics.jsonl"), LIMIT, sink)?;
+    let run = Run {
+        name: title.clone(),
+        figures: figures(&text),
+    };
     let page = html(&Page {
         title,
         facts,
-        charts: charts(&figures),
+        charts: charts(&[run]),
     });
     let path = folder.join("report.html");
     files::write(&path, sink, |out| out.write_all(page.as_bytes()))?;
@@ -31,10 +35,42 @@ pub(super) fn write(
 /// Figures by kind of event, name and step. A step that was done again after a resume counts once.
 type Figures = BTreeMap<&'static str, BTreeMap<String, BTreeMap<u64, f64>>>;
 
-/// The charts of a run's figures: the loss, every score of held-out examples, and how it went.
-fn charts(figures: &str) -> Vec<Chart> {
+/// A run by the name that it is shown under.
+struct Run {
+    name: String,
+    figures: Figures,
+}
+
+/// Writes the curves of several runs into one page.
+pub(super) fn write_side_by_side(
+    folders: &[PathBuf],
+    path: &Path,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let mut runs = Vec::new();
+    for folder in folders {
+        let text = files::read_text(&folder.join("metrics.jsonl"), LIMIT, sink)?;
+        runs.push(Run {
+            name: folder.display().to_string(),
+            figures: figures(&text),
+        });
+    }
+    let last = |run: &Run| {
+        let steps = run.figures.get("step").and_then(|of| of.get("seconds"))?;
+        let (step, seconds) = steps.last_key_value()?;
+        Some((run.name.clone(), format!("{step} steps in {seconds:.1} s")))
+    };
+    let page = html(&Page {
+        title: "Training runs".to_owned(),
+        facts: runs.iter().filter_map(last).collect(),
+        charts: charts(&runs),
+    });
+    files::write(path, sink, |out| out.write_all(page.as_bytes()))
+}
+
+fn figures(text: &str) -> Figures {
     let mut found = Figures::new();
-    for line in figures.lines() {
+    for line in text.lines() {
         // A run that was killed may have left half a line.
         let Ok(Value::Object(row)) = serde_json::from_str(line) else {
             continue;
@@ -49,32 +85,54 @@ fn charts(figures: &str) -> Vec<Chart> {
             }
         }
     }
-    let curve = |event: &str, name: &str, shown: &str| Curve {
+    found
+}
+
+/// The charts of runs: the loss, every score of held-out examples, and how it went. One run has both
+/// losses in one chart.
+fn charts(runs: &[Run]) -> Vec<Chart> {
+    let curve = |run: &Run, event: &str, name: &str, shown: &str| Curve {
         name: shown.to_owned(),
-        points: points(found.get(event).and_then(|curves| curves.get(name))),
+        points: points(run.figures.get(event).and_then(|curves| curves.get(name))),
     };
-    let mut charts = vec![Chart {
-        title: "loss".to_owned(),
-        curves: vec![
-            curve("step", "loss", "training"),
-            curve("eval", "loss", "held out"),
+    let all = |event: &str, name: &str, title: String, shown: &str| {
+        let curves = runs.iter().map(|run| match runs.len() {
+            1 => curve(run, event, name, shown),
+            _ => curve(run, event, name, &run.name),
+        });
+        Chart {
+            title,
+            curves: curves.collect(),
+        }
+    };
+    let mut charts = match runs {
+        [run] => vec![Chart {
+            title: "loss".to_owned(),
+            curves: vec![
+                curve(run, "step", "loss", "training"),
+                curve(run, "eval", "loss", "held out"),
+            ],
+        }],
+        _ => vec![
+            all("step", "loss", "loss in training".to_owned(), ""),
+            all("eval", "loss", "loss on held-out examples".to_owned(), ""),
         ],
-    }];
-    let scores = found.get("eval").into_iter().flatten();
-    let scores = scores.filter(|(name, _)| !matches!(name.as_str(), "loss" | "step"));
-    charts.extend(scores.map(|(name, _)| Chart {
-        title: format!("{name} on held-out examples"),
-        curves: vec![curve("eval", name, name)],
+    };
+    let names = runs.iter().filter_map(|run| run.figures.get("eval"));
+    let names: BTreeSet<&str> = names.flat_map(|of| of.keys()).map(String::as_str).collect();
+    let scores = names
+        .into_iter()
+        .filter(|name| !["loss", "step"].contains(name));
+    charts.extend(scores.map(|name| {
+        let title = format!("{name} on held-out examples");
+        all("eval", name, title, name)
     }));
     for (name, title) in [
         ("learning_rate", "learning rate"),
         ("grad_norm", "norm of the gradient"),
         ("tokens_per_second", "tokens per second, on average so far"),
     ] {
-        charts.push(Chart {
-            title: title.to_owned(),
-            curves: vec![curve("step", name, "training")],
-        });
+        charts.push(all("step", name, title.to_owned(), "training"));
     }
     charts
 }
@@ -94,7 +152,7 @@ mod tests {
 
     #[test]
     fn charts_are_of_the_figures() {
-        let figures = concat!(
+        let text = concat!(
             "{\"event\":\"eval\",\"step\":0,\"loss\":3.5,\"accuracy\":0.1}\n",
             "{\"event\":\"step\",\"step\":1,\"loss\":3.0,\"learning_rate\":0.1}\n",
             "{\"event\":\"step\",\"step\":2,\"loss\":9.0,\"learning_rate\":0.1}\n",
@@ -102,7 +160,17 @@ mod tests {
             "{\"event\":\"eval\",\"step\":2,\"loss\":1.5,\"accuracy\":0.9}\n",
             "{\"event\":\"st",
         );
-        let charts = charts(figures);
+        let run = |name: &str| Run {
+            name: name.to_owned(),
+            figures: figures(text),
+        };
+        let several = charts(&[run("a"), run("b")]);
+        let names: Vec<&str> = several[1].curves.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(
+            (several[1].title.as_str(), &names[..]),
+            ("loss on held-out examples", &["a", "b"][..])
+        );
+        let charts = charts(&[run("a")]);
         let loss = &charts[0].curves;
         assert_eq!(loss[0].points, [(1.0, 3.0), (2.0, 2.0)]);
         assert_eq!(loss[1].points, [(0.0, 3.5), (2.0, 1.5)]);

@@ -116,7 +116,8 @@ pub fn compile(
         }
         head_output = Some(output);
     }
-    let trained = trained(&tensors);
+    let rates = recipe.as_ref().map_or(&[][..], |recipe| &recipe.rates);
+    let trained = trained(&tensors, rates, sink)?;
     let names = Names::new(path, &planned.plan.adapter, &options.destination);
     let data = external_files(&model.graph);
     names.check_base(path, &data, sink)?;

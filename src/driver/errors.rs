@@ -2,6 +2,7 @@
 
 use crate::diag::{Code, Diagnostic, Span, nearest};
 use crate::ty::DType;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub(super) fn no_such_adapter(name: &str, known: &[&str]) -> Diagnostic {
@@ -82,4 +83,19 @@ pub(super) fn tensor_does_not_fit(
         ),
     )
     .help("give weights of the same rank and target modules, or change the spec")
+}
+
+pub(super) fn bad_rate(glob: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0756, format!("`{glob}` names no parameters: {why}"))
+        .help("write it as in a target: `*.v_proj.B`, or the name of a parameter")
+}
+
+/// `names` are those of everything that is trained.
+pub(super) fn rate_of_nothing<'n>(glob: &str, names: impl Iterator<Item = &'n str>) -> Diagnostic {
+    let names: BTreeSet<&str> = names.collect();
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("no trained parameter is called `{glob}`, so it needs no learning rate");
+    Diagnostic::new(Code::E0756, message)
+        .note(format!("parameters are called {}", names.join(", ")))
+        .help("name one of them, or a module and one of them: `*.v_proj.B`")
 }

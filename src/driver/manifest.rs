@@ -76,6 +76,8 @@ pub struct TrainingEntry {
     pub temperature: Option<f64>,
     pub optimizer: BTreeMap<&'static str, serde_json::Value>,
     pub max_grad_norm: Option<f64>,
+    /// Learning rates of some parameters.
+    pub rates: Vec<RateEntry>,
     /// The precision of the frozen weights in the training graphs.
     pub base: &'static str,
     /// The file of their codes, if they are rounded.
@@ -106,10 +108,25 @@ impl TrainingEntry {
             temperature: recipe.task.temperature(),
             optimizer,
             max_grad_norm: recipe.max_grad_norm,
+            rates: recipe
+                .rates
+                .iter()
+                .map(|rate| RateEntry {
+                    parameters: rate.parameters.clone(),
+                    times: rate.times,
+                })
+                .collect(),
             base: recipe.base.name(),
             base_data,
         }
     }
+}
+
+/// A learning rate of its own.
+#[derive(Debug, Serialize)]
+pub struct RateEntry {
+    pub parameters: String,
+    pub times: f64,
 }
 
 #[derive(Debug, Serialize)]

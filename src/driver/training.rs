@@ -1,13 +1,14 @@
 //! Training graphs of a planned adapter: written beside the adapted model, and named in the manifest.
 
+use super::errors;
 use super::session::Planned;
 use crate::adapt::{Adapted, random_tensor};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{ExternalData, Model, Tensor};
-use crate::hir::Random;
+use crate::hir::{Compiled, Random};
 use crate::passes;
-use crate::train::{self, Base, Parameter, PlannedHead, Port, Role, TrainingGraph, Trains};
+use crate::train::{self, Base, Parameter, PlannedHead, Port, Rate, Role, TrainingGraph, Trains};
 use crate::ty::{DType, TensorType};
 use serde::Serialize;
 use serde_json::Value;
@@ -102,16 +103,42 @@ pub(super) fn specialized<'m>(
     Ok(Cow::Owned(specialized))
 }
 
-/// What is trained, in the order of the adapter's tensors.
-pub(super) fn trained(all: &[Brought]) -> Vec<Parameter> {
+/// What is trained, in the order of the adapter's tensors, with the rates of a recipe.
+pub(super) fn trained(
+    all: &[Brought],
+    rates: &[Rate],
+    sink: &mut Sink,
+) -> Result<Vec<Parameter>, Reported> {
     let trained = all.iter().filter(|tensor| tensor.trainable);
-    trained
-        .map(|tensor| Parameter {
-            initializer: tensor.initializer.clone(),
-            module: tensor.module.clone(),
-            name: tensor.parameter.clone(),
+    let mut parameters: Vec<(String, Parameter)> = trained
+        .map(|tensor| {
+            let parameter = Parameter {
+                initializer: tensor.initializer.clone(),
+                module: tensor.module.clone(),
+                name: tensor.parameter.clone(),
+                rate: 1.0,
+            };
+            (tensor.name.clone(), parameter)
         })
-        .collect()
+        .collect();
+    for rate in rates {
+        let glob = Compiled::glob(&rate.parameters);
+        let glob = glob.map_err(|why| sink.emit(errors::bad_rate(&rate.parameters, &why)))?;
+        let found = parameters.iter_mut().filter(|(name, _)| glob.matches(name));
+        let count = found
+            .map(|(_, parameter)| parameter.rate = rate.times)
+            .count();
+        if count == 0 {
+            let names = parameters
+                .iter()
+                .map(|(_, parameter)| parameter.name.as_str());
+            return Err(sink.emit(errors::rate_of_nothing(&rate.parameters, names)));
+        }
+    }
+    Ok(parameters
+        .into_iter()
+        .map(|(_, parameter)| parameter)
+        .collect())
 }
 
 /// The adapted model with its frozen weights in fewer bits, which are written to the staged file,

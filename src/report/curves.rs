@@ -34,10 +34,13 @@ pub struct Curve {
 const SIZE: (u32, u32) = (760, 280);
 /// Curves of more points are drawn through the means of runs of points.
 const DRAWN: usize = 600;
-const COLORS: [RGBColor; 3] = [
+const COLORS: [RGBColor; 6] = [
     RGBColor(0x24, 0x6b, 0xb2),
     RGBColor(0xd0, 0x6a, 0x1c),
     RGBColor(0x3b, 0x8b, 0x4a),
+    RGBColor(0x8e, 0x44, 0x9c),
+    RGBColor(0xa3, 0x2c, 0x3c),
+    RGBColor(0x55, 0x5f, 0x6b),
 ];
 /// Up to so many points each is marked.
 const MARKED: usize = 40;

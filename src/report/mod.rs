@@ -1,5 +1,6 @@
 //! What other programs and people read: diagnostics as SARIF, GitHub annotations and JUnit; drawings
-//! of graphs as DOT, SVG and text; curves of a run as HTML; what differs between two texts.
+//! of graphs as DOT, SVG and text; curves of a run as HTML and as TensorBoard's events; what differs between
+//! two texts.
 //!
 //! In: a run's diagnostics with their sources, or a [`Drawing`] or a [`Page`] as plain data. Out: one
 //! whole document a format, the same for the same input. Not here: drawing of diagnostics for people
@@ -8,6 +9,7 @@
 mod curves;
 mod diff;
 mod drawing;
+mod events;
 mod github;
 mod junit;
 mod sarif;
@@ -16,6 +18,7 @@ mod xml;
 pub use curves::{Chart, Curve, Page, html};
 pub use diff::{ChangedLine, first_change, unified_diff};
 pub use drawing::{Block, Drawing, Line, Role, Side, dot, svg, text};
+pub use events::{event, event_file};
 pub use github::github;
 pub use junit::junit;
 pub use sarif::sarif;

@@ -26,6 +26,7 @@ pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use session::{
     Activations, MemoryPattern, ModelSource, Optimization, Options, Products, Provider, Session,
+    Sums,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

@@ -42,6 +42,7 @@ pub struct Options {
     pub memory_pattern: MemoryPattern,
     pub provider: Provider,
     pub products: Products,
+    pub sums: Sums,
     pub activations: Activations,
 }
 
@@ -85,6 +86,16 @@ pub enum Products {
     Exact,
     /// Operands are rounded to TensorFloat-32 (10 bits of mantissa), sums stay in 32 bits.
     Tf32,
+}
+
+/// In which order a GPU adds numbers up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sums {
+    /// In the same one every time.
+    #[default]
+    Ordered,
+    /// As they come: faster, and no two runs need to agree in their last digits.
+    AnyOrder,
 }
 
 /// What computes.
@@ -237,7 +248,7 @@ fn open(
     let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
     let mut builder = builder(library, options).map_err(|error| refused(&error))?;
     if let Provider::Cuda(device) = options.provider {
-        builder = with_cuda(library, builder, device, options.products)?;
+        builder = with_cuda(library, builder, device, options)?;
     }
     let session = match source {
         ModelSource::Path(path) => builder.commit_from_file(path),
@@ -280,7 +291,7 @@ fn with_cuda(
     library: &'static Library,
     builder: SessionBuilder,
     device: i32,
-    products: Products,
+    options: &Options,
 ) -> Result<SessionBuilder, Diagnostic> {
     let absent = |words: &str| errors::no_provider("CUDA", words);
     if !library.has_cuda() {
@@ -293,10 +304,12 @@ fn with_cuda(
     preload_cuda(library);
     let provider = ep::CUDA::default()
         .with_device_id(device)
-        .with_tf32(products == Products::Tf32)
+        .with_tf32(options.products == Products::Tf32)
         // Steps have the same sizes again and again; doubling would hold memory that none of them needs.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
     builder
+        .with_deterministic_compute(options.sums == Sums::Ordered)
+        .map_err(|error| absent(error.message()))?
         .with_execution_providers([provider.build().error_on_failure()])
         .map_err(|error| absent(error.message()))
 }

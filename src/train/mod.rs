@@ -39,7 +39,7 @@ pub use optimizer::{Adam, Optimizer, Sgd};
 pub use task::{Task, TaskKind};
 
 /// What is trained.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     /// The initializer of the adapted model that holds it.
     pub initializer: String,
@@ -47,6 +47,8 @@ pub struct Parameter {
     pub module: Option<String>,
     /// Its name in the method.
     pub name: String,
+    /// Its learning rate, times that of the others.
+    pub rate: f64,
 }
 
 /// How it is trained.
@@ -60,6 +62,17 @@ pub struct Recipe {
     pub max_grad_norm: Option<f64>,
     /// What the frozen weights are computed with.
     pub base: Base,
+    /// Learning rates of some parameters; of several that match the last one counts.
+    pub rates: Vec<Rate>,
+}
+
+/// A learning rate of its own, such as LoRA+ has for `B` (Hayou, Ghosh and Yu, arXiv 2402.12354).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rate {
+    /// A glob of names, `<module>.<parameter>` or its end.
+    pub parameters: String,
+    /// Times the learning rate of the others.
+    pub times: f64,
 }
 
 /// The precision of frozen weights in training; the adapted model keeps its own.

@@ -21,6 +21,8 @@ use rustc_hash::FxHashSet;
 pub(super) struct Open {
     pub model: Model,
     pub names: Vec<String>,
+    /// Of the trained tensors: what their learning rate is multiplied with.
+    pub rates: Vec<f64>,
     /// The trained tensors.
     pub parameters: Vec<ValueId>,
     /// What the loss is of.
@@ -61,6 +63,7 @@ impl Open {
         Ok(Open {
             inputs: inputs.collect(),
             parameters: ids,
+            rates: parameters.iter().map(|parameter| parameter.rate).collect(),
             names,
             output,
             model,
@@ -258,7 +261,7 @@ impl Differentiated {
             let inputs = emit_update(
                 &build,
                 recipe,
-                names,
+                (names, &self.open.rates),
                 parameters,
                 gradients,
                 &mut self.outputs,

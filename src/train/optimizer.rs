@@ -69,6 +69,8 @@ impl Optimizer {
 /// The operands of an update.
 pub(super) struct Before<'b> {
     pub parameters: Vec<Expr<'b>>,
+    /// Of the parameters: what the learning rate is multiplied with.
+    pub rates: Vec<f64>,
     pub gradients: Vec<Expr<'b>>,
     /// In the order of [`Optimizer::states`].
     pub states: Vec<Expr<'b>>,
@@ -168,27 +170,31 @@ fn with_decay<'b>(
     Ok(gradient + flat(&before.parameters)? * decay)
 }
 
-/// p ← (1 − lr · λ) p − change.
+/// p ← (1 − r · lr · λ) p − r · change, with r = 1 but for parameters with a rate of their own.
 fn subtract<'b>(
     before: &Before<'b>,
     change: Expr<'b>,
     decay: f64,
 ) -> Result<Vec<Expr<'b>>, Refusal> {
-    let kept = (decay != 0.0).then(|| {
+    let scaled = |value: Expr<'b>, rate: f64| match rate {
+        1.0 => value,
+        rate => value * rate,
+    };
+    let kept = |rate: f64| {
         let one = before.learning_rate.number(1.0);
-        one - before.learning_rate * decay
-    });
+        one - scaled(before.learning_rate * decay, rate)
+    };
     let parts = split(change, &before.parameters)?;
-    let pairs = before.parameters.iter().zip(parts);
-    Ok(pairs
-        .map(|(parameter, change)| {
+    let all = before.parameters.iter().zip(&before.rates).zip(parts);
+    Ok(all
+        .map(|((parameter, rate), change)| {
             let stored = parameter.dtype();
             let parameter = parameter.cast(DType::F32);
-            let parameter = match kept {
-                Some(kept) => parameter * kept,
-                None => parameter,
+            let parameter = match decay != 0.0 {
+                true => parameter * kept(*rate),
+                false => parameter,
             };
-            (parameter - change).cast(stored)
+            (parameter - scaled(change, *rate)).cast(stored)
         })
         .collect())
 }

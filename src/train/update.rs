@@ -40,8 +40,15 @@ pub(super) fn update_graph(
         .map(|index| take(gradient_name(&names[index]), Role::Gradient, index))
         .collect();
     let mut outputs = Outputs::default();
-    let more = emit_update(&build, recipe, names, parameters, gradients, &mut outputs)
-        .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
+    let more = emit_update(
+        &build,
+        recipe,
+        (names, &of.open.rates),
+        parameters,
+        gradients,
+        &mut outputs,
+    )
+    .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
     inputs.extend(more);
     let patch = build.finish();
     let opsets = base.opsets.iter().filter(|(domain, _)| domain.is_empty());
@@ -66,7 +73,7 @@ pub(super) fn update_graph(
 pub(super) fn emit_update<'b>(
     build: &'b Builder<'b>,
     recipe: &Recipe,
-    names: &[String],
+    (names, rates): (&[String], &[f64]),
     parameters: Vec<Expr<'b>>,
     gradients: Vec<Expr<'b>>,
     outputs: &mut Outputs,
@@ -98,6 +105,7 @@ pub(super) fn emit_update<'b>(
         learning_rate: take("learning_rate", Role::LearningRate, DType::F32, &[]),
         step: take("step", Role::Step, DType::I64, &[]),
         parameters,
+        rates: rates.to_vec(),
         gradients,
     };
     let After {

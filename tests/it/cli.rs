@@ -283,6 +283,45 @@ fn completions_know_the_subcommands() {
 }
 
 #[cfg(unix)]
+/// Curves of several runs stand in one page, each run by the name of its folder.
+#[test]
+fn runs_are_drawn_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = |name: &str| folder.join(name);
+    for (name, loss) in [("own", 2.0), ("int8", 2.1)] {
+        std::fs::create_dir(path(name)).unwrap();
+        let step = |at: i32| {
+            let loss = loss / f64::from(at);
+            format!("{{\"event\":\"step\",\"step\":{at},\"loss\":{loss},\"seconds\":{at}.5}}\n")
+        };
+        let figures: String = (1..=5).map(step).collect();
+        std::fs::write(path(name).join("metrics.jsonl"), figures).unwrap();
+    }
+    let page = path("both.html");
+    let mut command = peftc();
+    command.args(["report", "-o"]).arg(&page);
+    command.args([path("own"), path("int8")]);
+    assert_eq!(json(&mut command).0, 0);
+    let text = std::fs::read_to_string(&page).unwrap();
+    for wanted in [
+        "loss in training",
+        "own",
+        "int8",
+        "5 steps in 5.5 s",
+        "<svg",
+    ] {
+        assert!(text.contains(wanted), "{wanted}");
+    }
+    let mut command = peftc();
+    command.args(["report", "-o"]).arg(&page).arg(path("none"));
+    let (status, said) = json(&mut command);
+    assert_eq!(
+        (status, said["diagnostics"][0]["code"].as_str()),
+        (2, Some("E0001"))
+    );
+}
+
 #[test]
 fn an_interrupt_ends_with_130_and_leaves_nothing() {
     use std::os::unix::fs::PermissionsExt;

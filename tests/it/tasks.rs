@@ -135,6 +135,7 @@ fn ten_steps_of_every_task_are_pytorchs() {
                 optimizer: Optimizer::AdamW(Adam::default()),
                 max_grad_norm: None,
                 base: Base::Own,
+                rates: Vec::new(),
             };
             let values = values(size, folder.path());
             let (head, recipe) = (Some(head), Some(recipe));

@@ -157,6 +157,209 @@ fn a_loss_that_is_no_number_ends_the_run() {
     assert!(folder.join("checkpoint.safetensors").exists());
 }
 
+/// The first value that is no number is named, with the node that computes it.
+#[test]
+fn a_loss_that_is_no_number_is_traced_to_its_first_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let rate = "optimizer.learning_rate=1e30";
+    let more = [
+        "--with",
+        rate,
+        "--with",
+        "optimizer.warmup_steps=0",
+        "--debug-numerics",
+    ];
+    let output = train(folder.path(), &more).output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let diagnostic = &said["diagnostics"][0];
+    assert_eq!(diagnostic["code"], "E1103");
+    let notes = diagnostic["notes"].to_string();
+    // Parameters of 1e30 overflow in the first product that they are in.
+    assert!(
+        notes.contains("the first is") && notes.contains("of `"),
+        "{notes}"
+    );
+    assert!(notes.contains("lies between"), "{notes}");
+    let mut files = std::fs::read_dir(folder.path()).unwrap();
+    assert!(files.all(|file| !file.unwrap().file_name().to_string_lossy().starts_with('.')));
+}
+
+/// Two batches of 4 rows are one of 8: the gradient is the mean over all labels, however many each of
+/// them has.
+#[test]
+fn gradients_of_several_batches_are_those_of_one() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let common = [
+        "--with",
+        "steps=6",
+        "--with",
+        "set={}",
+        "--with",
+        "data.order=as_read",
+    ];
+    let run = |folder: &Path, more: &[&str]| {
+        finished(train(folder, &[&common[..], more].concat()));
+        let tensors = peftc::weights::read_tensors(
+            &folder.join("adapter.safetensors"),
+            &mut peftc::diag::Sink::new(),
+        );
+        let values = tensors.unwrap().into_iter().flat_map(|tensor| {
+            let chunks = tensor.data.chunks_exact(4);
+            let values = chunks.map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap()));
+            values.collect::<Vec<f32>>()
+        });
+        (losses(folder), values.collect::<Vec<f32>>())
+    };
+    // With SGD a difference of rounding stays one.
+    let sgd = ["--with", "optimizer={name: sgd, learning_rate: 0.5}"];
+    let (all, one) = run(whole.path(), &sgd);
+    let more = ["--with", "batch_size=4", "--with", "accumulate=2"];
+    let (halves, two) = run(parts.path(), &[&sgd[..], &more].concat());
+    assert_eq!(halves.len(), 6);
+    for ((step, a), (same, b)) in all.iter().zip(&halves) {
+        assert!(
+            step == same && (a - b).abs() <= 1e-4 * a,
+            "{all:?} {halves:?}"
+        );
+    }
+    let largest = one
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let off = one.iter().zip(&two).map(|(a, b)| (a - b).abs());
+    let off = off.fold(0.0_f32, f32::max);
+    assert!(off <= 1e-4 * largest, "{off} {largest}");
+}
+
+/// An interrupted run of several batches an update goes on at the right batch and with the right masks.
+#[test]
+fn a_killed_run_of_several_batches_an_update_goes_on() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let more = ["--with", "accumulate=2", "--with", "batch_size=2"];
+    finished(train(whole.path(), &more));
+    let mut child = train(parts.path(), &more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while losses(parts.path()).len() < 7 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    finished(train(parts.path(), &[&more[..], &["--resume"]].concat()));
+    assert_eq!(adapter(parts.path()), adapter(whole.path()));
+}
+
+/// A checkpoint that there is no room for is an error that says so, and the one before stays. The limit on
+/// the size of files stands in for a full disk: what is compiled fits, a checkpoint does not.
+#[cfg(unix)]
+#[test]
+fn without_room_for_a_checkpoint_the_one_before_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let checkpoint = folder.join("checkpoint.safetensors");
+    std::fs::write(&checkpoint, "of an earlier step").unwrap();
+    let spec = folder.join("large.peft");
+    let lora = "adapter math_task { adapt all linear with lora(rank = 64) }\n";
+    std::fs::write(&spec, format!("use std::lora\n{lora}")).unwrap();
+    let spec = format!("spec={}", spec.display());
+    let peftc = train(folder, &["--with", &spec, "--with", "set={}"]);
+    let mut command = Command::new("/bin/bash");
+    // A write beyond the limit is an error and no signal.
+    let script = "ulimit -f 4700; trap '' XFSZ; exec \"$@\"";
+    command.args(["-c", script, "peftc"]);
+    command.arg(peftc.get_program()).args(peftc.get_args());
+    let output = command.output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let diagnostic = &said["diagnostics"][0];
+    assert_eq!(diagnostic["code"], "E0002");
+    let message = diagnostic["message"].as_str().unwrap();
+    assert!(message.contains("checkpoint.safetensors"), "{message}");
+    assert_eq!(std::fs::read(&checkpoint).unwrap(), b"of an earlier step");
+    assert_eq!(losses(folder).len(), 4);
+    let mut files = std::fs::read_dir(folder).unwrap();
+    assert!(files.all(|file| !file.unwrap().file_name().to_string_lossy().starts_with('.')));
+}
+
+/// Checkpoints stay under their numbers, and the best one is deployed even if it is not the last.
+#[test]
+fn older_checkpoints_and_the_best_one_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // What the model can do already, learning sums spoils more and more.
+    let eval = folder.join("sentences.jsonl");
+    let rows = ["red", "white", "old"].map(|which| {
+        format!("{{\"prompt\": \"the {which} fox \", \"completion\": \"sees a white owl\"}}\n")
+    });
+    std::fs::write(&eval, rows.concat()).unwrap();
+    let eval = format!("data.eval={}", eval.display());
+    let more = [
+        "--with",
+        &eval,
+        "--with",
+        "keep_checkpoints=2",
+        "--with",
+        "keep_best=true",
+        "--with",
+        "eval_every=4",
+        "--with",
+        "steps=16",
+        "--with",
+        "optimizer.learning_rate=0.01",
+        "--with",
+        "optimizer.schedule=constant",
+        "--with",
+        "optimizer.warmup_steps=0",
+    ];
+    let said = finished(train(folder, &more));
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let rows = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let measured = rows.filter(|row| row["event"] == "eval" && row["step"] != 0);
+    let measured: Vec<(u64, f64)> = measured
+        .map(|row| (row["step"].as_u64().unwrap(), row["loss"].as_f64().unwrap()))
+        .collect();
+    let best = measured.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    assert!(best.0 < 16, "{measured:?}");
+    assert_eq!(said["best"], best.0, "{measured:?}");
+    assert_eq!(said["after"]["loss"], best.1);
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("checkpoint-"))
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["checkpoint-12.safetensors", "checkpoint-16.safetensors"]
+    );
+    // What is deployed is what was best.
+    let config = fixtures().join("quickstart/math_task.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
+        .arg("eval")
+        .arg(config)
+        .args([
+            "--format",
+            "json",
+            "--with",
+            &format!("output={}", folder.display()),
+        ])
+        .args([
+            "--with",
+            &eval,
+            "--with",
+            "batch_size=8",
+            "--with",
+            "threads=1",
+        ])
+        .output()
+        .unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["results"][1]["loss"], best.1, "{found}");
+}
+
 #[test]
 fn an_input_that_data_does_not_give_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -426,6 +426,7 @@ fn twenty_steps_are_pytorchs() {
             }),
             max_grad_norm: all["max_grad_norm"].as_f64(),
             base: Base::Own,
+            rates: Vec::new(),
         };
         let about = json(&format!("{recording}.json"));
         let spec = format!(

@@ -3,11 +3,13 @@
 use super::errors;
 use crate::data::Position;
 use crate::diag::{Reported, Sink};
+use crate::files;
 use crate::runtime::{HostTensor, NamedTensors};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// The tensor that holds the [`State`] as JSON: safetensors has no other place that both formats of
@@ -23,6 +25,52 @@ pub(super) struct State {
     pub step: u64,
     /// Of the next batch.
     pub position: Position,
+    /// Of the measurements so far.
+    #[serde(default)]
+    pub best: Option<Best>,
+}
+
+/// A measurement on held-out examples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Best {
+    pub step: u64,
+    pub loss: f64,
+}
+
+/// Keeps a copy of a checkpoint beside it, under the number of its step, and removes the oldest ones but
+/// for `count`.
+pub(super) fn keep(
+    path: &Path,
+    step: u64,
+    count: NonZeroUsize,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    files::copy(path, &folder.join(kept_name(step)), sink)?;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut kept: Vec<u64> = entries
+        .filter_map(|entry| kept_step(entry.file_name().to_str()?))
+        .collect();
+    kept.sort_unstable();
+    let old = kept.len().saturating_sub(count.get());
+    for step in &kept[..old] {
+        let path = folder.join(kept_name(*step));
+        if let Err(error) = std::fs::remove_file(&path) {
+            return Err(sink.emit(files::cannot_write(&path, &error)));
+        }
+    }
+    Ok(())
+}
+
+fn kept_name(step: u64) -> String {
+    format!("checkpoint-{step}.safetensors")
+}
+
+fn kept_step(name: &str) -> Option<u64> {
+    let step = name
+        .strip_prefix("checkpoint-")?
+        .strip_suffix(".safetensors")?;
+    step.parse().ok()
 }
 
 /// Writes a checkpoint in place of the one before, completely or not at all.

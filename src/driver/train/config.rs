@@ -6,8 +6,8 @@ use super::schedule::Schedule;
 use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::runtime::{Products, Provider};
-use crate::train::{Adam, Base, Optimizer, Pool, Recipe, Sgd, TaskKind};
+use crate::runtime::{Products, Provider, Sums};
+use crate::train::{Adam, Base, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -41,6 +41,8 @@ pub struct Config {
     pub head: Option<HeadConfig>,
     /// Rows of a batch.
     pub batch_size: NonZeroUsize,
+    /// Batches of an update; their gradients are added up. One without it.
+    pub accumulate: Option<NonZeroUsize>,
     /// Updates of the run; or `epochs`.
     pub steps: Option<NonZeroU64>,
     /// Passes over the data, if `steps` is not given.
@@ -54,6 +56,14 @@ pub struct Config {
     pub eval_every: Option<NonZeroU64>,
     /// Save a checkpoint every so many steps, besides at the end.
     pub checkpoint_every: Option<NonZeroU64>,
+    /// Write the figures as TensorBoard's events, too.
+    #[serde(default)]
+    pub tensorboard: bool,
+    /// How many checkpoints stay, under the numbers of their steps, besides the last one.
+    pub keep_checkpoints: Option<NonZeroUsize>,
+    /// Deploy the adapter with the lowest loss on `data.eval`, not that of the last step.
+    #[serde(default)]
+    pub keep_best: bool,
     #[serde(default)]
     pub seed: u64,
     /// What computes.
@@ -62,6 +72,9 @@ pub struct Config {
     /// Let a GPU round the operands of products to TensorFloat-32.
     #[serde(default)]
     pub tf32: bool,
+    /// Let a GPU add numbers in any order: faster, and no two runs are equal.
+    #[serde(default)]
+    pub any_order: bool,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
     /// The folder of everything that is written.
@@ -137,6 +150,18 @@ pub struct OptimizerConfig {
     pub nesterov: bool,
     /// `null` leaves gradients as they are.
     pub max_grad_norm: Option<f64>,
+    /// Learning rates of some parameters: factors by a glob of their names, `B` or
+    /// `*.v_proj.B`. Of several that match the last one counts.
+    pub rates: Vec<RateConfig>,
+}
+
+/// The learning rate of parameters.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateConfig {
+    pub parameters: String,
+    /// Times `optimizer.learning_rate`.
+    pub times: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -163,6 +188,7 @@ impl Default for OptimizerConfig {
             momentum: 0.0,
             nesterov: false,
             max_grad_norm: Some(1.0),
+            rates: Vec::new(),
         }
     }
 }
@@ -190,6 +216,14 @@ impl Config {
                 }),
             },
             max_grad_norm: optimizer.max_grad_norm,
+            rates: optimizer
+                .rates
+                .iter()
+                .map(|rate| Rate {
+                    parameters: rate.parameters.clone(),
+                    times: rate.times,
+                })
+                .collect(),
             base: match self.base {
                 BaseName::Own => Base::Own,
                 BaseName::Int8 => Base::Int8,
@@ -205,6 +239,10 @@ impl Config {
             products: match self.tf32 {
                 true => Products::Tf32,
                 false => Products::Exact,
+            },
+            sums: match self.any_order {
+                true => Sums::AnyOrder,
+                false => Sums::Ordered,
             },
             threads: self.threads,
         }
@@ -346,11 +384,26 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     if config.temperature.is_some() && task.temperature().is_none() {
         sink.emit(errors::no_meaning("temperature", task));
     }
+    for rate in &optimizer.rates {
+        if !(rate.times.is_finite() && rate.times >= 0.0) {
+            sink.emit(errors::bad_number(
+                "optimizer.rates",
+                rate.times,
+                "0 or above",
+            ));
+        }
+    }
+    if config.keep_best && config.data.eval.is_none() {
+        sink.emit(errors::best_of_nothing());
+    }
     if config.provider == Provider::Cpu && config.base == BaseName::Bf16 {
         sink.emit(errors::needs_gpu("base: bf16"));
     }
     if config.provider == Provider::Cpu && config.tf32 {
         sink.emit(errors::needs_gpu("tf32: true"));
+    }
+    if config.provider == Provider::Cpu && config.any_order {
+        sink.emit(errors::needs_gpu("any_order: true"));
     }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());

@@ -1,5 +1,6 @@
 //! Diagnostics of training runs: E11.
 
+use super::numerics::Culprit;
 use crate::diag::{Code, Diagnostic, Span};
 use crate::train::TaskKind;
 use std::path::Path;
@@ -38,6 +39,14 @@ pub(super) fn no_end() -> Diagnostic {
         "the configuration says neither `steps` nor `epochs`",
     )
     .help("say how long to train: `steps: 300`, or `epochs: 3`")
+}
+
+pub(super) fn best_of_nothing() -> Diagnostic {
+    Diagnostic::new(
+        Code::E1101,
+        "`keep_best` needs held-out examples to measure on",
+    )
+    .help("name some with `data.eval`, and measure now and then with `eval_every`")
 }
 
 /// A setting that the CPU has nothing for.
@@ -105,6 +114,33 @@ pub(super) fn not_finite(step: u64, loss: f64, examples: &[String]) -> Diagnosti
     Diagnostic::new(Code::E1103, format!("the loss of step {step} is {loss}"))
         .note(format!("its batch is {}{more}", shown.join(", ")))
         .help("lower `optimizer.learning_rate`, lengthen `optimizer.warmup_steps`, or limit gradients with `optimizer.max_grad_norm`")
+}
+
+/// What a search for the first value that is not finite has found.
+pub(super) fn with_culprit(diagnostic: Diagnostic, culprit: Option<&Culprit>) -> Diagnostic {
+    let Some(culprit) = culprit else {
+        return diagnostic.note(
+            "computed node by node, every value of the step is finite: ONNX Runtime's optimizations differ here",
+        );
+    };
+    let node = &culprit.node;
+    let first = format!(
+        "the first is `{}`, of `{}` ({node}): {}",
+        culprit.value, culprit.op_type, culprit.what
+    );
+    let diagnostic = diagnostic.note(first);
+    culprit
+        .operands
+        .iter()
+        .fold(diagnostic, |diagnostic, operand| diagnostic.note(operand))
+}
+
+pub(super) fn internal(why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E9901,
+        format!("a training graph cannot be changed: {why}"),
+    )
+    .help("please report this with the spec and the model's graph")
 }
 
 pub(super) fn other_checkpoint(path: &Path, what: &str) -> Diagnostic {

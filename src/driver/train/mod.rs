@@ -14,15 +14,17 @@ mod errors;
 mod evaluate;
 mod examples;
 mod job;
+mod numerics;
 mod run;
 mod schedule;
 mod scores;
 mod session;
+mod stepper;
 
 pub use bench::{Bench, BenchOptions};
 pub use config::{Config, read_config};
 pub use evaluate::{Measured, evaluate};
-pub use run::{Event, Outcome, train};
+pub use run::{Event, Outcome, RunOptions, train};
 pub use schedule::Schedule;
 pub use scores::Scores;
 pub use session::Engine;

@@ -1,20 +1,22 @@
 //! A run from its configuration to the trained adapter.
 
-use super::checkpoint::{self, State};
+use super::checkpoint::{self, Best, State};
 use super::config::Config;
 use super::errors;
 use super::examples::Examples;
 use super::job::{Decided, Job, one_adapter};
-use super::scores::{Scores, measure, number};
-use super::session::{Wiring, open, start};
-use crate::data::{BatchOptions, Batcher, Dataset, Position, Prefetch};
+use super::numerics::culprit;
+use super::scores::{Scores, measure};
+use super::session::{Wiring, open};
+use super::stepper::{Stepper, Update};
+use crate::data::{Batch, BatchOptions, Batcher, Dataset, Position, Prefetch};
 use crate::diag::{Reported, Sink};
 use crate::driver::compile::Artifacts;
 use crate::driver::session::Session;
 use crate::runtime::{Library, NamedTensors, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,15 +61,27 @@ pub struct Outcome {
     pub steps: u64,
     pub before: Option<Scores>,
     pub after: Option<Scores>,
+    /// The step whose adapter is deployed, if it is not the last one.
+    pub best: Option<u64>,
     /// Whether it was stopped before its last step.
     pub stopped: bool,
+}
+
+/// What is asked of a run besides its configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Go on from the checkpoint in the output folder.
+    pub resume: bool,
+    /// Keep a copy of the state before every step, and search the step whose loss is no number for the
+    /// value where that began.
+    pub debug_numerics: bool,
 }
 
 /// Trains as a configuration says. When `stop` becomes true, the step that runs is finished and
 /// everything is saved.
 pub fn train(
     config: &Config,
-    resume: bool,
+    options: RunOptions,
     library: &'static Library,
     stop: &AtomicBool,
     session: &mut Session<'_>,
@@ -91,7 +105,8 @@ pub fn train(
         library,
         session.sink,
     )?;
-    let done = match resume {
+    run.debug_numerics = options.debug_numerics;
+    let done = match options.resume {
         true => run.resume(session.sink)?,
         false => 0,
     };
@@ -104,12 +119,20 @@ pub fn train(
     });
     let before = run.evaluate(done, session.sink, on)?;
     let last = run.steps(done, stop, session.sink, on)?;
+    // Measuring takes its time; nothing is lost if it is cut off.
     run.save(last, session.sink)?;
     on(&Event::Saved { step: last });
-    let after = match last {
+    let mut after = match last {
         last if last == done => before,
         last => run.evaluate(last, session.sink, on)?,
     };
+    // The last step may have been the best one; the checkpoint says so then.
+    run.save(last, session.sink)?;
+    let best = run.best.filter(|best| best.step != last);
+    if let Some(best) = best {
+        run.restore_best(session.sink)?;
+        after = run.evaluate(best.step, session.sink, on)?;
+    }
     let values = run.adapter(&artifacts, session.sink)?;
     let planned = job.load(session)?;
     Ok(Outcome {
@@ -117,6 +140,7 @@ pub fn train(
         steps: last,
         before,
         after,
+        best: best.map(|best| best.step),
         stopped: last < run.steps,
     })
 }
@@ -126,9 +150,9 @@ struct Run<'c> {
     /// See [`State::run`].
     identity: String,
     steps: u64,
-    step: Stateful,
+    library: &'static Library,
+    step: Stepper,
     eval: Stateful,
-    step_wiring: Wiring,
     eval_wiring: Wiring,
     train: Batcher,
     train_options: BatchOptions,
@@ -136,6 +160,9 @@ struct Run<'c> {
     eval_options: BatchOptions,
     /// Of the batch behind the last one that was used.
     next: Position,
+    /// The measurement with the lowest loss, if the best one is kept.
+    best: Option<Best>,
+    debug_numerics: bool,
 }
 
 impl<'c> Run<'c> {
@@ -148,16 +175,19 @@ impl<'c> Run<'c> {
         sink: &mut Sink,
     ) -> Result<Run<'c>, Reported> {
         let graph = |name: &str| &artifacts.manifest.graphs[name];
-        let step_wiring = Wiring::of(graph("step"), &examples.train, sink)?;
+        let (engine, folder) = (config.engine(), &config.output);
+        let batches = config.accumulate.map_or(1, NonZeroUsize::get);
+        let step = Stepper::new(batches, &examples.train, artifacts, engine, library, sink)?;
         let eval_wiring = Wiring::of(graph("eval"), &examples.train, sink)?;
-        let options = |options| step_wiring.options(config.data.pack, options);
+        let options = |options| step.wiring.options(config.data.pack, options);
         let train_options = options(BatchOptions {
             order: config.data.order.into(),
             ..BatchOptions::new(config.batch_size, config.seed)
         });
         let eval_options = options(BatchOptions::in_order(config.batch_size));
         let train = Batcher::new(Arc::clone(&examples.train), train_options.clone(), sink)?;
-        step_wiring.check(&again(&train, &train_options, sink)?.next_batch(), sink)?;
+        step.wiring
+            .check(&again(&train, &train_options, sink)?.next_batch(), sink)?;
         let held_out = match &examples.held_out {
             None => None,
             Some(held_out) => {
@@ -168,62 +198,87 @@ impl<'c> Run<'c> {
         };
         let steps = match (config.steps, config.epochs) {
             (Some(steps), _) => steps.get(),
-            (None, Some(epochs)) => epochs.get() * train.batches() as u64,
+            (None, Some(epochs)) => {
+                let all = epochs.get() * train.batches() as u64;
+                all.div_ceil(batches as u64)
+            }
             (None, None) => return Err(sink.emit(errors::no_end())),
         };
-        let engine = config.engine();
-        let folder = &config.output;
-        let mut run = Run {
+        Ok(Run {
             identity: identity(config, decided, artifacts, train.dataset()),
-            step: open(folder, graph("step"), engine, library, sink)?,
+            library,
+            step,
             eval: open(folder, graph("eval"), engine, library, sink)?,
             next: train.position(),
             config,
             steps,
-            step_wiring,
             eval_wiring,
             train,
             train_options,
             held_out,
             eval_options,
-        };
-        let carried = &run.step_wiring.carried;
-        start(&mut run.step, carried, &artifacts.weights, sink)?;
-        Ok(run)
+            best: None,
+            debug_numerics: false,
+        })
     }
 
     fn checkpoint(&self) -> PathBuf {
         self.config.output.join("checkpoint.safetensors")
     }
 
+    fn best_checkpoint(&self) -> PathBuf {
+        self.config.output.join("best.safetensors")
+    }
+
     /// Goes on from the checkpoint; answers with the steps that it has done.
     fn resume(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
-        let path = self.checkpoint();
-        let (state, tensors) = checkpoint::load(&path, &self.identity, sink)?;
-        for carried in &self.step_wiring.carried {
-            let Some(tensor) = tensors.get(&carried.name) else {
-                let what = format!("it lacks `{}`", carried.name);
-                return Err(sink.emit(errors::other_checkpoint(&path, &what)));
-            };
-            self.step.set(&carried.name, tensor, sink)?;
-        }
+        let state = self.restore(&self.checkpoint(), sink)?;
         self.next = state.position;
+        self.best = state.best;
         Ok(state.step)
     }
 
-    fn save(&self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
-        let mut tensors = NamedTensors::default();
-        for carried in &self.step_wiring.carried {
-            if let Some(tensor) = self.step.get(&carried.name) {
-                tensors.push(carried.name.clone(), tensor);
-            }
+    /// Has the values of the best measurement again.
+    fn restore_best(&mut self, sink: &mut Sink) -> Result<(), Reported> {
+        self.restore(&self.best_checkpoint(), sink).map(|_| ())
+    }
+
+    fn restore(&mut self, path: &Path, sink: &mut Sink) -> Result<State, Reported> {
+        let (state, tensors) = checkpoint::load(path, &self.identity, sink)?;
+        for carried in self.step.carried.clone() {
+            let Some(tensor) = tensors.get(&carried.name) else {
+                let what = format!("it lacks `{}`", carried.name);
+                return Err(sink.emit(errors::other_checkpoint(path, &what)));
+            };
+            self.step.set(&carried, tensor, sink)?;
         }
+        Ok(state)
+    }
+
+    /// Writes the checkpoint, and keeps those before it as the configuration says.
+    fn save(&self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
+        self.write(&self.checkpoint(), step, sink)?;
+        match self.config.keep_checkpoints {
+            Some(keep) => checkpoint::keep(&self.checkpoint(), step, keep, sink),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, path: &Path, step: u64, sink: &mut Sink) -> Result<(), Reported> {
         let state = State {
             run: self.identity.clone(),
             step,
             position: self.next,
+            best: self.best,
         };
-        checkpoint::save(&self.checkpoint(), &state, &tensors, sink)
+        checkpoint::save(path, &state, &self.carried(), sink)
+    }
+
+    /// Parameters and state.
+    fn carried(&self) -> NamedTensors {
+        let names = self.step.carried.iter().map(|carried| &carried.name);
+        let tensors = names.filter_map(|name| Some((name.clone(), self.step.get(name)?)));
+        NamedTensors(tensors.collect())
     }
 
     /// Steps until the last one, or until `stop`; answers with how many are done.
@@ -236,50 +291,90 @@ impl<'c> Run<'c> {
     ) -> Result<u64, Reported> {
         let batcher = again(&self.train, &self.train_options, sink)?.at(self.next);
         let mut batches = Prefetch::start(batcher, AHEAD);
-        let optimizer = &self.config.optimizer;
+        let each = self.config.accumulate.map_or(1, NonZeroUsize::get);
         for step in done + 1..=self.steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(step - 1);
             }
-            let Some(batch) = batches.next() else {
+            let batches: Vec<Batch> = batches.by_ref().take(each).collect();
+            let Some(last) = batches.last() else {
                 return Ok(step - 1);
             };
-            let share = optimizer
-                .schedule
-                .share(step, optimizer.warmup_steps, self.steps);
-            let rate = optimizer.learning_rate * share;
-            let inputs = self
-                .step_wiring
-                .step_inputs(&batch, rate, step, self.config.seed);
-            let found = self.step.run(&inputs, sink)?;
-            let loss = number(&found, "loss");
-            if !loss.is_finite() {
-                let dataset = self.train.dataset();
-                let places = batch.examples.iter().map(|example| dataset.place(*example));
-                let places: Vec<String> = places.collect();
-                return Err(sink.emit(errors::not_finite(step, loss, &places)));
+            let (next, epoch) = (last.next, last.position.epoch);
+            let update = self.update(step);
+            let before = self.debug_numerics.then(|| self.carried());
+            let updated = self.step.update(&batches, update, sink)?;
+            if let Some(at) = updated.losses.iter().position(|loss| !loss.is_finite()) {
+                let bad = (at, updated.losses[at]);
+                return Err(self.not_finite(&batches, bad, update, before, sink));
             }
-            self.next = batch.next;
+            self.next = next;
             on(&Event::Step {
                 step,
-                epoch: batch.position.epoch,
-                loss,
-                learning_rate: rate,
-                grad_norm: number(&found, "grad_norm"),
-                tokens: batch.tokens,
+                epoch,
+                loss: updated.loss,
+                learning_rate: update.learning_rate,
+                grad_norm: updated.grad_norm,
+                tokens: batches.iter().map(|batch| batch.tokens).sum(),
             });
+            let is_last = step == self.steps;
             let due = |every: Option<std::num::NonZeroU64>| {
-                every.is_some_and(|every| step % every.get() == 0) && step < self.steps
+                every.is_some_and(|every| step % every.get() == 0) && !is_last
             };
+            // The checkpoint knows of a measurement of its own step.
+            if due(self.config.eval_every) {
+                self.evaluate(step, sink, on)?;
+            }
             if due(self.config.checkpoint_every) {
                 self.save(step, sink)?;
                 on(&Event::Saved { step });
             }
-            if due(self.config.eval_every) {
-                self.evaluate(step, sink, on)?;
-            }
         }
         Ok(self.steps)
+    }
+
+    fn update(&self, step: u64) -> Update {
+        let optimizer = &self.config.optimizer;
+        let warmup = optimizer.warmup_steps;
+        let share = optimizer.schedule.share(step, warmup, self.steps);
+        Update {
+            learning_rate: optimizer.learning_rate * share,
+            step,
+            seed: self.config.seed,
+        }
+    }
+
+    /// A loss that is no number, of one of the batches; `before` is what the step began with.
+    fn not_finite(
+        &self,
+        batches: &[Batch],
+        (at, loss): (usize, f64),
+        update: Update,
+        before: Option<NamedTensors>,
+        sink: &mut Sink,
+    ) -> Reported {
+        let dataset = self.train.dataset();
+        let examples = batches[at].examples.iter();
+        let places: Vec<String> = examples.map(|example| dataset.place(*example)).collect();
+        let mut diagnostic = errors::not_finite(update.step, loss, &places);
+        if let Some(before) = before {
+            let mut inputs = self.step.inputs(&batches[at], at, batches.len(), update);
+            for carried in &self.step.wiring.carried {
+                if let Some(tensor) = before.get(&carried.name) {
+                    inputs.push(carried.name.clone(), tensor.clone());
+                }
+            }
+            let engine = self.config.engine();
+            match culprit(&self.step.file, &inputs, engine, self.library, sink) {
+                Ok(culprit) => diagnostic = errors::with_culprit(diagnostic, culprit.as_ref()),
+                Err(reported) => return reported,
+            }
+        } else {
+            diagnostic = diagnostic.help(
+                "to see the first value that is no number, go on from the last checkpoint with `--resume --debug-numerics`",
+            );
+        }
+        sink.emit(diagnostic)
     }
 
     /// Scores on the held-out examples, if there are any.
@@ -300,6 +395,15 @@ impl<'c> Run<'c> {
         let mut batches = again(held_out, &self.eval_options, sink)?;
         let scores = measure(&mut self.eval, &self.eval_wiring, &mut batches, sink)?;
         on(&Event::Evaluated { step, scores });
+        let is_better = self.best.is_none_or(|best| scores.loss < best.loss);
+        // Before the first step there is nothing to deploy.
+        if self.config.keep_best && step > 0 && is_better {
+            self.best = Some(Best {
+                step,
+                loss: scores.loss,
+            });
+            self.write(&self.best_checkpoint(), step, sink)?;
+        }
         Ok(Some(scores))
     }
 
@@ -308,7 +412,7 @@ impl<'c> Run<'c> {
         let mut tensors: Vec<NamedTensor> = read_tensors(&artifacts.weights, sink)?;
         for tensor in &mut tensors {
             let trained = self
-                .step_wiring
+                .step
                 .carried
                 .iter()
                 .find(|carried| carried.parameter.as_deref() == Some(tensor.name.as_str()));
@@ -337,7 +441,7 @@ fn identity(
     let manifest = &artifacts.manifest;
     let optimizer = &config.optimizer;
     let text = format!(
-        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?} {:?}",
+        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         manifest.spec.digest,
         manifest.base.fingerprint,
         manifest.adapter,
@@ -354,6 +458,8 @@ fn identity(
         decided,
         config.data.order,
         config.data.pack,
+        config.accumulate,
+        config.optimizer.rates,
     );
     format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
 }

@@ -6,7 +6,7 @@ use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
 use crate::runtime::{
     Activations, Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options,
-    Products, Provider, Session, Stateful,
+    Products, Provider, Session, Stateful, Sums,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -238,8 +238,15 @@ impl Wiring {
         inputs
     }
 
-    /// The same with what a step takes besides.
-    pub fn step_inputs(&self, batch: &Batch, rate: f64, step: u64, seed: u64) -> NamedTensors {
+    /// The same with what a step takes besides. What is drawn at random is decided by the seed of the run
+    /// and how often something has been drawn before.
+    pub fn step_inputs(
+        &self,
+        batch: &Batch,
+        rate: f64,
+        step: u64,
+        (seed, drawn): (u64, u64),
+    ) -> NamedTensors {
         let mut inputs = self.inputs(batch);
         let scalar = |value: i64| HostTensor::from_i64(&[], &[value]);
         if let Some(name) = &self.learning_rate {
@@ -250,7 +257,7 @@ impl Wiring {
         }
         if let Some(name) = &self.seed {
             // Another one every step; the primes keep runs of neighbouring seeds apart.
-            let mixed = seed.wrapping_mul(1_000_003).wrapping_add(step) % (1 << 31);
+            let mixed = seed.wrapping_mul(1_000_003).wrapping_add(drawn) % (1 << 31);
             inputs.push(name.clone(), scalar(mixed as i64));
         }
         inputs
@@ -288,6 +295,7 @@ pub struct Engine {
     pub provider: Provider,
     /// How a GPU multiplies.
     pub products: Products,
+    pub sums: Sums,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
 }
@@ -304,6 +312,7 @@ pub(super) fn open(
         threads: engine.threads,
         provider: engine.provider,
         products: engine.products,
+        sums: engine.sums,
         // Batches have many shapes; a plan for each would keep memory for all of them.
         memory_pattern: MemoryPattern::Off,
         activations: Activations::Exact,

@@ -82,6 +82,7 @@ fn the_linear_layer_is_trained() {
         initializer: name.clone(),
         module: Some("head_2".to_owned()),
         name: name.clone(),
+        rate: 1.0,
     });
     let parameters: Vec<Parameter> = parameters.collect();
     let recipe = Recipe {

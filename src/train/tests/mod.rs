@@ -54,11 +54,16 @@ fn model(dims: &[i64], dropout: Option<f32>) -> Model {
 }
 
 fn made(model: &Model, recipe: &Recipe) -> Graphs {
+    made_with_rate(1.0, model, recipe)
+}
+
+fn made_with_rate(rate: f64, model: &Model, recipe: &Recipe) -> Graphs {
     let mut sink = Sink::new();
     let parameter = Parameter {
         initializer: "w".to_owned(),
         module: None,
         name: "w".to_owned(),
+        rate,
     };
     graphs(model, &[parameter], recipe, &mut sink)
         .unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()))
@@ -71,6 +76,7 @@ fn recipe(task: Task, optimizer: Optimizer) -> Recipe {
         optimizer,
         max_grad_norm: None,
         base: Base::Own,
+        rates: Vec::new(),
     }
 }
 
@@ -264,12 +270,22 @@ fn a_language_model_predicts_the_next_token() {
 
 /// Three updates of [0.5, −1, 2].
 fn updated(optimizer: Optimizer, max_grad_norm: Option<f64>) -> Vec<f64> {
+    updated_at(1.0, 0.1, optimizer, max_grad_norm)
+}
+
+/// The same, at a learning rate and with a factor for it.
+fn updated_at(
+    rate: f64,
+    learning_rate: f64,
+    optimizer: Optimizer,
+    max_grad_norm: Option<f64>,
+) -> Vec<f64> {
     let task = Task::Regression;
     let recipe = Recipe {
         max_grad_norm,
         ..recipe(task, optimizer)
     };
-    let graphs = made(&model(&[3], None), &recipe);
+    let graphs = made_with_rate(rate, &model(&[3], None), &recipe);
     let mut parameter = vec![0.5, -1.0, 2.0];
     let states = optimizer.states();
     let mut state = vec![vec![0.0; 3]; states.len()];
@@ -280,7 +296,7 @@ fn updated(optimizer: Optimizer, max_grad_norm: Option<f64>) -> Vec<f64> {
             ("w", floats(&[3], &parameter)),
             ("w.grad", floats(&[3], gradient)),
             // What a trainer passes is f32; here the evaluator takes it as it is.
-            ("learning_rate", floats(&[], &[0.1])),
+            ("learning_rate", floats(&[], &[learning_rate])),
             ("step", integer(step as i64 + 1)),
         ];
         for (name, value) in names.iter().zip(&state) {
@@ -326,6 +342,26 @@ fn updates_are_pytorchs() {
         &[0.424175389, -0.663054599, 1.2618793],
     );
     assert_updated(&updated(sgd(true, 0.0), None), &[0.41421, -0.6212, 1.0848]);
+}
+
+/// A rate of its own does what a parameter group of PyTorch with that learning rate does, weight decay
+/// included.
+#[test]
+fn a_parameter_has_a_learning_rate_of_its_own() {
+    let adam = Adam {
+        weight_decay: 0.1,
+        ..Adam::default()
+    };
+    let sgd = Optimizer::Sgd(Sgd {
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 0.1,
+    });
+    for optimizer in [Optimizer::AdamW(adam), Optimizer::Adam(adam), sgd] {
+        let expected = updated_at(1.0, 0.4, optimizer, Some(1.0));
+        assert_updated(&updated_at(16.0, 0.025, optimizer, Some(1.0)), &expected);
+        assert_ne!(updated_at(1.0, 0.025, optimizer, Some(1.0)), expected);
+    }
 }
 
 /// Which elements are kept: 1 / (1 − p) or 0, read off the gradient of `x`'s stand-in.
@@ -395,6 +431,7 @@ fn smoothing_over_an_open_number_of_classes_is_refused() {
         initializer: "w".to_owned(),
         module: None,
         name: "w".to_owned(),
+        rate: 1.0,
     };
     let mut sink = Sink::new();
     assert!(graphs(&model, &[parameter], &recipe, &mut sink).is_err());
@@ -409,6 +446,7 @@ fn an_output_that_does_not_fit_the_task_is_refused() {
         initializer: "w".to_owned(),
         module: None,
         name: "w".to_owned(),
+        rate: 1.0,
     };
     let task = Task::CausalLm {
         label_smoothing: 0.0,
