@@ -175,6 +175,7 @@ codes! {
     E0807: "execution provider not usable",
     E0808: "value cannot be handled",
     E0809: "outputs differ from what is expected",
+    E0810: "memory does not suffice",
     // E09 weights and interop
     E0901: "weights file is not valid",
     E0902: "tensor is not the adapter's",

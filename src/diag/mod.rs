@@ -112,15 +112,24 @@ pub fn counted(count: usize, noun: &str) -> String {
 /// Nobody means a name by a longer text.
 const LONGEST_NAME: usize = 500;
 
+/// So many pairs of letters are looked at, some hundredths of a second: among names beyond that, the first
+/// that come are as good a hint.
+const MOST_COMPARED: usize = 1 << 23;
+
 /// The candidates nearest to `wanted`, best first, for "did you mean" helps; at most `limit`.
 pub fn nearest<'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     limit: usize,
 ) -> Vec<&'a str> {
+    let mut work = 0;
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
         .filter(|candidate| candidate.len().max(wanted.len()) <= LONGEST_NAME)
+        .take_while(|candidate| {
+            work += candidate.len() * wanted.len();
+            work <= MOST_COMPARED
+        })
         .map(|candidate| (strsim::jaro_winkler(wanted, candidate), candidate))
         .filter(|(score, _)| *score > 0.7)
         .collect();

@@ -149,9 +149,37 @@ pub(super) fn input_differs(port: &Port, tensor: &HostTensor, reason: &str) -> D
 
 /// Running failed; `words` are ONNX Runtime's.
 pub(super) fn run_failed(words: &str) -> Diagnostic {
+    if let Some(size) = refused_allocation(words) {
+        return out_of_memory(size, words);
+    }
     Diagnostic::new(Code::E0806, "ONNX Runtime cannot run the model")
         .help("check that the values of the inputs are ones that the model can work with")
         .note(format!("ONNX Runtime says: {words}"))
+}
+
+/// The size in bytes that ONNX Runtime says it could not allocate.
+fn refused_allocation(words: &str) -> Option<u64> {
+    let (_, behind) =
+        words.split_once("Failed to allocate memory for requested buffer of size ")?;
+    let digits = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+fn out_of_memory(size: u64, words: &str) -> Diagnostic {
+    let size = match size {
+        size if size >= 1 << 30 => format!("{:.1} GiB", size as f64 / f64::from(1 << 30)),
+        size => format!("{:.1} MiB", size as f64 / f64::from(1 << 20)),
+    };
+    let node = words
+        .split_once("Name:'")
+        .and_then(|(_, behind)| behind.split('\'').next());
+    let who = node.map_or_else(String::new, |node| format!(" of the node `{node}`"));
+    Diagnostic::new(
+        Code::E0810,
+        format!("there is no memory for a result{who}, which takes {size}"),
+    )
+    .help("make batches smaller: fewer rows or shorter ones; in training `batch_size`, `data.max_length`, and `accumulate` for the rows that are left out")
+    .note(format!("ONNX Runtime says: {words}"))
 }
 
 pub(super) fn no_provider(provider: &str, words: &str) -> Diagnostic {

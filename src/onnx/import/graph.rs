@@ -77,6 +77,7 @@ fn read(cx: &mut Cx<'_>, bytes: &Bytes, scope: Option<&Scope<'_>>) -> Result<Bod
         captured: Vec::new(),
         ops: FxHashMap::default(),
         unsorted: None,
+        compared: 0,
     };
     building.graph.name = std::mem::take(&mut sections.name);
     building.graph.doc = std::mem::take(&mut sections.doc);
@@ -131,7 +132,13 @@ struct Building<'s, 'a> {
     ops: FxHashMap<(&'a str, &'a str), OpName>,
     /// The first node that reads a value before it is computed, with the value's name.
     unsorted: Option<(FoundNode<'a>, String)>,
+    /// How many unknown names have been compared with all others.
+    compared: usize,
 }
+
+/// Comparing a name with all others takes a while, and a graph that lacks many of them has lost a part:
+/// what else is called alike is no help then.
+const MOST_COMPARED: usize = 8;
 
 impl<'a> Building<'_, 'a> {
     fn inputs_and_initializers(
@@ -368,7 +375,11 @@ impl<'a> Building<'_, 'a> {
         self.graph.add_value(value).ok()
     }
 
-    fn similar(&self, name: &str) -> Vec<&str> {
+    fn similar(&mut self, name: &str) -> Vec<&str> {
+        self.compared += 1;
+        if self.compared > MOST_COMPARED {
+            return Vec::new();
+        }
         let names = self.graph.value_ids().map(|id| &*self.graph.value(id).name);
         nearest(name, names, 3)
     }

@@ -164,6 +164,19 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
             graph.node[1] = node("Gather", &["h", "seven"], &["y"]);
             graph.output[0] = value("y", FLOAT, &[3]);
         }
+        // 256 TiB, which no process can address.
+        "huge_result" => {
+            graph.initializer.push(TensorProto {
+                name: "sizes".into(),
+                dims: vec![2],
+                data_type: INT64,
+                int64_data: vec![1 << 45, 2],
+                ..Default::default()
+            });
+            graph.node[1] = node("Expand", &["x", "sizes"], &["y"]);
+            graph.node[1].name = "stretch".into();
+            graph.output[0] = value("y", FLOAT, &[1 << 45, 2]);
+        }
         "sequence" => {
             let elements = value("all", FLOAT, &[1, 3]).type_;
             let mut all = TypeProto::new();
