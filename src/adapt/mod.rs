@@ -15,12 +15,15 @@ mod errors;
 mod expect;
 mod initial;
 mod lower;
+mod methods;
 mod norms;
 mod numeric;
 mod plan;
+mod planner;
 mod refusal;
 mod rows;
 mod select;
+mod settings;
 
 pub use apply::{Adapted, NewTensor, apply};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};

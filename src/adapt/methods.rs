@@ -1,0 +1,259 @@
+//! Methods at sites: their instances, their parameters, and what a site cannot have.
+
+use super::plan::{PlannedMethod, PlannedParameter};
+use super::planner::{CachedInstance, Planner};
+use super::refusal::{Cause, Failure, Refusal};
+use super::{errors, norms, rows};
+use crate::diag::{Reported, Span};
+use crate::hir::affine::{Tokens, token_reach};
+use crate::hir::{
+    Adapt, Call, Context, HyperValue, Init, Instance, Method, SiteFacts, TermKind, instantiate,
+};
+use crate::modules::{Site, SiteKind};
+use crate::ty::Dim;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+impl Planner<'_> {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, all of it decides the instance"
+    )]
+    pub fn method(
+        &mut self,
+        call: &Call,
+        adapt: &Adapt,
+        values: BTreeMap<String, HyperValue>,
+        facts: SiteFacts,
+        site_index: usize,
+        slice: Option<Range<i64>>,
+        statement: usize,
+    ) -> Result<PlannedMethod, Failure> {
+        let program = self.program;
+        let method = program.method(call.method);
+        let site = &self.modules.sites[site_index];
+        let instance = self.instance(call, method, &values, facts, site)?;
+        if let Some(cause) = self.refusal(method, &instance, site) {
+            let (site, span) = (site_index, call.span);
+            return Err(Refusal { site, span, cause }.into());
+        }
+        self.warn_site(call, method, token_reach(&instance.forward), site);
+        let label = self.label(call, adapt);
+        let mut parameters = Vec::new();
+        for param in &instance.params {
+            let owner = match (&slice, param.shared) {
+                (_, true) => format!("shared.{statement}"),
+                (Some(slice), _) => format!("{}[{}..{}]", site.path, slice.start, slice.end),
+                (None, _) => site.path.clone(),
+            };
+            let name = match &label {
+                Some(label) => format!("{owner}.{label}.{}", param.name),
+                None => format!("{owner}.{}", param.name),
+            };
+            let dims: Vec<i64> = param
+                .dims
+                .iter()
+                .map(|d| d.known().expect("sizes of a site are numbers"))
+                .collect();
+            let index = match self.names.get(&name).copied() {
+                Some(index) => {
+                    self.check_shared(index, &dims, site, call.span)?;
+                    index
+                }
+                None => {
+                    self.plan.parameters.push(PlannedParameter {
+                        name: name.clone(),
+                        module: (!param.shared).then(|| site.path.clone()),
+                        parameter: param.name.clone(),
+                        dims,
+                        trainable: param.trainable,
+                        init: param.init.clone(),
+                        site: site_index,
+                        slice: slice.clone(),
+                        span: call.span,
+                    });
+                    self.names.insert(name, self.plan.parameters.len() - 1);
+                    self.plan.parameters.len() - 1
+                }
+            };
+            parameters.push(index);
+        }
+        Ok(PlannedMethod {
+            name: method.name.node.clone(),
+            values,
+            instance,
+            parameters,
+            span: call.span,
+        })
+    }
+
+    /// What tells the parameters of the statement's methods apart; nothing where there is one method,
+    /// so that names stay short.
+    fn label(&self, call: &Call, adapt: &Adapt) -> Option<String> {
+        let name = |call: &Call| &self.program.method(call.method).name.node;
+        let before = adapt.calls.iter().take_while(|c| !std::ptr::eq(*c, call));
+        let same = before.filter(|c| name(c) == name(call)).count();
+        match (adapt.calls.len(), same) {
+            (1, _) => None,
+            (_, 0) => Some(name(call).clone()),
+            (_, same) => Some(format!("{}_{}", name(call), same + 1)),
+        }
+    }
+
+    /// A tensor for several modules has one shape; said once for each.
+    fn check_shared(
+        &mut self,
+        index: usize,
+        dims: &[i64],
+        site: &Site,
+        span: Span,
+    ) -> Result<(), Reported> {
+        let first = &self.plan.parameters[index];
+        if first.dims == dims {
+            return Ok(());
+        }
+        if let Some(reported) = self.misshapen.get(&index) {
+            return Err(*reported);
+        }
+        let owner = &self.modules.sites[first.site].path;
+        let diagnostic = errors::shared_shapes_differ(
+            span,
+            &first.parameter,
+            (owner, &first.dims),
+            (&site.path, dims),
+        );
+        let reported = self.sink.emit(diagnostic);
+        self.misshapen.insert(index, reported);
+        Err(reported)
+    }
+
+    fn instance(
+        &mut self,
+        call: &Call,
+        method: &Method,
+        values: &BTreeMap<String, HyperValue>,
+        facts: SiteFacts,
+        site: &Site,
+    ) -> Result<Arc<Instance>, Reported> {
+        let cached = self
+            .instances
+            .iter()
+            .find(|c| c.method == call.method && c.values == *values && c.facts == facts);
+        if let Some(cached) = cached {
+            return cached.instance.clone();
+        }
+        let context = Context {
+            span: call.span,
+            text: format!(
+                "asked for here, for `{}` ({} to {})",
+                site.path, facts.input, facts.output
+            ),
+        };
+        let instance = instantiate(
+            self.program,
+            method,
+            values,
+            &facts,
+            Some(&context),
+            self.sink,
+        )
+        .map(Arc::new);
+        self.instances.push(CachedInstance {
+            method: call.method,
+            values: values.clone(),
+            facts,
+            instance: instance.clone(),
+        });
+        instance
+    }
+
+    /// The facts of a site without other sites of its statement.
+    pub fn own_facts(&self, site: &Site) -> SiteFacts {
+        let input = rows::columns(self.model, site);
+        self.facts(site, site.out_features, input, site.out_features)
+    }
+
+    pub fn facts(
+        &self,
+        site: &Site,
+        output: i64,
+        largest_input: i64,
+        largest_output: i64,
+    ) -> SiteFacts {
+        SiteFacts {
+            kind: site.kind.name().to_owned(),
+            input: Dim::from(rows::columns(self.model, site)),
+            output: Dim::from(output),
+            has_bias: site.bias.is_some(),
+            largest_input: Dim::from(largest_input),
+            largest_output: Dim::from(largest_output),
+        }
+    }
+
+    /// What can only be known at the site.
+    fn refusal(&self, method: &Method, instance: &Instance, site: &Site) -> Option<Cause> {
+        let name = &method.name.node;
+        let graph = super::apply::graph_at(self.model, &site.scope);
+        let uses = |wanted| instance.forward.uses(|kind| *kind == wanted);
+        if token_reach(&instance.forward) != Tokens::Own {
+            let shape = graph
+                .value(site.input)
+                .ty
+                .as_ref()
+                .and_then(|ty| ty.shape.as_ref());
+            let rank = shape.map(|s| s.rank() + usize::from(site.kind == SiteKind::Embedding));
+            if site.kind == SiteKind::Conv || rank.is_some_and(|rank| rank < 3) {
+                return Some(Cause::Other(format!(
+                    "`{name}` looks across tokens, and the module's input has none"
+                )));
+            }
+            if rank.is_none() {
+                return Some(Cause::Other(format!(
+                    "`{name}` looks across tokens, and it is not known how many axes the \
+                     module's input has"
+                )));
+            }
+        }
+        if uses(TermKind::Mask) && super::apply::mask_input(self.model).is_none() {
+            return Some(Cause::NoMask);
+        }
+        let mut inits = instance.params.iter().map(|p| &p.init);
+        let reads_weight =
+            uses(TermKind::Weight) || inits.any(|init| matches!(init, Init::Computed(_)));
+        if reads_weight && site.weight.quantization.is_some() {
+            return Some(Cause::Other(format!(
+                "`{name}` reads the base weight, which is quantized"
+            )));
+        }
+        let groups = graph.node(site.node).int("group").unwrap_or(1);
+        rows::refusal(&instance.forward, site, groups)
+            .or_else(|| norms::refusal(&instance.forward, site, graph))
+            .map(|why| Cause::Other(why.to_owned()))
+    }
+
+    fn warn_site(&mut self, call: &Call, method: &Method, reach: Tokens, site: &Site) {
+        let cached = self.model.graph.inputs().iter().any(|id| {
+            self.model
+                .graph
+                .value(*id)
+                .name
+                .starts_with("past_key_values")
+        });
+        if reach == Tokens::All {
+            self.sink
+                .warn(errors::reads_padding(call.span, &method.name.node));
+        }
+        if reach != Tokens::Own && cached {
+            self.sink
+                .warn(errors::reads_other_tokens(call.span, &method.name.node));
+        }
+        if !site.shared_with.is_empty() {
+            self.sink.warn(errors::tied_weight(
+                call.span,
+                &site.path,
+                &site.shared_with,
+            ));
+        }
+    }
+}
