@@ -7,7 +7,8 @@ use super::manifest::{
 };
 use super::session::{Loaded, Planned, Session, Spec};
 use super::training::{
-    Brought, GraphEntry, brought, rounded, specialized, tensor_name, trained, with_head,
+    BaseData, Brought, GraphEntry, brought, rounded, share, specialized, tensor_name, trained,
+    with_head,
 };
 use crate::adapt::{self, Plan};
 use crate::diag::{Reported, Sink};
@@ -122,25 +123,26 @@ pub fn compile(
     let data = external_files(&model.graph);
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
-    let base_data = match &recipe {
-        Some(recipe) if recipe.base != Base::Own => {
-            Some((recipe.base, names.base_data(recipe.base)))
-        }
-        _ => None,
-    };
+    let mut base_data = None;
     let training = match &recipe {
         None => None,
         Some(recipe) => {
+            let location = names.base_data(recipe.base);
+            let data = base_data.insert(BaseData::create(location, &staging, sink)?);
             let mut model = specialized(model, &options.flags, sink)?;
-            if let Some((base, location)) = &base_data {
-                let of = (*base, location.as_str());
-                let rounded = rounded(&model, of, &tensors, &staging, &reader, sink)?;
+            if recipe.base != Base::Own {
+                let rounded = rounded(&model, recipe.base, &tensors, data, &reader, sink)?;
                 model = Cow::Owned(rounded);
             }
-            Some(train::graphs(&model, &trained, recipe, sink)?)
+            let mut graphs = train::graphs(&model, &trained, recipe, sink)?;
+            share(&mut graphs, data, sink)?;
+            Some(graphs)
         }
     };
-    let base_data = base_data.map(|(_, location)| location);
+    let base_data = match base_data {
+        Some(data) => data.finish(sink)?,
+        None => None,
+    };
     let graphs = Named::of(training.as_ref(), &names);
     let copied = match &options.destination {
         Destination::Beside => Vec::new(),
@@ -357,9 +359,12 @@ impl Names {
         }
     }
 
-    /// The file of the weights of a rounded base.
+    /// The file of the frozen weights of training graphs.
     fn base_data(&self, base: Base) -> String {
-        let own = format!("base.{}.data", base.name());
+        let own = match base {
+            Base::Own => "base.data".to_owned(),
+            rounded => format!("base.{}.data", rounded.name()),
+        };
         match self.model.strip_suffix(".onnx") {
             Some("model") | None => own,
             Some(stem) => format!("{stem}.{own}"),

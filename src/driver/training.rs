@@ -5,17 +5,22 @@ use super::session::Planned;
 use crate::adapt::{Adapted, random_tensor};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
-use crate::graph::{ExternalData, Model, Tensor};
+use crate::graph::{ExternalData, Model, Tensor, TensorData, ValueId};
 use crate::hir::{Compiled, Random};
 use crate::passes;
-use crate::train::{self, Base, Parameter, PlannedHead, Port, Rate, Role, TrainingGraph, Trains};
+use crate::train::{
+    self, Base, Graphs, Parameter, PlannedHead, Port, Rate, Role, TrainingGraph, Trains,
+};
 use crate::ty::{DType, TensorType};
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 /// A tensor of the adapter: the plan's, or the head's.
 pub(super) struct Brought {
@@ -141,42 +146,110 @@ pub(super) fn trained(
         .collect())
 }
 
-/// The adapted model with its frozen weights in fewer bits, which are written to the staged file,
-/// which the model names by its `location`.
-pub(super) fn rounded(
-    model: &Model,
-    (base, location): (Base, &str),
-    tensors: &[Brought],
-    staging: &Staging,
-    read: &train::ReadWeight<'_>,
-    sink: &mut Sink,
-) -> Result<Model, Reported> {
-    let path = staging.path(location);
-    let failed = |error: &io::Error, sink: &mut Sink| sink.emit(files::cannot_write(&path, error));
-    let file = File::create(&path).map_err(|error| failed(&error, sink))?;
-    let mut file = BufWriter::with_capacity(1 << 18, file);
-    let mut end = 0;
-    let mut keep = |bytes: &[u8], sink: &mut Sink| {
-        let offset = end;
+/// The file of frozen weights that training graphs share.
+pub(super) struct BaseData {
+    location: String,
+    path: PathBuf,
+    file: BufWriter<File>,
+    end: u64,
+}
+
+impl BaseData {
+    /// A staged file, which graphs name by its `location`.
+    pub fn create(
+        location: String,
+        staging: &Staging,
+        sink: &mut Sink,
+    ) -> Result<BaseData, Reported> {
+        let path = staging.path(&location);
+        let file =
+            File::create(&path).map_err(|error| sink.emit(files::cannot_write(&path, &error)))?;
+        Ok(BaseData {
+            location,
+            path,
+            file: BufWriter::with_capacity(1 << 18, file),
+            end: 0,
+        })
+    }
+
+    fn keep(&mut self, bytes: &[u8], sink: &mut Sink) -> Result<ExternalData, Reported> {
+        let offset = self.end;
         let length = bytes.len() as u64;
         let padding = length.next_multiple_of(ALIGNMENT) - length;
-        file.write_all(bytes)
-            .and_then(|()| file.write_all(&vec![0; padding as usize]))
-            .map_err(|error| failed(&error, sink))?;
-        end += length + padding;
+        let written = self
+            .file
+            .write_all(bytes)
+            .and_then(|()| self.file.write_all(&vec![0; padding as usize]));
+        written.map_err(|error| sink.emit(files::cannot_write(&self.path, &error)))?;
+        self.end += length + padding;
         Ok(ExternalData {
-            location: location.to_owned(),
+            location: self.location.clone(),
             offset,
             length,
         })
-    };
+    }
+
+    /// The file's name, if there is anything in it.
+    pub fn finish(mut self, sink: &mut Sink) -> Result<Option<String>, Reported> {
+        let flushed = self.file.flush();
+        flushed.map_err(|error| sink.emit(files::cannot_write(&self.path, &error)))?;
+        Ok((self.end > 0).then_some(self.location))
+    }
+}
+
+/// The adapted model with its frozen weights in fewer bits.
+pub(super) fn rounded(
+    model: &Model,
+    base: Base,
+    tensors: &[Brought],
+    data: &mut BaseData,
+    read: &train::ReadWeight<'_>,
+    sink: &mut Sink,
+) -> Result<Model, Reported> {
     let adapter = tensors.iter();
     let adapter = adapter.map(|tensor| tensor.initializer.as_str()).collect();
     let mut model = model.clone();
+    let mut keep = |bytes: &[u8], sink: &mut Sink| data.keep(bytes, sink);
     train::round_base(&mut model, base, &adapter, read, &mut keep, sink)?;
-    file.flush().map_err(|error| failed(&error, sink))?;
     Ok(model)
 }
+
+/// Moves what graphs have in common out of them: each tensor of the model is written once.
+pub(super) fn share(
+    graphs: &mut Graphs,
+    data: &mut BaseData,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    // By where the elements lie in memory: graphs of one model have them from there.
+    let mut kept: FxHashMap<(usize, usize), ExternalData> = FxHashMap::default();
+    let all = [&mut graphs.step, &mut graphs.grad, &mut graphs.eval];
+    for graph in all.map(|graph| &mut graph.model.graph) {
+        let large: Vec<(ValueId, Bytes)> = graph
+            .initializers()
+            .iter()
+            .filter_map(|id| match &graph.value(*id).constant()?.data {
+                TensorData::Raw(bytes) if bytes.len() >= SHARED => Some((*id, bytes.clone())),
+                _ => None,
+            })
+            .collect();
+        for (id, bytes) in large {
+            let key = (bytes.as_ptr() as usize, bytes.len());
+            let place = match kept.get(&key) {
+                Some(place) => place.clone(),
+                None => {
+                    let place = data.keep(&bytes, sink)?;
+                    kept.insert(key, place.clone());
+                    place
+                }
+            };
+            graph.refer_to_data(id, place);
+        }
+    }
+    Ok(())
+}
+
+/// Smaller tensors stay in each graph.
+const SHARED: usize = 1024;
 
 /// Tensors of a file begin at multiples of this, which no instruction set exceeds.
 const ALIGNMENT: u64 = 64;

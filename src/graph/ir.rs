@@ -1,7 +1,7 @@
 //! Nodes, values and the wiring between them.
 
 use super::attribute::{Attribute, AttributeValue};
-use super::tensor::Tensor;
+use super::tensor::{ExternalData, Tensor, TensorData};
 use crate::ty::TensorType;
 use bytes::Bytes;
 use petgraph::Direction::{Incoming, Outgoing};
@@ -439,6 +439,16 @@ impl Graph {
     /// Stores a stated or inferred type.
     pub fn set_type(&mut self, id: ValueId, ty: TensorType) {
         self.value_vertex(id).ty = Some(ty);
+    }
+
+    /// Says where the elements of an initializer lie in a file; they are the same. Nothing for a value
+    /// that is no initializer.
+    pub fn refer_to_data(&mut self, id: ValueId, place: ExternalData) {
+        let value = self.value_vertex(id);
+        if let ValueKind::Initializer(tensor) = &mut value.kind {
+            tensor.data = TensorData::External(place);
+            value.initializer_origin = None;
+        }
     }
 
     /// The value of that name.

@@ -9,6 +9,7 @@ use crate::tolerances::{
     BF16_COSINE, BF16_LOSS, INT8_COSINE, INT8_LOSS, TRAINING_HALVES, TRAINING_LOSSES,
 };
 use peftc::driver::{Adam, Base, Optimizer, Recipe, Task};
+use peftc::graph::TensorData;
 use peftc::reference::Array;
 use peftc::runtime::{
     Feed, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
@@ -323,12 +324,40 @@ fn a_base_in_8_bits_has_nearly_the_same_gradients() {
     let size = |folder: &Path, file: &str| std::fs::metadata(folder.join(file)).unwrap().len();
     let codes = size(int8.path(), "base.int8.data");
     assert!(codes > 400_000, "{codes}");
-    let saved = size(own.path(), "grad.onnx") - size(int8.path(), "grad.onnx");
-    assert!(saved > 3 * codes, "{saved} {codes}");
+    let base = size(own.path(), "base.data");
+    assert!(base > 3 * codes, "{base} {codes}");
     assert_eq!(
         size(own.path(), "model.onnx"),
         size(int8.path(), "model.onnx")
     );
+}
+
+/// Frozen weights that lie in the model's file are written once for all training graphs.
+#[test]
+fn training_graphs_share_the_weights_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let manifest = compiled("math_task", &[], folder);
+    assert_eq!(manifest["training"]["base_data"], "base.data");
+    let size = |file: &str| std::fs::metadata(folder.join(file)).unwrap().len();
+    let model = std::fs::metadata(fixtures().join("quickstart/model.onnx"));
+    let weights = size("base.data");
+    assert!(weights < model.unwrap().len(), "{weights}");
+    for graph in ["step.onnx", "grad.onnx", "eval.onnx"] {
+        assert!(size(graph) < weights / 4, "{graph}");
+        let imported = peftc::onnx::import(&folder.join(graph), &mut peftc::diag::Sink::new());
+        let graph = imported.unwrap().model.graph;
+        let large = graph.initializers().iter().filter_map(|id| {
+            let tensor = graph.value(*id).constant()?;
+            (tensor.byte_len() >= 1024).then_some(&tensor.data)
+        });
+        for data in large {
+            let TensorData::External(place) = data else {
+                panic!("a weight lies in a graph");
+            };
+            assert_eq!(place.location, "base.data");
+        }
+    }
 }
 
 /// Loss and gradients are those of `own` within a share of the loss, and with a cosine of all gradients
