@@ -75,6 +75,8 @@ pub(super) enum BaseName {
     Int8,
     /// In bfloat16, on a GPU: half the memory and faster, within about a percent
     Bf16,
+    /// In float16, on a GPU that has no bfloat16
+    F16,
 }
 
 impl From<BaseName> for Base {
@@ -83,6 +85,7 @@ impl From<BaseName> for Base {
             BaseName::Own => Base::Own,
             BaseName::Int8 => Base::Int8,
             BaseName::Bf16 => Base::Bf16,
+            BaseName::F16 => Base::F16,
         }
     }
 }

@@ -9,9 +9,10 @@
 //!   "reduced range"); `x` is rounded to 8 bits a tensor when it arrives. The gradient takes rounding
 //!   for the identity (straight-through: Bengio, Léonard, Courville, arXiv:1308.3432) and is itself a
 //!   product with the same codes.
-//! * **bfloat16**: `W` is stored in 16 bits, `x` is rounded to them, and so is the product; the same
-//!   holds for the gradient. Sums over several products are made in 32 bits. This is what PyTorch's
-//!   autocast does to linear layers. The range is that of `f32`, so that no loss has to be scaled.
+//! * **bfloat16 and float16**: `W` is stored in 16 bits, `x` is rounded to them, and so is the product; the
+//!   same holds for the gradient. Sums over several products are made in 32 bits. This is what PyTorch's
+//!   autocast does to linear layers. The range of bfloat16 is that of `f32`; with float16 gradients are
+//!   scaled (see the graphs).
 //!
 //! The adapter, its gradients and the optimizer stay in 32 bits, and so does the adapted model that is
 //! deployed. Weights of the adapter are never rounded. Products inside the bodies of `If` and `Loop`
@@ -47,8 +48,8 @@ pub type Keep<'a> = dyn FnMut(&[u8], &mut Sink) -> Result<ExternalData, Reported
 enum Rounded {
     /// Codes `[k, n]` and scales `[n]`.
     Int8([Operand; 2]),
-    /// `[k, n]`.
-    Bf16(Operand),
+    /// `[k, n]`, in half precision.
+    Half(DType, Operand),
 }
 
 /// Rounds the weights of a model in place, those of the named initializers excepted. What is not read
@@ -184,13 +185,18 @@ impl Product {
                 data: TensorData::External(keep(bytes, sink)?),
             })
         };
-        if base == Base::Bf16 {
-            let Some(bytes) = matrix.bf16() else {
+        let half = match base {
+            Base::Bf16 => Some(DType::BF16),
+            Base::F16 => Some(DType::F16),
+            Base::Own | Base::Int8 => None,
+        };
+        if let Some(dtype) = half {
+            let Some(bytes) = matrix.half(dtype) else {
                 return Ok(None);
             };
-            let tensor = kept(DType::BF16, &bytes, sink)?;
-            let weight = patch.constant(&format!("{name}.bf16"), tensor);
-            return Ok(Some(Rounded::Bf16(weight)));
+            let tensor = kept(dtype, &bytes, sink)?;
+            let weight = patch.constant(&format!("{name}.{}", base.name()), tensor);
+            return Ok(Some(Rounded::Half(dtype, weight)));
         }
         let Some(Coded { codes, scales }) = matrix.int8() else {
             return Ok(None);
@@ -212,7 +218,7 @@ impl Product {
         patch.behind(self.node);
         let new = match rounded {
             Rounded::Int8(weight) => self.in_int8(graph, patch, weight, ty),
-            Rounded::Bf16(weight) => self.in_bf16(graph, patch, weight, ty),
+            Rounded::Half(dtype, weight) => self.in_half(graph, patch, (dtype, weight), ty),
         };
         patch.take_over(result, new);
     }
@@ -241,11 +247,11 @@ impl Product {
 
     /// Every product rounds `x` for itself, so that the gradients of several are added in 32 bits;
     /// ONNX Runtime makes one of equal casts.
-    fn in_bf16(
+    fn in_half(
         &self,
         graph: &Graph,
         patch: &mut Patch,
-        weight: Operand,
+        (dtype, weight): (DType, Operand),
         ty: Option<TensorType>,
     ) -> Operand {
         let old = graph.node(self.node);
@@ -262,21 +268,21 @@ impl Product {
         let to = |dtype: DType| vec![Attribute::int("to", i64::from(dtype.number()))];
         let half = |ty: Option<&TensorType>| {
             ty.map(|ty| TensorType {
-                dtype: DType::BF16,
+                dtype: dtype,
                 ..ty.clone()
             })
         };
         let x_ty = half(graph.value(self.x).ty.as_ref());
         let x = node(
             "Cast",
-            "x_bf16",
-            to(DType::BF16),
+            "x_half",
+            to(dtype),
             vec![Operand::Existing(self.x)],
             x_ty,
         );
         let product = node(
             "MatMul",
-            "bf16",
+            "half",
             Vec::new(),
             vec![x, weight],
             half(ty.as_ref()),
@@ -355,17 +361,27 @@ impl Matrix<'_> {
             .all(|(row, column)| self.value(row, column).is_finite())
     }
 
-    /// Rounded to the nearest, ties to even; `None` if an element is not finite.
-    fn bf16(&self) -> Option<Vec<u8>> {
+    /// Rounded to the nearest of a type of 16 bits, ties to even; `None` if an element is not finite, or
+    /// is beyond its range.
+    fn half(&self, dtype: DType) -> Option<Vec<u8>> {
+        let round = |value: f32| match dtype {
+            DType::F16 => {
+                let half = half::f16::from_f32(value);
+                half.is_finite().then(|| half.to_le_bytes())
+            }
+            _ => {
+                let half = half::bf16::from_f32(value);
+                half.is_finite().then(|| half.to_le_bytes())
+            }
+        };
         let (k, n) = self.sizes();
         let mut bytes = vec![0; k * n * 2];
         for (row, column) in self.places() {
-            let value = half::bf16::from_f32(self.value(row, column));
             let (inner, outer) = self.place(row, column);
             let at = (inner * n + outer) * 2;
-            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            bytes[at..at + 2].copy_from_slice(&round(self.value(row, column))?);
         }
-        self.is_finite().then_some(bytes)
+        Some(bytes)
     }
 
     /// `None` if an element is not finite.
@@ -427,7 +443,8 @@ mod tests {
         let plain = bytes(&[1.0, 2.0, 3.0, -4.0, 5.0, 0.5]);
         let stored = bytes(&[1.0, -4.0, 2.0, 5.0, 3.0, 0.5]);
         let (plain, stored) = (matrix(&plain, 2, 3, false), matrix(&stored, 3, 2, true));
-        assert_eq!(plain.bf16(), stored.bf16());
+        assert_eq!(plain.half(DType::BF16), stored.half(DType::BF16));
+        assert_eq!(plain.half(DType::F16), stored.half(DType::F16));
         let (plain, stored) = (plain.int8().unwrap(), stored.int8().unwrap());
         assert_eq!(plain.codes, stored.codes);
         assert_eq!(plain.scales, stored.scales);
@@ -437,7 +454,7 @@ mod tests {
     fn half_precision_rounds_to_even() {
         // Between 1 and the next number, 1 + 2^-7, lies 1 + 2^-8.
         let bytes = bytes(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]);
-        let rounded = matrix(&bytes, 1, 2, false).bf16().unwrap();
+        let rounded = matrix(&bytes, 1, 2, false).half(DType::BF16).unwrap();
         let value = |at: usize| half::bf16::from_le_bytes([rounded[at], rounded[at + 1]]).to_f32();
         assert_eq!([value(0), value(2)], [1.0, 1.0 + 2.0 / 128.0]);
     }
@@ -449,7 +466,10 @@ mod tests {
         assert_eq!((zeros.codes, zeros.scales), (vec![0; 4], vec![1.0; 2]));
         let infinite = bytes(&[1.0, f32::INFINITY]);
         let infinite = matrix(&infinite, 1, 2, false);
-        assert!(infinite.int8().is_none() && infinite.bf16().is_none());
+        assert!(infinite.int8().is_none() && infinite.half(DType::BF16).is_none());
+        let large = bytes(&[1.0, 70_000.0]);
+        let large = matrix(&large, 1, 2, false);
+        assert!(large.half(DType::F16).is_none() && large.half(DType::BF16).is_some());
         let bad = bytes(&[1.0, f32::NAN]);
         assert!(matrix(&bad, 2, 1, true).int8().is_none());
     }

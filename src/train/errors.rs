@@ -15,6 +15,7 @@ pub(super) fn nothing_to_round(model: &str, base: Base) -> Diagnostic {
     let bits = match base {
         Base::Own | Base::Int8 => "8 bits",
         Base::Bf16 => "bfloat16",
+        Base::F16 => "float16",
     };
     let message = format!("`{model}` has no weight that could be rounded to {bits}");
     Diagnostic::new(Code::E0754, message).help(format!(

@@ -15,7 +15,8 @@
 //! * A model that lacks what its task needs gets a [`Head`]: pooling and a linear layer on an output,
 //!   trained in full beside the adapter. It belongs to the task, not to the spec: it stands on the
 //!   adapted model, so that no pattern ever matches it.
-//! * Loss, statistics and updates are computed in 32 bits whatever the model computes in.
+//! * Loss, statistics and updates are computed in 32 bits whatever the model computes in. Where it
+//!   computes in f16, gradients on their way are those of the sum over labels, not of their mean.
 //!
 //! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
 
@@ -85,6 +86,8 @@ pub enum Base {
     Int8,
     /// Products in bfloat16, see [`round_base`]. ONNX Runtime has them on GPUs.
     Bf16,
+    /// Products in float16, see [`round_base`]; for GPUs without bfloat16.
+    F16,
 }
 
 impl Base {
@@ -94,6 +97,7 @@ impl Base {
             Base::Own => "own",
             Base::Int8 => "int8",
             Base::Bf16 => "bf16",
+            Base::F16 => "f16",
         }
     }
 }

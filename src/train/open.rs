@@ -182,8 +182,9 @@ impl Open {
     ) -> Result<Differentiated, Reported> {
         self.with_dropout(sink)?;
         let known = passes::infer_values(&mut self.model, sink)?;
+        let scaled = computes_in_f16(&self.model.graph);
         let mut outputs = Outputs::default();
-        let (patch, labels, gradient) = {
+        let (patch, labels, gradient, scale) = {
             let build = builder(&self.model, known.all());
             let (loss, labels) = self
                 .loss(&build, task, Want::Gradient)
@@ -191,27 +192,83 @@ impl Open {
             build.with_patch(Patch::drop_outputs);
             outputs.add(&build, Role::Loss, "loss", loss.value);
             outputs.add(&build, Role::Metric, "count", loss.count);
-            let gradient = loss.gradient.map(|gradient| gradient.operand);
-            (build.finish(), labels, gradient)
+            let scale = scaled.then(|| loss.count.apply2("Max", loss.count.number(1.0)));
+            let stored = build.expr(self.output).dtype();
+            let gradient = loss.gradient.map(|gradient| {
+                let gradient = scale.map_or(gradient, |scale| gradient * scale);
+                gradient.cast(stored)
+            });
+            let operand = |expr: Expr<'_>| expr.operand;
+            let (gradient, scale) = (gradient.map(operand), scale.map(operand));
+            (build.finish(), labels, gradient, scale)
         };
         let new = apply(&mut self.model, patch, sink)?;
-        let Some(Operand::New(gradient)) = gradient else {
+        let Some(gradient) = gradient.map(|operand| id_of(operand, &new)) else {
             return Err(sink.emit(errors::internal("the loss has no derivative")));
         };
         self.inputs.push(labels);
-        let gradients = autodiff::gradients_from(
+        let mut gradients = autodiff::gradients_from(
             &mut self.model,
             self.output,
-            new[gradient as usize],
+            gradient,
             &self.parameters,
             sink,
         )?;
+        if let Some(scale) = scale {
+            gradients = self.divided(&gradients, id_of(scale, &new), sink)?;
+        }
         Ok(Differentiated {
             open: self,
             gradients,
             outputs,
         })
     }
+
+    /// Gradients without the factor that the loss had.
+    fn divided(
+        &mut self,
+        gradients: &[ValueId],
+        scale: ValueId,
+        sink: &mut Sink,
+    ) -> Result<Vec<ValueId>, Reported> {
+        let known = passes::infer_values(&mut self.model, sink)?;
+        let (patch, divided) = {
+            let build = builder(&self.model, known.all());
+            build.set_scope("gradient".to_owned());
+            if let Some(last) = self.model.graph.order().unwrap_or_default().last() {
+                build.behind(*last);
+            }
+            let scale = build.expr(scale);
+            let divided = gradients.iter().map(|gradient| {
+                let gradient = build.expr(*gradient).cast(DType::F32);
+                (gradient / scale).operand
+            });
+            let divided: Vec<Operand> = divided.collect();
+            (build.finish(), divided)
+        };
+        let new = apply(&mut self.model, patch, sink)?;
+        let ids = divided.into_iter().map(|operand| id_of(operand, &new));
+        Ok(ids.collect())
+    }
+}
+
+/// The value of an operand of a patch that has been applied.
+fn id_of(operand: Operand, new: &[ValueId]) -> ValueId {
+    match operand {
+        Operand::New(index) => new[index as usize],
+        Operand::Existing(id) | Operand::Original(id) => id,
+    }
+}
+
+/// Whether anything is computed in f16, where a gradient of a mean over many labels is too small to be a
+/// number: it begins at 6e-8. The gradient of the sum over labels is of the size of a probability, and is
+/// divided by their number in 32 bits when it has arrived at a parameter.
+fn computes_in_f16(graph: &Graph) -> bool {
+    graph.node_ids().any(|node| {
+        let results = graph.results(node).into_iter().flatten();
+        let mut types = results.filter_map(|value| graph.value(value).ty.as_ref());
+        types.any(|ty| ty.dtype == DType::F16)
+    })
 }
 
 /// A model with loss and gradients, of which only the loss is an output yet.

@@ -11,7 +11,7 @@ use peftc::graph::{
     Attribute, Model, NewNode, OpName, Operand, Patch, Tensor, TensorData, ValueId,
 };
 use peftc::onnx;
-use peftc::reference::{self, Array, Evaluator};
+use peftc::reference::{self, Array, Evaluator, Rounding};
 use peftc::runtime::{
     Activations, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session as Running,
 };
@@ -240,10 +240,20 @@ impl Exact<'_> {
 
 /// Runs a check with the reference of a model file.
 pub(crate) fn with_exact<T>(path: &Path, check: impl FnOnce(&Exact<'_>) -> T) -> T {
+    with_reference(path, Rounding::None, check)
+}
+
+/// The same, where casts may round.
+pub(crate) fn with_reference<T>(
+    path: &Path,
+    rounding: Rounding,
+    check: impl FnOnce(&Exact<'_>) -> T,
+) -> T {
     let imported = onnx::import(path, &mut Sink::new()).unwrap();
     let weights = |tensor: &Tensor| imported.weights.bytes(tensor).ok();
     let options = reference::Options {
         weights: &weights,
+        rounding,
         ..reference::Options::default()
     };
     let evaluator = Evaluator::new(&imported.model, &options).unwrap();

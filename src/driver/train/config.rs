@@ -132,6 +132,7 @@ pub enum BaseName {
     Own,
     Int8,
     Bf16,
+    F16,
 }
 
 /// The optimizer and its learning rate.
@@ -228,6 +229,7 @@ impl Config {
                 BaseName::Own => Base::Own,
                 BaseName::Int8 => Base::Int8,
                 BaseName::Bf16 => Base::Bf16,
+                BaseName::F16 => Base::F16,
             },
         }
     }
@@ -396,8 +398,10 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     if config.keep_best && config.data.eval.is_none() {
         sink.emit(errors::best_of_nothing());
     }
-    if config.provider == Provider::Cpu && config.base == BaseName::Bf16 {
-        sink.emit(errors::needs_gpu("base: bf16"));
+    for (base, setting) in [(BaseName::Bf16, "base: bf16"), (BaseName::F16, "base: f16")] {
+        if config.provider == Provider::Cpu && config.base == base {
+            sink.emit(errors::needs_gpu(setting));
+        }
     }
     if config.provider == Provider::Cpu && config.tf32 {
         sink.emit(errors::needs_gpu("tf32: true"));

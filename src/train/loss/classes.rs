@@ -78,7 +78,7 @@ pub(super) fn cross_entropy<'b>(
             }
             let at_label = share * -(1.0 - smoothing);
             let slope = add_at(slope * share, label, at_label)?;
-            Some(slope.reshape(&dims)?.cast(output.dtype()))
+            Some(slope.reshape(&dims)?)
         }
     };
     Ok(Loss {

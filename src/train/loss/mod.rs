@@ -34,7 +34,7 @@ pub(super) struct Loss<'b> {
     pub exact: Option<Expr<'b>>,
     /// The same class by class, where there are a known number of them.
     pub by_class: Option<ByClass<'b>>,
-    /// The derivative of `value` by the output, in the output's type and shape.
+    /// The derivative of `value` by the output, in 32 bits and in the output's shape.
     pub gradient: Option<Expr<'b>>,
 }
 

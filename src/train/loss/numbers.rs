@@ -35,8 +35,7 @@ pub(super) fn multi_label<'b>(
             Some((count - all(misses)?, exact.sum_dropping(&[0]), by_class))
         }
     };
-    let gradient =
-        (want == Want::Gradient).then(|| ((x.sigmoid() - labels) / count).cast(output.dtype()));
+    let gradient = (want == Want::Gradient).then(|| (x.sigmoid() - labels) / count);
     Ok(Loss {
         value,
         count,
@@ -65,7 +64,7 @@ pub(super) fn squared_error<'b>(
     };
     let error = x - labels;
     let value = all(error.square())? / count;
-    let gradient = (want == Want::Gradient).then(|| (error * 2.0 / count).cast(output.dtype()));
+    let gradient = (want == Want::Gradient).then(|| error * 2.0 / count);
     Ok(Loss {
         value,
         count,

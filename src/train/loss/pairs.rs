@@ -72,7 +72,7 @@ pub(super) fn contrast<'b>(
         let of_anchors = slope.matmul(others);
         let of_others = slope.transpose(&[1, 0]).matmul(anchors);
         let of_rows = build.concat(&[of_anchors, of_others], 0).stated(&dims);
-        unit.derivative(of_rows).cast(output.dtype())
+        unit.derivative(of_rows)
     });
     Ok(Loss { gradient, ..loss })
 }
@@ -100,7 +100,7 @@ pub(super) fn cosine<'b>(
         let slope = error * 2.0 / count;
         let parts = [slope * others, slope * anchors];
         let of_rows = build.concat(&parts, 0).stated(&dims);
-        unit.derivative(of_rows).cast(output.dtype())
+        unit.derivative(of_rows)
     });
     Ok(Loss {
         value: all(error.square())? / count,

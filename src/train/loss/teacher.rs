@@ -57,7 +57,7 @@ pub(super) fn divergence<'b>(
         Want::Correct => None,
         Want::Gradient => {
             let slope = (log_p.exp() - q) * (share * temperature);
-            Some(slope.reshape(&dims)?.cast(output.dtype()))
+            Some(slope.reshape(&dims)?)
         }
     };
     Ok(Loss {

@@ -6,8 +6,8 @@ mod heads;
 
 use super::{Adam, Base, Graphs, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs};
 use crate::diag::{Code, Sink};
-use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueKind};
-use crate::reference::{self, Array};
+use crate::graph::{Attribute, Graph, Model, NewNode, OpName, Patch, Tensor, Value, ValueKind};
+use crate::reference::{self, Array, Rounding};
 use crate::ty::{DType, Dim, Shape, TensorType};
 
 /// `y = dropout(x) + w` with `x: f32[rows, columns]` and a trained `w` of zeros.
@@ -266,6 +266,54 @@ fn a_language_model_predicts_the_next_token() {
     assert_eq!(get(&found, "count"), [2.0]);
     // The likeliest of the first is class 1, of the third class 2.
     assert_eq!(get(&found, "correct"), [1.0]);
+}
+
+/// A gradient of a mean over so many rows is hardly a number of f16: spaces between those are 6e-8. It
+/// comes through scaled.
+#[test]
+fn small_gradients_pass_through_f16() {
+    let rows = 30_000;
+    let task = Task::Classification {
+        label_smoothing: 0.0,
+    };
+    let exact = model(&[rows, 2], None);
+    let mut half = exact.clone();
+    let mut patch = Patch::new();
+    let y = half.graph.outputs()[0];
+    let node = NewNode {
+        op: OpName::new("", "Cast"),
+        name: "half".to_owned(),
+        attributes: vec![Attribute::int("to", i64::from(DType::F16.number()))],
+        inputs: vec![Some(y.into())],
+        metadata: Vec::new(),
+    };
+    patch.drop_outputs();
+    let shape = Shape(vec![Dim::from(rows), Dim::from(2)]);
+    let cast = patch.node(node, Some(TensorType::new(DType::F16, shape)));
+    patch.output(cast);
+    half.graph.apply(patch).unwrap();
+    let count = rows as usize;
+    let logits: Vec<f64> = (0..2 * count).map(|at| (at % 7) as f64 * 0.25).collect();
+    let labels: Vec<i64> = (0..rows).map(|at| at % 2).collect();
+    let gradient = |model: &Model| {
+        let graphs = made(model, &recipe(task, Optimizer::AdamW(Adam::default())));
+        let inputs = [
+            ("x", floats(&[count, 2], &logits)),
+            ("w", floats(&[count, 2], &vec![0.0; 2 * count])),
+            ("labels", Array::vector(&labels)),
+        ];
+        let options = reference::Options {
+            rounding: Rounding::Declared,
+            ..reference::Options::default()
+        };
+        let found = reference::run(&graphs.grad.model, &inputs, &options).unwrap();
+        get(&found, "w.grad")
+    };
+    let (exact, half) = (gradient(&exact), gradient(&half));
+    let worst = exact.iter().zip(&half).map(|(a, b)| ((a - b) / a).abs());
+    let worst = worst.fold(0.0, f64::max);
+    // f16 has 11 bits.
+    assert!(worst <= 1e-3, "{worst}");
 }
 
 /// Three updates of [0.5, −1, 2].
