@@ -5,13 +5,14 @@ use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, NodeId, ValueId};
 use crate::ops::{Grad, OpDef, find};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::rc::Rc;
 
 /// Marks a node of which no gradient is wanted; see `hir`'s `stop_gradient`.
 const STOP: (&str, &str) = ("peftc.gradient", "stop");
 
 /// Active values, and the nodes between them.
 pub(super) struct Activity {
-    active: FxHashSet<ValueId>,
+    active: Rc<FxHashSet<ValueId>>,
     /// Nodes with an active operand and an active result, operands before users.
     pub nodes: Vec<NodeId>,
 }
@@ -53,7 +54,14 @@ impl Activity {
         check_rules(model, &nodes, &down, &up, sink);
         check_reach(model, wrt, &active, &down, sink);
         sink.failed()?;
-        Ok(Activity { active, nodes })
+        Ok(Activity {
+            active: Rc::new(active),
+            nodes,
+        })
+    }
+
+    pub(super) fn active(&self) -> Rc<FxHashSet<ValueId>> {
+        Rc::clone(&self.active)
     }
 
     pub(super) fn is_active(&self, value: ValueId) -> bool {

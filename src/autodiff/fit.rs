@@ -3,16 +3,13 @@
 use crate::ops::{Expr, Refusal};
 use crate::ty::{Dim, Proof};
 
-/// The gradient in the shape of its value: summed over what broadcasting stretched.
-pub(super) fn fit<'b>(gradient: Expr<'b>, dims: &[Dim]) -> Result<Expr<'b>, Refusal> {
-    narrow(gradient, dims)?.expand(dims)
-}
-
 /// Sums over the axes along which the value was stretched; the result may still be smaller than
 /// the value.
 pub(super) fn narrow<'b>(gradient: Expr<'b>, dims: &[Dim]) -> Result<Expr<'b>, Refusal> {
     let own = gradient.dims()?;
     let lead = own.len().saturating_sub(dims.len());
+    // Axes are counted from the end: a gradient may have fewer than its value.
+    let dims = &dims[dims.len().saturating_sub(own.len())..];
     let mut summed: Vec<usize> = (0..lead).collect();
     let mut open = Vec::new();
     for (axis, size) in own.iter().enumerate().skip(lead) {

@@ -9,6 +9,7 @@
 //! * a rule (`ops`) says nothing of broadcasting: the sweep sums what was stretched, deciding by
 //!   symbolic sizes, adds up the gradients of a value with several readers, and joins those of
 //!   slices that lie side by side;
+//! * a gradient that is the same along an axis has size 1 there until a rule asks for all of it;
 //! * an operator that has no rule but a lowering (attention, fusions) is first written with others,
 //!   only where it lies on the way;
 //! * emitted nodes are standard ONNX of the model's opset. Their shapes come from the graph's inputs,
@@ -18,6 +19,8 @@
 //! Not here: what an operator's gradient is (`ops`), losses and optimizers.
 
 mod activity;
+#[cfg(test)]
+mod chain_tests;
 mod errors;
 mod fit;
 mod lower;

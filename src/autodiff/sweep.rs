@@ -3,12 +3,13 @@
 use super::Seed;
 use super::activity::{Activity, definition, opset};
 use super::errors;
-use super::fit::{fit, narrow};
+use super::fit::narrow;
 use crate::diag::Diagnostic;
 use crate::graph::{Model, NodeId, Operand, ValueId};
-use crate::ops::{Builder, Expr, Given, Grad, GradCx, Refusal};
+use crate::ops::{Around, Builder, Expr, Given, Grad, GradCx, Refusal};
 use crate::ty::Dim;
 use rustc_hash::FxHashMap;
+use std::rc::Rc;
 
 /// What has arrived at a value.
 #[derive(Default)]
@@ -32,7 +33,7 @@ struct Sweep<'b, 'm> {
     model: &'m Model,
     activity: &'m Activity,
     arrived: FxHashMap<ValueId, Arrived<'b>>,
-    done: FxHashMap<ValueId, Expr<'b>>,
+    around: Around<'b>,
 }
 
 /// Emits the gradients and returns those of `wrt`.
@@ -48,7 +49,11 @@ pub(super) fn run<'b>(
         model,
         activity,
         arrived: FxHashMap::default(),
-        done: FxHashMap::default(),
+        around: Around {
+            active: activity.active(),
+            wanted: Rc::new(wrt.iter().copied().collect()),
+            ..Around::default()
+        },
     };
     if let Some(last) = activity.nodes.last() {
         build.behind(*last);
@@ -88,7 +93,7 @@ impl<'b> Sweep<'b, '_> {
         let mut incoming = Vec::new();
         for result in graph.results(id) {
             incoming.push(match result {
-                Some(value) if self.has_arrived(value) => Some(self.gradient(value)?),
+                Some(value) if self.has_arrived(value) => Some(self.thin(value)?),
                 _ => None,
             });
         }
@@ -104,18 +109,18 @@ impl<'b> Sweep<'b, '_> {
         let Some(Grad::Rule(rule)) = definition(self.model, id).map(|entry| entry.grad) else {
             return Err(Refusal("its operator has no rule".to_owned()));
         };
-        let mut cx = GradCx::new(self.build, opset(self.model, id), id, incoming, needs);
+        let (opset, around) = (opset(self.model, id), self.around.clone());
+        let mut cx = GradCx::new(self.build, opset, id, incoming, needs, around);
         rule(&mut cx)?;
-        for (slot, given) in cx.finish()? {
-            if let Some(value) = operands.get(slot).copied().flatten() {
-                self.add(value, given)?;
-            }
+        for (value, given) in cx.finish()? {
+            self.add(value, given)?;
         }
         Ok(())
     }
 
     fn has_arrived(&self, value: ValueId) -> bool {
-        self.arrived.contains_key(&value) || self.done.contains_key(&value)
+        let finished = self.around.finished.borrow();
+        self.arrived.contains_key(&value) || finished.contains_key(&value)
     }
 
     fn dims(&self, value: ValueId) -> Result<Vec<Dim>, Refusal> {
@@ -151,7 +156,13 @@ impl<'b> Sweep<'b, '_> {
 
     /// The sum of all that has arrived at a value, in the value's shape.
     fn gradient(&mut self, value: ValueId) -> Result<Expr<'b>, Refusal> {
-        if let Some(done) = self.done.get(&value) {
+        let dims = self.dims(value)?;
+        self.thin(value)?.expand(&dims)
+    }
+
+    /// The same in a shape that broadcasts to the value's.
+    fn thin(&mut self, value: ValueId) -> Result<Expr<'b>, Refusal> {
+        if let Some(done) = self.around.finished.borrow().get(&value) {
             return Ok(*done);
         }
         let dims = self.dims(value)?;
@@ -165,9 +176,8 @@ impl<'b> Sweep<'b, '_> {
         let Some(whole) = arrived.whole else {
             return Err(Refusal("no gradient has arrived".to_owned()));
         };
-        let gradient = fit(whole, &dims)?;
-        self.done.insert(value, gradient);
-        Ok(gradient)
+        self.around.finished.borrow_mut().insert(value, whole);
+        Ok(whole)
     }
 }
 

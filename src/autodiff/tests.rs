@@ -6,10 +6,10 @@ use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueId, Valu
 use crate::ty::{DType, Dim, Shape, TensorType};
 
 /// A graph in the making: values are known by name.
-struct Build(Model);
+pub(super) struct Build(pub Model);
 
 impl Build {
-    fn new(opset: i64) -> Build {
+    pub fn new(opset: i64) -> Build {
         Build(Model {
             name: "test.onnx".to_owned(),
             graph: Graph::new("test"),
@@ -21,7 +21,7 @@ impl Build {
         })
     }
 
-    fn input(mut self, name: &str, dtype: DType, dims: &[&str]) -> Build {
+    pub fn input(mut self, name: &str, dtype: DType, dims: &[&str]) -> Build {
         let dims = dims.iter().map(|dim| match dim.parse::<i64>() {
             Ok(size) => Dim::from(size),
             Err(_) => Dim::symbol(dim),
@@ -33,7 +33,7 @@ impl Build {
         self
     }
 
-    fn weight(mut self, name: &str, dims: &[i64]) -> Build {
+    pub fn weight(mut self, name: &str, dims: &[i64]) -> Build {
         let count = dims.iter().product::<i64>() as usize;
         let tensor = Tensor::from_f32(dims, &vec![0.5; count]);
         let value = Value::initializer(name, tensor);
@@ -41,18 +41,28 @@ impl Build {
         self
     }
 
-    fn ints(mut self, name: &str, values: &[i64]) -> Build {
+    pub fn floats(mut self, name: &str, dims: &[i64], values: &[f32]) -> Build {
+        let value = Value::initializer(name, Tensor::from_f32(dims, values));
+        self.0.graph.add_value(value).unwrap();
+        self
+    }
+
+    pub fn scalar(self, name: &str, value: f32) -> Build {
+        self.floats(name, &[], &[value])
+    }
+
+    pub fn ints(mut self, name: &str, values: &[i64]) -> Build {
         let tensor = Tensor::from_i64(&[values.len() as i64], values);
         let value = Value::initializer(name, tensor);
         self.0.graph.add_value(value).unwrap();
         self
     }
 
-    fn node(self, op: &str, operands: &[&str], result: &str) -> Build {
+    pub fn node(self, op: &str, operands: &[&str], result: &str) -> Build {
         self.node_with(op, operands, result, Vec::new())
     }
 
-    fn node_with(
+    pub fn node_with(
         mut self,
         op: &str,
         operands: &[&str],
@@ -76,13 +86,13 @@ impl Build {
         self
     }
 
-    fn sum(self, value: &str) -> Build {
+    pub fn sum(self, value: &str) -> Build {
         let drop = vec![Attribute::int("keepdims", 0)];
         self.node_with("ReduceSum", &[value], "loss", drop)
     }
 
     /// The gradients of `loss`, and the operators that they took.
-    fn differentiated(mut self, wrt: &[&str]) -> (Model, Vec<ValueId>, Vec<String>) {
+    pub fn differentiated(mut self, wrt: &[&str]) -> (Model, Vec<ValueId>, Vec<String>) {
         let mut sink = Sink::new();
         let before = self.0.graph.order().unwrap();
         let found = self.run(wrt, &mut sink);

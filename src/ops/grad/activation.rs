@@ -7,59 +7,62 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
 
 /// `y = max(x, 0)`: `dx = dy` where `y > 0`, 0 elsewhere.
 pub fn relu(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| y.number(0.0).is_less(y).keep(dy))
+    cx.elementwise(|_, y, dy| y.number(0.0).is_less(y).keep(dy))
 }
 
 /// `y = σ(x)`: `dx = dy · y · (1 - y)`.
 pub fn sigmoid(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * (y * (1.0 - y)))
+    cx.elementwise(|_, y, dy| dy * (y * (1.0 - y)))
 }
 
 /// `y = tanh x`: `dx = dy · (1 - y²)`.
 pub fn tanh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * (1.0 - y.square()))
+    cx.elementwise(|_, y, dy| dy * (1.0 - y.square()))
 }
 
 /// `y = log(1 + exp x)`: `dx = dy · σ(x)`.
 pub fn softplus(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy * x.sigmoid())
+    cx.elementwise(|x, _, dy| dy * x.sigmoid())
 }
 
 /// `y = x / (1 + |x|)`: `dx = dy / (1 + |x|)²`.
 pub fn softsign(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (x.apply("Abs") + 1.0).square())
+    cx.elementwise(|x, _, dy| dy / (x.apply("Abs") + 1.0).square())
 }
 
 /// `y = x · Φ(x)` with the normal distribution `Φ(x) = ½ (1 + erf(x / √2))`:
-/// `dx = dy · (Φ(x) + x · exp(-x² / 2) / √(2 π))`. With `approximate = "tanh"`,
-/// `y = ½ x (1 + t)`, `t = tanh(√(2/π) (x + 0.044715 x³))`:
-/// `dx = dy · ½ (1 + t + x (1 - t²) √(2/π) (1 + 3 · 0.044715 x²))`.
+/// `dx = dy · (Φ(x) + x · exp(-x² / 2) / √(2 π))`.
+/// Approximated with `Φ(x) = ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))`, which is `σ(w)` with
+/// `w = 2 √(2/π) (x + 0.044715 x³)`: `dx = dy · (Φ + x · Φ · (1 - Φ) · w')`.
 pub fn gelu(cx: &mut GradCx<'_>) -> GradOutcome {
     if cx.node.string("approximate") == Some("tanh") {
-        return cx.only(|x, _, dy| dy * gelu_tanh_slope(x));
+        return cx.elementwise(|x, _, dy| dy * gelu_tanh(x).1);
     }
-    cx.only(|x, _, dy| dy * gelu_slope(x))
+    cx.elementwise(|x, _, dy| dy * gelu_parts(x).1)
 }
 
-/// `Φ(x) + x · exp(-x² / 2) / √(2 π)`.
-pub(super) fn gelu_slope(x: Expr<'_>) -> Expr<'_> {
+/// `Φ(x)` and the slope.
+pub(super) fn gelu_parts(x: Expr<'_>) -> (Expr<'_>, Expr<'_>) {
     let below = (x * FRAC_1_SQRT_2).apply("Erf") * 0.5 + 0.5;
     let density = (x.square() * -0.5).exp() * (2.0 * PI).sqrt().recip();
-    below + x * density
+    (below, below + x * density)
 }
 
-pub(super) fn gelu_tanh_slope(x: Expr<'_>) -> Expr<'_> {
-    const CUBIC: f64 = 0.044715;
+pub(super) const GELU_CUBIC: f64 = 0.044715;
+
+/// The approximation and its slope.
+pub(super) fn gelu_tanh(x: Expr<'_>) -> (Expr<'_>, Expr<'_>) {
+    let twice = 2.0 * FRAC_2_PI.sqrt();
     let square = x.square();
-    let root = FRAC_2_PI.sqrt();
-    let t = (x * (square * (root * CUBIC) + root)).tanh();
-    let inner = square * (3.0 * root * CUBIC) + root;
-    (t + 1.0 + x * (1.0 - t.square()) * inner) * 0.5
+    let below = (x * (square * (twice * GELU_CUBIC) + twice)).sigmoid();
+    let value = x * below;
+    let inner = square * (3.0 * twice * GELU_CUBIC) + twice;
+    (value, below + value * (1.0 - below) * inner)
 }
 
 /// `y = x · t`, `t = tanh(log(1 + exp x))`: `dx = dy · (t + x · (1 - t²) · σ(x))`.
 pub fn mish(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| {
+    cx.elementwise(|x, _, dy| {
         let t = x.apply("Softplus").tanh();
         dy * (t + x * (1.0 - t.square()) * x.sigmoid())
     })
@@ -70,7 +73,7 @@ pub fn mish(cx: &mut GradCx<'_>) -> GradOutcome {
 pub fn swish(cx: &mut GradCx<'_>) -> GradOutcome {
     let default = if cx.node.op.is("Swish") { 1.0 } else { 1.702 };
     let alpha = cx.float_or("alpha", default);
-    cx.only(|x, y, dy| {
+    cx.elementwise(|x, y, dy| {
         let s = (x * alpha).sigmoid();
         dy * (s + y * alpha * (1.0 - s))
     })
@@ -88,7 +91,7 @@ pub fn swiglu(cx: &mut GradCx<'_>) -> GradOutcome {
 
 /// `y = x · min(max(x / 6 + ½, 0), 1)`: `dx = dy · (x / 3 + ½)` where `|x| < 3`, `dy` above, 0 below.
 pub fn hard_swish(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| {
+    cx.elementwise(|x, _, dy| {
         let inside = x.apply("Abs").is_less(x.number(3.0));
         let above = x.number(0.0).is_less(x).cast(x.dtype());
         dy * inside.choose(x * (1.0 / 3.0) + 0.5, above)
@@ -98,7 +101,7 @@ pub fn hard_swish(cx: &mut GradCx<'_>) -> GradOutcome {
 /// `y = min(max(α x + β, 0), 1)`: `dx = α · dy` where `0 < y < 1`, 0 elsewhere.
 pub fn hard_sigmoid(cx: &mut GradCx<'_>) -> GradOutcome {
     let alpha = cx.float_or("alpha", 0.2);
-    cx.only(|_, y, dy| {
+    cx.elementwise(|_, y, dy| {
         let inside = y.number(0.0).is_less(y).and(y.is_less(y.number(1.0)));
         inside.keep(dy * alpha)
     })
@@ -110,7 +113,7 @@ fn two_sided<'b>(
     above: f64,
     below: impl FnOnce(Expr<'b>, Expr<'b>) -> Expr<'b>,
 ) -> GradOutcome {
-    cx.only(|x, y, dy| {
+    cx.elementwise(|x, y, dy| {
         let positive = x.number(0.0).is_less(x);
         positive.choose(dy * above, dy * below(x, y))
     })
@@ -144,13 +147,13 @@ pub fn leaky_relu(cx: &mut GradCx<'_>) -> GradOutcome {
 /// `y = x` where `x > α`, 0 elsewhere: `dx = dy` or 0.
 pub fn thresholded_relu(cx: &mut GradCx<'_>) -> GradOutcome {
     let alpha = cx.float_or("alpha", 1.0);
-    cx.only(|x, _, dy| x.number(alpha).is_less(x).keep(dy))
+    cx.elementwise(|x, _, dy| x.number(alpha).is_less(x).keep(dy))
 }
 
 /// `y = x ∓ β` where `|x| > λ`, 0 elsewhere: `dx = dy` or 0.
 pub fn shrink(cx: &mut GradCx<'_>) -> GradOutcome {
     let lambda = cx.float_or("lambd", 0.5);
-    cx.only(|x, _, dy| x.number(lambda).is_less(x.apply("Abs")).keep(dy))
+    cx.elementwise(|x, _, dy| x.number(lambda).is_less(x.apply("Abs")).keep(dy))
 }
 
 /// `y = min(max(x, low), high)`: `dx = dy` where `y = x`, `dlow = Σ dy` where `x < y = low`,
@@ -183,10 +186,7 @@ fn summed(cx: &GradCx<'_>) -> Result<Vec<usize>, Refusal> {
 /// `y = softmax x`: `dx = y · (dy - Σ dy · y)`.
 pub fn softmax(cx: &mut GradCx<'_>) -> GradOutcome {
     let axes = summed(cx)?;
-    cx.only(|_, y, dy| {
-        let weighted = dy * y;
-        weighted - y * weighted.sum_keeping(&axes)
-    })
+    super::softmax::softmax(cx, &axes)
 }
 
 /// `y = log softmax x`: `dx = dy - exp(y) · Σ dy`.

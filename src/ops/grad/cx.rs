@@ -1,11 +1,13 @@
 //! What a gradient rule sees of a node, and what it says.
 
-use crate::graph::NodeId;
+use crate::graph::{NodeId, ValueId};
 use crate::ops::build::{Builder, Expr, Refusal, refuse};
 use crate::ops::node_cx::NodeCx;
 use crate::ty::{DType, Dim, Shape, TensorType};
-use std::cell::Cell;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
+use std::rc::Rc;
 
 /// What a rule returns; the gradients are set on the context.
 pub type GradOutcome = Result<(), Refusal>;
@@ -24,14 +26,33 @@ pub enum Given<'b> {
     },
 }
 
+/// The gradient of a result. Where it is the same along an axis, the axis may have size 1 or be
+/// absent until somebody asks for all of it: a product with a whole tensor stretches it anyway.
+struct Incoming<'b> {
+    thin: Expr<'b>,
+    whole: Cell<Option<Expr<'b>>>,
+    /// Whether the rule has asked for it.
+    followed: Cell<bool>,
+}
+
+/// What is known of the rest of the graph: for rules of several nodes.
+#[derive(Clone, Default)]
+pub struct Around<'b> {
+    /// Gradients that are complete: those of values further down.
+    pub finished: Rc<RefCell<FxHashMap<ValueId, Expr<'b>>>>,
+    /// The values that gradients go through.
+    pub active: Rc<FxHashSet<ValueId>>,
+    /// Those of them that somebody asks the gradient of.
+    pub wanted: Rc<FxHashSet<ValueId>>,
+}
+
 /// One node while the gradients of its operands are emitted.
 pub struct GradCx<'b> {
     at: NodeCx<'b>,
-    incoming: Vec<Option<Expr<'b>>>,
-    /// Which of them the rule has asked for.
-    followed: Vec<Cell<bool>>,
+    incoming: Vec<Option<Incoming<'b>>>,
     needs: Vec<bool>,
-    given: Vec<(usize, Given<'b>)>,
+    given: Vec<(ValueId, Given<'b>)>,
+    around: Around<'b>,
 }
 
 impl<'b> Deref for GradCx<'b> {
@@ -43,28 +64,39 @@ impl<'b> Deref for GradCx<'b> {
 }
 
 impl<'b> GradCx<'b> {
-    /// `incoming` holds the gradients of the results by slot, `needs` which operands want theirs.
+    /// `incoming` holds the gradients of the results by slot, in shapes that broadcast to theirs;
+    /// `needs` which operands want theirs.
     pub fn new(
         build: &'b Builder<'b>,
         opset: i64,
         id: NodeId,
         incoming: Vec<Option<Expr<'b>>>,
         needs: Vec<bool>,
+        around: Around<'b>,
     ) -> Self {
+        let incoming = incoming.into_iter().map(|thin| {
+            thin.map(|thin| Incoming {
+                thin,
+                whole: Cell::new(None),
+                followed: Cell::new(false),
+            })
+        });
         GradCx {
             at: NodeCx::new(build, opset, id),
-            followed: vec![Cell::new(false); incoming.len()],
-            incoming,
+            incoming: incoming.collect(),
             needs,
             given: Vec::new(),
+            around,
         }
     }
 
-    /// The gradients by operand, unless a gradient has arrived that the rule did not look at.
-    pub fn finish(self) -> Result<Vec<(usize, Given<'b>)>, Refusal> {
-        let followed = self.incoming.iter().zip(&self.followed);
-        let mut lost = followed.map(|(incoming, followed)| incoming.is_some() && !followed.get());
-        match lost.position(|lost| lost) {
+    /// The gradients by value, unless a gradient has arrived that the rule did not look at.
+    pub fn finish(self) -> Result<Vec<(ValueId, Given<'b>)>, Refusal> {
+        let is_lost = |incoming: &Option<Incoming<'b>>| {
+            let arrived = incoming.as_ref();
+            arrived.is_some_and(|incoming| !incoming.followed.get())
+        };
+        match self.incoming.iter().position(is_lost) {
             Some(slot) => {
                 refuse!("the loss depends on its result {slot}, of which no gradient is known")
             }
@@ -107,18 +139,36 @@ impl<'b> GradCx<'b> {
 
     /// The gradient of the first result.
     pub fn dy(&self) -> Result<Expr<'b>, Refusal> {
-        match self.dy_of(0) {
+        match self.dy_of(0)? {
             Some(dy) => Ok(dy),
             None => refuse!("a gradient arrives at a result other than its first"),
         }
     }
 
-    /// The gradient of a result; `None` where the loss does not depend on it.
-    pub fn dy_of(&self, slot: usize) -> Option<Expr<'b>> {
-        if let Some(followed) = self.followed.get(slot) {
-            followed.set(true);
+    /// The gradient of the first result, in a shape that broadcasts to the result's: for formulas
+    /// that multiply it with something that has the shape.
+    pub fn thin_dy(&self) -> Result<Expr<'b>, Refusal> {
+        match self.incoming.first() {
+            Some(Some(incoming)) => {
+                incoming.followed.set(true);
+                Ok(incoming.thin)
+            }
+            _ => refuse!("a gradient arrives at a result other than its first"),
         }
-        self.incoming.get(slot).copied().flatten()
+    }
+
+    /// The gradient of a result; `None` where the loss does not depend on it.
+    pub fn dy_of(&self, slot: usize) -> Result<Option<Expr<'b>>, Refusal> {
+        let Some(Some(incoming)) = self.incoming.get(slot) else {
+            return Ok(None);
+        };
+        incoming.followed.set(true);
+        if let Some(whole) = incoming.whole.get() {
+            return Ok(Some(whole));
+        }
+        let whole = incoming.thin.expand(&self.y(slot)?.dims()?)?;
+        incoming.whole.set(Some(whole));
+        Ok(Some(whole))
     }
 
     /// Whether the operand's gradient is asked for.
@@ -130,7 +180,7 @@ impl<'b> GradCx<'b> {
     pub fn give(&mut self, slot: usize, gradient: impl FnOnce() -> Expr<'b>) {
         if self.needs(slot) {
             let gradient = gradient();
-            self.given.push((slot, Given::Whole(gradient)));
+            self.push(slot, Given::Whole(gradient));
         }
     }
 
@@ -142,7 +192,7 @@ impl<'b> GradCx<'b> {
     ) -> GradOutcome {
         if self.needs(slot) {
             let gradient = gradient()?;
-            self.given.push((slot, Given::Whole(gradient)));
+            self.push(slot, Given::Whole(gradient));
         }
         Ok(())
     }
@@ -155,15 +205,56 @@ impl<'b> GradCx<'b> {
             end,
             value,
         };
-        self.given.push((slot, part));
+        self.push(slot, part);
     }
 
-    /// The gradient of the only operand.
+    fn push(&mut self, slot: usize, given: Given<'b>) {
+        if let Some(value) = self.build.graph().operand(self.at.id, slot) {
+            self.given.push((value, given));
+        }
+    }
+
+    /// Sets the gradient of a value that the node depends on, past nodes in between: those get none
+    /// from this one.
+    pub fn give_to(&mut self, value: ValueId, gradient: Expr<'b>) {
+        self.given.push((value, Given::Whole(gradient)));
+    }
+
+    /// Whether gradients go through a value.
+    pub fn is_active(&self, value: ValueId) -> bool {
+        self.around.active.contains(&value)
+    }
+
+    /// Whether somebody asks the gradient of a value, so that no rule may pass it by.
+    pub fn is_wanted(&self, value: ValueId) -> bool {
+        self.around.wanted.contains(&value)
+    }
+
+    /// The gradient of a value further down, in a shape that broadcasts to the value's.
+    pub fn gradient_of(&self, value: ValueId) -> Option<Expr<'b>> {
+        self.around.finished.borrow().get(&value).copied()
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.at.id
+    }
+
+    /// The gradient of the only operand, where all of the result's is needed.
     pub fn only(
         &mut self,
         formula: impl FnOnce(Expr<'b>, Expr<'b>, Expr<'b>) -> Expr<'b>,
     ) -> GradOutcome {
         let (x, y, dy) = (self.x(0)?, self.y(0)?, self.dy()?);
+        self.give(0, || formula(x, y, dy));
+        Ok(())
+    }
+
+    /// The gradient of the only operand, element by element.
+    pub fn elementwise(
+        &mut self,
+        formula: impl FnOnce(Expr<'b>, Expr<'b>, Expr<'b>) -> Expr<'b>,
+    ) -> GradOutcome {
+        let (x, y, dy) = (self.x(0)?, self.y(0)?, self.thin_dy()?);
         self.give(0, || formula(x, y, dy));
         Ok(())
     }

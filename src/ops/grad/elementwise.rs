@@ -1,6 +1,6 @@
 //! Arithmetic and elementary functions. Broadcasting is undone by the sweep.
 
-use super::{GradCx, GradOutcome};
+use super::{GradCx, GradOutcome, chain};
 use crate::ops::build::refuse;
 
 /// `y = a + b`: `da = dy`, `db = dy`.
@@ -17,8 +17,12 @@ pub fn sub(cx: &mut GradCx<'_>) -> GradOutcome {
 }
 
 /// `y = a · b`: `da = dy · b`, `db = dy · a`.
+/// Where a chain computes an activation, in `y` or in a factor, it has the gradient of that.
 pub fn mul(cx: &mut GradCx<'_>) -> GradOutcome {
-    let (a, b, dy) = (cx.x(0)?, cx.x(1)?, cx.dy()?);
+    if chain::activation(cx)? || chain::gated(cx)? {
+        return Ok(());
+    }
+    let (a, b, dy) = (cx.x(0)?, cx.x(1)?, cx.thin_dy()?);
     cx.give(0, || dy * b);
     cx.give(1, || dy * a);
     Ok(())
@@ -26,7 +30,7 @@ pub fn mul(cx: &mut GradCx<'_>) -> GradOutcome {
 
 /// `y = a / b`: `da = dy / b`, `db = -dy · y / b`.
 pub fn div(cx: &mut GradCx<'_>) -> GradOutcome {
-    let (b, y, dy) = (cx.x(1)?, cx.y(0)?, cx.dy()?);
+    let (b, y, dy) = (cx.x(1)?, cx.y(0)?, cx.thin_dy()?);
     cx.give(0, || dy / b);
     cx.give(1, || -(dy * y / b));
     Ok(())
@@ -42,14 +46,14 @@ pub fn modulo(cx: &mut GradCx<'_>) -> GradOutcome {
 
 /// `y = a^b`: `da = dy · b · a^(b - 1)`, `db = dy · y · log a`; for `b = 2`, `da = 2 · dy · a`.
 pub fn pow(cx: &mut GradCx<'_>) -> GradOutcome {
-    let (a, b, y, dy) = (cx.x(0)?, cx.x(1)?, cx.y(0)?, cx.dy()?);
+    let (a, b, y, dy) = (cx.x(0)?, cx.x(1)?, cx.y(0)?, cx.thin_dy()?);
     let exponent = cx.float_operand(1);
     cx.give(0, || match exponent {
-        Some(2.0) => dy * a * 2.0,
-        Some(3.0) => dy * a.square() * 3.0,
+        Some(2.0) => dy * 2.0 * a,
+        Some(3.0) => dy * 3.0 * a.square(),
         Some(0.5) => dy * 0.5 / y,
         Some(0.0) => dy * 0.0,
-        Some(number) => dy * a.pow(a.number(number - 1.0)) * number,
+        Some(number) => dy * number * a.pow(a.number(number - 1.0)),
         None => {
             // The exponent may be of another type.
             let factor = b.cast(a.dtype());
@@ -110,90 +114,90 @@ pub fn prelu(cx: &mut GradCx<'_>) -> GradOutcome {
 
 /// `y = -x`: `dx = -dy`.
 pub fn neg(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, _, dy| -dy)
+    cx.elementwise(|_, _, dy| -dy)
 }
 
 /// `y = |x|`: `dx = dy · sign x`.
 pub fn abs(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy * x.apply("Sign"))
+    cx.elementwise(|x, _, dy| dy * x.apply("Sign"))
 }
 
 /// `y = √x`: `dx = dy / (2 y)`.
 pub fn sqrt(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * 0.5 / y)
+    cx.elementwise(|_, y, dy| dy * 0.5 / y)
 }
 
 /// `y = 1 / x`: `dx = -dy · y²`.
 pub fn reciprocal(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| -(dy * y.square()))
+    cx.elementwise(|_, y, dy| -(dy * y.square()))
 }
 
 /// `y = exp x`: `dx = dy · y`.
 pub fn exp(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * y)
+    cx.elementwise(|_, y, dy| dy * y)
 }
 
 /// `y = log x`: `dx = dy / x`.
 pub fn log(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / x)
+    cx.elementwise(|x, _, dy| dy / x)
 }
 
 /// `y = erf x`: `dx = dy · 2/√π · exp(-x²)`.
 pub fn erf(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy * (-x.square()).exp() * std::f64::consts::FRAC_2_SQRT_PI)
+    cx.elementwise(|x, _, dy| dy * std::f64::consts::FRAC_2_SQRT_PI * (-x.square()).exp())
 }
 
 /// `y = sin x`: `dx = dy · cos x`.
 pub fn sin(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy * x.apply("Cos"))
+    cx.elementwise(|x, _, dy| dy * x.apply("Cos"))
 }
 
 /// `y = cos x`: `dx = -dy · sin x`.
 pub fn cos(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| -(dy * x.apply("Sin")))
+    cx.elementwise(|x, _, dy| -(dy * x.apply("Sin")))
 }
 
 /// `y = tan x`: `dx = dy · (1 + y²)`.
 pub fn tan(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * (y.square() + 1.0))
+    cx.elementwise(|_, y, dy| dy * (y.square() + 1.0))
 }
 
 /// `y = arcsin x`: `dx = dy / √(1 - x²)`.
 pub fn asin(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (1.0 - x.square()).sqrt())
+    cx.elementwise(|x, _, dy| dy / (1.0 - x.square()).sqrt())
 }
 
 /// `y = arccos x`: `dx = -dy / √(1 - x²)`.
 pub fn acos(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| -(dy / (1.0 - x.square()).sqrt()))
+    cx.elementwise(|x, _, dy| -(dy / (1.0 - x.square()).sqrt()))
 }
 
 /// `y = arctan x`: `dx = dy / (1 + x²)`.
 pub fn atan(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (x.square() + 1.0))
+    cx.elementwise(|x, _, dy| dy / (x.square() + 1.0))
 }
 
 /// `y = sinh x`: `dx = dy · cosh x`, which is `√(1 + y²)`.
 pub fn sinh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, y, dy| dy * (y.square() + 1.0).sqrt())
+    cx.elementwise(|_, y, dy| dy * (y.square() + 1.0).sqrt())
 }
 
 /// `y = cosh x`: `dx = dy · sinh x`, written as `(exp x - exp(-x)) / 2`.
 pub fn cosh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy * (x.exp() - (-x).exp()) * 0.5)
+    cx.elementwise(|x, _, dy| dy * 0.5 * (x.exp() - (-x).exp()))
 }
 
 /// `y = arsinh x`: `dx = dy / √(x² + 1)`.
 pub fn asinh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (x.square() + 1.0).sqrt())
+    cx.elementwise(|x, _, dy| dy / (x.square() + 1.0).sqrt())
 }
 
 /// `y = arcosh x`: `dx = dy / √(x² - 1)`.
 pub fn acosh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (x.square() - 1.0).sqrt())
+    cx.elementwise(|x, _, dy| dy / (x.square() - 1.0).sqrt())
 }
 
 /// `y = artanh x`: `dx = dy / (1 - x²)`.
 pub fn atanh(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy / (1.0 - x.square()))
+    cx.elementwise(|x, _, dy| dy / (1.0 - x.square()))
 }

@@ -1,6 +1,6 @@
 //! Fusions of ONNX Runtime that stay as they are: their gradient is written with their operands.
 
-use super::activation::{gelu_slope, gelu_tanh_slope};
+use super::activation::{gelu_parts, gelu_tanh};
 use super::{GradCx, GradOutcome};
 use crate::ops::build::{Expr, refuse};
 
@@ -33,12 +33,12 @@ fn biased<'b>(cx: &mut GradCx<'b>, slope: impl FnOnce(Expr<'b>) -> Expr<'b>) -> 
 
 /// `y = gelu(x + b)`: `dx = db = dy · gelu'(x + b)`.
 pub fn bias_gelu(cx: &mut GradCx<'_>) -> GradOutcome {
-    biased(cx, gelu_slope)
+    biased(cx, |x| gelu_parts(x).1)
 }
 
 /// `y = gelu(x + b)` by its approximation with `tanh`: `dx = db = dy · gelu'(x + b)`.
 pub fn fast_gelu(cx: &mut GradCx<'_>) -> GradOutcome {
-    biased(cx, gelu_tanh_slope)
+    biased(cx, |x| gelu_tanh(x).1)
 }
 
 /// `y = softmax(x + b)` over the axes from `axis` on: `dx = db = y · (dy - Σ dy · y)`.

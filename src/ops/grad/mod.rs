@@ -9,6 +9,7 @@
 //! operator that broadcasts says nothing about it. What cannot be derived for a node is refused.
 
 pub(super) mod activation;
+mod chain;
 pub(super) mod conv;
 mod cx;
 pub(super) mod einsum;
@@ -25,10 +26,11 @@ pub(super) mod reduce;
 pub(super) mod resize;
 pub(super) mod select;
 pub(super) mod shape;
+mod softmax;
 mod window;
 
 use crate::ops::node_cx::axis;
-pub use cx::{Given, GradCx, GradOutcome};
+pub use cx::{Around, Given, GradCx, GradOutcome};
 
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ pub fn split(cx: &mut GradCx<'_>) -> GradOutcome {
     let axis = cx.axis(0, x.rank()?)?;
     let mut parts = Vec::new();
     for slot in 0..cx.result_count() {
-        parts.push(match cx.dy_of(slot) {
+        parts.push(match cx.dy_of(slot)? {
             Some(dy) => dy,
             None => {
                 let dims = cx.y(slot)?.dims()?;

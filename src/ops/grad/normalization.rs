@@ -26,7 +26,7 @@ pub fn layer(cx: &mut GradCx<'_>) -> GradOutcome {
     let kind = mean.dtype();
     let normal = (x.cast(kind) - mean) * inv;
     let dy = dy.cast(kind);
-    let (dmean, dinv) = (cx.dy_of(1), cx.dy_of(2));
+    let (dmean, dinv) = (cx.dy_of(1)?, cx.dy_of(2)?);
     cx.try_give(0, || {
         let mut dx = centred(dy * scale.cast(kind), normal, inv, &axes);
         if let Some(dmean) = dmean {
@@ -91,7 +91,7 @@ pub fn rms(cx: &mut GradCx<'_>) -> GradOutcome {
     let kind = r.dtype();
     let normal = x.cast(kind) * r;
     let dy = dy.cast(kind);
-    let dr = cx.dy_of(1);
+    let dr = cx.dy_of(1)?;
     cx.try_give(0, || {
         let g = dy * scale.cast(kind);
         let spread = normal * (g * normal).mean_keeping(&axes);

@@ -5,12 +5,12 @@ use crate::ops::build::refuse;
 
 /// `y = x`: `dx = dy`.
 pub fn identity(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|_, _, dy| dy)
+    cx.elementwise(|_, _, dy| dy)
 }
 
 /// `y = x` as another float type: `dx = dy` as the operand's.
 pub fn cast(cx: &mut GradCx<'_>) -> GradOutcome {
-    cx.only(|x, _, dy| dy.cast(x.dtype()))
+    cx.elementwise(|x, _, dy| dy.cast(x.dtype()))
 }
 
 /// `y = x` in another shape: `dx = dy` in the operand's.

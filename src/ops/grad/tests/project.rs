@@ -4,8 +4,17 @@ use crate::diag::Sink;
 use crate::graph::{Attribute, Model, NewNode, OpName, Operand, Patch, ValueId};
 use crate::passes;
 
-/// Appends `loss = Σ p · y` over the float results, with inputs `p`.
-pub(super) fn project(model: &mut Model, results: &[Option<ValueId>]) -> ValueId {
+/// What the loss is the sum of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// The results, each element by a number of its own: `p · y`, with inputs `p`.
+    Weighted,
+    /// The results themselves: their gradient is the same everywhere, and need not have their shape.
+    Plain,
+}
+
+/// Appends a loss over the float results.
+pub(super) fn project(model: &mut Model, results: &[Option<ValueId>], terms: Terms) -> ValueId {
     let mut patch = Patch::new();
     let (mut sums, mut first) = (Vec::new(), None);
     for (slot, id) in results.iter().enumerate() {
@@ -17,15 +26,13 @@ pub(super) fn project(model: &mut Model, results: &[Option<ValueId>]) -> ValueId
             continue;
         };
         let dtype = ty.dtype;
-        let weights = patch.input(&format!("p{slot}"), ty, None);
-        let product = node(
-            &mut patch,
-            "Mul",
-            &[Operand::Existing(*id), weights],
-            vec![],
-        );
+        let mut term = Operand::Existing(*id);
+        if terms == Terms::Weighted {
+            let weights = patch.input(&format!("p{slot}"), ty, None);
+            term = node(&mut patch, "Mul", &[term, weights], vec![]);
+        }
         let drop = vec![Attribute::int("keepdims", 0)];
-        let sum = node(&mut patch, "ReduceSum", &[product], drop);
+        let sum = node(&mut patch, "ReduceSum", &[term], drop);
         // Statistics may be of another type.
         let to = *first.get_or_insert(dtype);
         let same = vec![Attribute::int("to", i64::from(to.number()))];
