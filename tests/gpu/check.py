@@ -8,7 +8,7 @@
 * models: every fixture with recorded inputs, run by both providers.
 * gradients: loss and gradients of a LoRA on all linear layers, of the fixtures named below.
 * train: `math_task` of the quickstart, trained by both, and on the GPU in TensorFloat-32 and on a
-  bfloat16 base, too; and once more, to see whether the GPU repeats itself bit for bit.
+  bfloat16 and a float16 base, too; and once more, to see whether the GPU repeats itself bit for bit.
 
 Without a GPU this fails. Speed beside PyTorch: `tests/bench/train.py --provider cuda`. Needs numpy and
 safetensors.
@@ -140,6 +140,7 @@ def train(peftc: Peftc, scratch: Path) -> list[bool]:
     runs = {
         "cpu": [], "cuda": ["provider=cuda"], "cuda again": ["provider=cuda"],
         "cuda tf32": ["provider=cuda", "tf32=true"], "cuda bf16": ["provider=cuda", "tf32=true", "base=bf16"],
+        "cuda f16": ["provider=cuda", "tf32=true", "base=f16"],
     }  # fmt: skip
     found, losses = [], {}
     for name, changes in runs.items():
