@@ -5,6 +5,7 @@ use super::model_args::parse_setting;
 use super::train::{scores_json, scores_text};
 use crate::driver::Session;
 use crate::driver::train::{self, Config, Measured, read_config};
+use crate::runtime::Provider;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -32,8 +33,12 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     }
     cx.sink.failed()?;
     let configs: Vec<Config> = configs;
-    let provider = configs.first().map(|config| config.provider);
-    let library = cx.onnx_runtime(provider.unwrap_or_default().wanted())?;
+    // The library with CUDA has the CPU, too.
+    let providers = configs.iter().map(|config| config.provider);
+    let on_gpu = providers
+        .filter(|provider| *provider != Provider::Cpu)
+        .next();
+    let library = cx.onnx_runtime(on_gpu.unwrap_or_default().wanted())?;
     let terminal = cx.terminal.clone();
     let mut session = Session {
         sources: &mut cx.sources,

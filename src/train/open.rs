@@ -314,16 +314,9 @@ impl Differentiated {
             if let Some(last) = self.open.model.graph.order().unwrap_or_default().last() {
                 build.behind(*last);
             }
-            let names = &self.open.names;
-            let inputs = emit_update(
-                &build,
-                recipe,
-                (names, &self.open.rates),
-                parameters,
-                gradients,
-                &mut self.outputs,
-            )
-            .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
+            let operands = (parameters, gradients);
+            let outputs = &mut self.outputs;
+            let inputs = emit_update(&build, recipe, &self.open, operands, outputs, sink)?;
             (build.finish(), inputs)
         };
         apply(&mut self.open.model, patch, sink)?;

@@ -3,7 +3,7 @@
 use super::Recipe;
 use super::errors;
 use super::graphs::{Outputs, Port, Role, TrainingGraph, apply, free, gradient_name, port};
-use super::open::Differentiated;
+use super::open::{Differentiated, Open};
 use super::optimizer::{After, Before, elements, update};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model};
@@ -40,15 +40,8 @@ pub(super) fn update_graph(
         .map(|index| take(gradient_name(&names[index]), Role::Gradient, index))
         .collect();
     let mut outputs = Outputs::default();
-    let more = emit_update(
-        &build,
-        recipe,
-        (names, &of.open.rates),
-        parameters,
-        gradients,
-        &mut outputs,
-    )
-    .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
+    let operands = (parameters, gradients);
+    let more = emit_update(&build, recipe, &of.open, operands, &mut outputs, sink)?;
     inputs.extend(more);
     let patch = build.finish();
     let opsets = base.opsets.iter().filter(|(domain, _)| domain.is_empty());
@@ -69,13 +62,24 @@ pub(super) fn update_graph(
     })
 }
 
-/// Emits an update with the inputs that it takes besides parameters and gradients.
+/// Emits an update of parameters by their gradients, with the inputs that it takes besides them.
 pub(super) fn emit_update<'b>(
     build: &'b Builder<'b>,
     recipe: &Recipe,
-    (names, rates): (&[String], &[f64]),
-    parameters: Vec<Expr<'b>>,
-    gradients: Vec<Expr<'b>>,
+    open: &Open,
+    operands: (Vec<Expr<'b>>, Vec<Expr<'b>>),
+    outputs: &mut Outputs,
+    sink: &mut Sink,
+) -> Result<Vec<Port>, Reported> {
+    emit(build, recipe, open, operands, outputs)
+        .map_err(|refusal| sink.emit(errors::no_update(&refusal)))
+}
+
+fn emit<'b>(
+    build: &'b Builder<'b>,
+    recipe: &Recipe,
+    open: &Open,
+    (parameters, gradients): (Vec<Expr<'b>>, Vec<Expr<'b>>),
     outputs: &mut Outputs,
 ) -> Result<Vec<Port>, Refusal> {
     let mut inputs = Vec::new();
@@ -105,7 +109,7 @@ pub(super) fn emit_update<'b>(
         learning_rate: take("learning_rate", Role::LearningRate, DType::F32, &[]),
         step: take("step", Role::Step, DType::I64, &[]),
         parameters,
-        rates: rates.to_vec(),
+        rates: open.rates.clone(),
         gradients,
     };
     let After {
@@ -116,7 +120,13 @@ pub(super) fn emit_update<'b>(
     build.trouble().map_or(Ok(()), Err)?;
     outputs.add(build, Role::Metric, "grad_norm", grad_norm);
     for (index, value) in parameters.into_iter().enumerate() {
-        outputs.add_next(build, Role::Parameter, &names[index], Some(index), value);
+        outputs.add_next(
+            build,
+            Role::Parameter,
+            &open.names[index],
+            Some(index),
+            value,
+        );
     }
     for (name, value) in states.iter().zip(new) {
         outputs.add_next(build, Role::State, &state_name(name), None, value);

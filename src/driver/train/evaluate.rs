@@ -3,12 +3,11 @@
 use super::config::Config;
 use super::errors;
 use super::examples::Examples;
-use super::job::{Job, one_adapter};
 use super::scores::{Scores, measure};
 use super::session::{Wiring, open, start};
 use crate::data::{BatchOptions, Batcher, Dataset};
 use crate::diag::{Reported, Sink};
-use crate::driver::session::{Loaded, Session};
+use crate::driver::session::{Loaded, ModelOptions, Session};
 use crate::driver::training::GraphEntry;
 use crate::files;
 use crate::onnx;
@@ -105,13 +104,7 @@ struct HeldOut {
 
 impl HeldOut {
     fn load(config: &Config, session: &mut Session<'_>) -> Result<HeldOut, Reported> {
-        let spec = session.spec(&config.spec)?;
-        let job = Job {
-            config,
-            spec: &spec,
-            adapter: one_adapter(config.adapter.as_deref(), &spec, session)?,
-        };
-        let (loaded, _) = job.load(session)?;
+        let loaded = session.model(&config.model, &ModelOptions::default())?;
         let examples = Examples::load(config, &loaded, session)?.held_out;
         let files = config.data.eval.iter().flat_map(|files| files.paths());
         match examples {

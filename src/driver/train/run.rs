@@ -127,7 +127,9 @@ pub fn train(
         last => run.evaluate(last, session.sink, on)?,
     };
     // The last step may have been the best one; the checkpoint says so then.
-    run.save(last, session.sink)?;
+    if config.keep_best {
+        run.save(last, session.sink)?;
+    }
     let best = run.best.filter(|best| best.step != last);
     if let Some(best) = best {
         run.restore_best(session.sink)?;
