@@ -34,10 +34,8 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     cx.sink.failed()?;
     let configs: Vec<Config> = configs;
     // The library with CUDA has the CPU, too.
-    let providers = configs.iter().map(|config| config.provider);
-    let on_gpu = providers
-        .filter(|provider| *provider != Provider::Cpu)
-        .next();
+    let mut providers = configs.iter().map(|config| config.provider);
+    let on_gpu = providers.find(|provider| *provider != Provider::Cpu);
     let library = cx.onnx_runtime(on_gpu.unwrap_or_default().wanted())?;
     let terminal = cx.terminal.clone();
     let mut session = Session {

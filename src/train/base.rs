@@ -268,7 +268,7 @@ impl Product {
         let to = |dtype: DType| vec![Attribute::int("to", i64::from(dtype.number()))];
         let half = |ty: Option<&TensorType>| {
             ty.map(|ty| TensorType {
-                dtype: dtype,
+                dtype,
                 ..ty.clone()
             })
         };

@@ -254,7 +254,6 @@ pub(crate) fn with_reference<T>(
     let options = reference::Options {
         weights: &weights,
         rounding,
-        ..reference::Options::default()
     };
     let evaluator = Evaluator::new(&imported.model, &options).unwrap();
     check(&Exact { evaluator })

@@ -84,6 +84,9 @@ fn floats(graph: &Graph, node: NodeId) -> Vec<ValueId> {
     results.filter(is_float).collect()
 }
 
+/// A name, and which numbers are of it.
+type Kind = (&'static str, fn(f64) -> bool);
+
 /// Masks are infinities, so that those count only where there is no NaN, and those below zero only
 /// where there is nothing else.
 fn first(
@@ -92,7 +95,7 @@ fn first(
     inputs: &NamedTensors,
     found: &NamedTensors,
 ) -> Option<Culprit> {
-    let kinds: [(&str, fn(f64) -> bool); 3] = [
+    let kinds: [Kind; 3] = [
         ("NaN", f64::is_nan),
         ("infinity", |value| value == f64::INFINITY),
         ("-infinity", |value| value == f64::NEG_INFINITY),

@@ -40,7 +40,7 @@ pub(super) struct Stepper {
 }
 
 enum Kind {
-    Fused(Stateful),
+    Fused(Box<Stateful>),
     Halves(Box<Halves>),
 }
 
@@ -80,7 +80,7 @@ impl Stepper {
             Ok(graph)
         };
         let (first, kind) = match batches {
-            0 | 1 => ("step", Kind::Fused(opened(graph("step"), sink)?)),
+            0 | 1 => ("step", Kind::Fused(Box::new(opened(graph("step"), sink)?))),
             _ => {
                 let [grad, update] = ["grad", "update"].map(graph);
                 let halves = Halves {
@@ -135,7 +135,7 @@ impl Stepper {
             .step_inputs(batch, rate, update.step, (update.seed, drawn))
     }
 
-    /// Changes everything once.
+    /// Changes everything once. There is at least one batch.
     pub fn update(
         &mut self,
         batches: &[Batch],
@@ -149,19 +149,15 @@ impl Stepper {
             .map(|(at, batch)| self.inputs(batch, at, count, update))
             .collect();
         match &mut self.kind {
+            // It has one batch an update.
             Kind::Fused(step) => {
-                let mut updated = Updated {
-                    losses: Vec::new(),
-                    loss: 0.0,
-                    grad_norm: 0.0,
-                };
-                for inputs in &inputs {
-                    let found = step.run(inputs, sink)?;
-                    updated.loss = number(&found, "loss");
-                    updated.losses.push(updated.loss);
-                    updated.grad_norm = number(&found, "grad_norm");
-                }
-                Ok(updated)
+                let found = step.run(&inputs[0], sink)?;
+                let loss = number(&found, "loss");
+                Ok(Updated {
+                    losses: vec![loss],
+                    loss,
+                    grad_norm: number(&found, "grad_norm"),
+                })
             }
             Kind::Halves(halves) => halves.update(&inputs, update, &self.carried, sink),
         }
