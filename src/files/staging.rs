@@ -59,11 +59,26 @@ impl Staging {
             let target = self.target.join(name);
             let folder = target.parent().unwrap_or(&self.target);
             fs::create_dir_all(folder)
-                .and_then(|()| fs::rename(self.path(name), &target))
+                .and_then(|()| put(&self.path(name), &target))
                 .map_err(|error| sink.emit(cannot_write(&target, &error)))?;
         }
         Ok(())
     }
+}
+
+/// Gives a finished file its name. What had the name before changes places with it, if the system
+/// can do that, and goes with the temporary folder. A rename onto a file does the same, but ext4
+/// then starts to write all of the new one to the disk, which takes longer than making it did; that
+/// guards against a power cut, and what is put here can be made again from the same inputs.
+fn put(made: &Path, target: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, made, CWD, target, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+    }
+    fs::rename(made, target)
 }
 
 /// Only files are replaced, and links, which are not followed.
@@ -142,6 +157,24 @@ mod tests {
         staging.publish(&names, &mut Sink::new()).unwrap();
         assert_eq!(entries(&target), ["a", "b", "sub"]);
         assert_eq!(fs::read(target.join("sub/c")).unwrap(), b"c");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_there_is_gone_and_what_a_link_names_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, other) = (folder.path().join("to"), folder.path().join("other"));
+        fs::create_dir(&target).unwrap();
+        fs::write(&other, "other").unwrap();
+        fs::write(target.join("a"), "a longer one").unwrap();
+        std::os::unix::fs::symlink(&other, target.join("b")).unwrap();
+        let names = ["a", "b"].map(str::to_owned);
+        staged(&target).publish(&names, &mut Sink::new()).unwrap();
+        assert_eq!(entries(&target), ["a", "b"]);
+        assert_eq!(fs::read(target.join("a")).unwrap(), b"a");
+        let found = fs::symlink_metadata(target.join("b")).unwrap();
+        assert!(found.is_file());
+        assert_eq!(fs::read(other).unwrap(), b"other");
     }
 
     #[test]
