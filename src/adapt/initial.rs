@@ -3,7 +3,8 @@
 //! Random values are portable and depend on the seed and on the tensor's name alone: ChaCha8 keyed
 //! with BLAKE3 of the seed (little-endian u64) and the name. Elements are drawn in row-major order.
 //! A uniform number is the upper 24 bits of the next 32-bit word times 2⁻²⁴; a normal one comes in
-//! pairs by Box and Muller from two numbers of 53 bits.
+//! pairs by Box and Muller from two numbers of 53 bits; a whole number below n is the upper half of
+//! the next 64-bit word times n.
 
 use super::apply::graph_at;
 use super::errors;
@@ -99,6 +100,10 @@ fn draw(random: Random, dims: &[i64], rng: &mut ChaCha8Rng) -> Vec<f32> {
             let bound = gain * (6.0 / (fan_in + fan_out)).sqrt();
             uniform(rng, count, -bound, bound)
         }
+        Random::Integers(low, high) => (0..count)
+            .map(|_| (low + below(rng, (high - low).max(1.0) as u64) as f64) as f32)
+            .collect(),
+        Random::Distinct(rows, columns) => distinct(rng, dims, rows as u64, columns as u64),
         Random::Orthogonal { gain } => orthogonal(rng, dims[0] as usize, dims[1] as usize, gain),
     }
 }
@@ -110,6 +115,30 @@ fn uniform(rng: &mut ChaCha8Rng, count: usize, low: f64, high: f64) -> Vec<f32> 
             (low + (high - low) * unit) as f32
         })
         .collect()
+}
+
+/// A whole number from 0 to before `limit`: the upper half of a 64-bit word times the limit.
+fn below(rng: &mut ChaCha8Rng, limit: u64) -> u64 {
+    ((u128::from(rng.next_u64()) * u128::from(limit)) >> 64) as u64
+}
+
+/// Different places in ascending order, by Floyd's algorithm (Bentley and Floyd, 1987).
+fn distinct(rng: &mut ChaCha8Rng, dims: &[i64], rows: u64, columns: u64) -> Vec<f32> {
+    let (count, all) = (dims[0] as u64, rows * columns);
+    let mut chosen = std::collections::BTreeSet::new();
+    for last in all.saturating_sub(count)..all {
+        let drawn = below(rng, last + 1);
+        if !chosen.insert(drawn) {
+            chosen.insert(last);
+        }
+    }
+    let places = chosen.into_iter();
+    match dims.len() {
+        1 => places.map(|place| place as f32).collect(),
+        _ => places
+            .flat_map(|place| [(place / columns) as f32, (place % columns) as f32])
+            .collect(),
+    }
 }
 
 fn normal(rng: &mut ChaCha8Rng, count: usize) -> impl Iterator<Item = f64> {
@@ -342,6 +371,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn places_are_different_and_inside() {
+        let mut rng = generator(3, "places");
+        let places = distinct(&mut rng, &[20, 2], 5, 4);
+        let expected: Vec<f32> = (0..20)
+            .flat_map(|p| [(p / 4) as f32, (p % 4) as f32])
+            .collect();
+        assert_eq!(places, expected);
+        let some = distinct(&mut rng, &[7], 1000, 1);
+        assert!(some.windows(2).all(|pair| pair[0] < pair[1]) && some[6] < 1000.0);
+        assert_ne!(some, distinct(&mut rng, &[7], 1000, 1));
     }
 
     #[test]

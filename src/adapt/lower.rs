@@ -1,5 +1,7 @@
 //! Lowers a formula to ONNX nodes at a site.
 
+pub(super) mod axes;
+
 use crate::graph::{Attribute, Graph, Operand};
 use crate::hir::{Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, Unary};
 use crate::modules::{Layout, Site, SiteKind};
@@ -36,6 +38,9 @@ pub(super) struct Lowering<'a> {
     pub bindings: Bindings,
     pub formula: &'a Formula,
     done: Vec<Option<Operand>>,
+    /// Terms once more, in f32: positions of a site of less precision.
+    done_in_f32: Vec<Option<Operand>>,
+    dtype: DType,
 }
 
 impl<'a> Lowering<'a> {
@@ -53,7 +58,9 @@ impl<'a> Lowering<'a> {
             site,
             bindings,
             formula,
+            done_in_f32: done.clone(),
             done,
+            dtype: site.dtype,
         }
     }
 
@@ -71,17 +78,12 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn value(&mut self, id: TermId) -> Operand {
-        if let Some(done) = self.done[id.0 as usize] {
-            return done;
-        }
-        let term = self.formula.term(id);
         assert!(
-            matches!(term.kind, TermKind::Transpose(_)),
+            self.done[id.0 as usize].is_some()
+                || matches!(self.formula.term(id).kind, TermKind::Transpose(_)),
             "operands are lowered before their users"
         );
-        let operand = self.term(term);
-        self.done[id.0 as usize] = Some(operand);
-        operand
+        self.value_or_term(id)
     }
 
     /// Dims of a term as numbers: at a site all sizes are known.
@@ -94,7 +96,38 @@ impl<'a> Lowering<'a> {
     }
 
     fn dtype(&self) -> DType {
-        self.site.dtype
+        self.dtype
+    }
+
+    /// What `emit` gives where all floats are of 32 bits.
+    fn in_f32(&mut self, emit: impl FnOnce(&mut Self) -> Operand) -> Operand {
+        std::mem::swap(&mut self.done, &mut self.done_in_f32);
+        let dtype = std::mem::replace(&mut self.dtype, DType::F32);
+        let result = emit(self);
+        self.dtype = dtype;
+        std::mem::swap(&mut self.done, &mut self.done_in_f32);
+        result
+    }
+
+    /// A term after all that it needs.
+    fn computed(&mut self, id: TermId) -> Operand {
+        for operand in self.formula.term(id).kind.operands() {
+            if self.done[operand.0 as usize].is_none() {
+                let operand_value = self.computed(operand);
+                self.done[operand.0 as usize] = Some(operand_value);
+            }
+        }
+        self.value_or_term(id)
+    }
+
+    fn value_or_term(&mut self, id: TermId) -> Operand {
+        if let Some(done) = self.done[id.0 as usize] {
+            return done;
+        }
+        let term = self.formula.term(id);
+        let operand = self.term(term);
+        self.done[id.0 as usize] = Some(operand);
+        operand
     }
 
     fn term(&mut self, term: &Term) -> Operand {
@@ -109,7 +142,7 @@ impl<'a> Lowering<'a> {
             TermKind::Mask => self.mask(),
             TermKind::Positions => self.positions(),
             TermKind::Param(index) => self.parameter(*index),
-            TermKind::Number(value) => self.emitter.scalar(*value, self.site.dtype),
+            TermKind::Number(value) => self.emitter.scalar(*value, self.dtype),
             TermKind::Unary(function, a) => self.unary(*function, *a),
             TermKind::Binary(function, a, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
@@ -154,7 +187,7 @@ impl<'a> Lowering<'a> {
             TermKind::Equal(a, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
                 let same = self.emitter.node("Equal", &[a, b], Vec::new());
-                self.emitter.cast(same, self.site.dtype)
+                self.emitter.cast(same, self.dtype)
             }
             TermKind::Concat { axis, operands } => {
                 let rank = self.dims(operands[0]).len() as i64;
@@ -163,6 +196,30 @@ impl<'a> Lowering<'a> {
                 self.emitter
                     .node("Concat", &values, vec![Attribute::int("axis", axis)])
             }
+            TermKind::Einsum { equation, operands } => self.einsum(equation, operands),
+            TermKind::Gather {
+                table,
+                positions,
+                axis,
+            } => self.gather(*table, *positions, *axis),
+            TermKind::Scatter { values, positions } => self.scatter(*values, *positions, term),
+            TermKind::Pad {
+                operand,
+                axis,
+                before,
+                after,
+            } => {
+                let size = |dim: &crate::ty::Dim| dim.known().expect("sizes of a site are numbers");
+                self.pad(*operand, *axis, size(before), size(after))
+            }
+            TermKind::Iota => {
+                let size = term.ty.dims[0].known();
+                self.iota(size.expect("sizes of a site are numbers"))
+            }
+            TermKind::Numbers(numbers) => self.numbers(numbers),
+            TermKind::Largest(a) => self.largest(*a, term),
+            TermKind::LargestAt(a) => self.largest_at(*a, term),
+            TermKind::Factor(..) => unreachable!("factors are in start values alone"),
             TermKind::StopGradient(a) => {
                 let a = self.value(*a);
                 self.emitter.stop_gradient(a)
@@ -182,7 +239,7 @@ impl<'a> Lowering<'a> {
         if self.dtype() == DType::F32 {
             value
         } else {
-            self.emitter.cast(value, self.site.dtype)
+            self.emitter.cast(value, self.dtype)
         }
     }
 
@@ -276,6 +333,8 @@ impl<'a> Lowering<'a> {
             Unary::Sin => "Sin",
             Unary::Cos => "Cos",
             Unary::Erf => "Erf",
+            Unary::Floor => "Floor",
+            Unary::Sign => "Sign",
             Unary::Activation(Activation::Relu) => "Relu",
             Unary::Activation(Activation::Sigmoid) => "Sigmoid",
             Unary::Activation(Activation::Tanh) => "Tanh",

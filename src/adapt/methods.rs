@@ -185,6 +185,7 @@ impl Planner<'_> {
             kind: site.kind.name().to_owned(),
             input: Dim::from(rows::columns(self.model, site)),
             output: Dim::from(output),
+            kernel: Dim::from(rows::kernel_size(self.model, site)),
             has_bias: site.bias.is_some(),
             largest_input: Dim::from(largest_input),
             largest_output: Dim::from(largest_output),
@@ -225,6 +226,11 @@ impl Planner<'_> {
             return Some(Cause::Other(format!(
                 "`{name}` reads the base weight, which is quantized"
             )));
+        }
+        if let Some(why) =
+            super::lower::axes::opset_refusal(&instance.forward, self.model.opset("").unwrap_or(1))
+        {
+            return Some(Cause::Other(why));
         }
         let groups = graph.node(site.node).int("group").unwrap_or(1);
         rows::refusal(&instance.forward, site, groups)

@@ -1,6 +1,8 @@
 //! Evaluates a formula over the base weight and bias in f64, for computed start values.
 
-use crate::hir::{Axis, Binary, Formula, Reduce, TermId, TermKind};
+mod axes;
+
+use crate::hir::{Axis, Binary, Factor, Formula, Reduce, Term, TermId, TermKind};
 
 /// A dense row-major tensor.
 #[derive(Clone, Debug)]
@@ -54,18 +56,44 @@ pub(super) fn evaluate(
                 operand,
             } => reduce(*function, *axis, *keep, of(*operand)),
             TermKind::StopGradient(a) | TermKind::Dropout(a, _) => of(*a).clone(),
-            TermKind::Reshape(a) => {
-                let dims = term
-                    .ty
-                    .dims
-                    .iter()
-                    .map(|d| d.known().unwrap_or(1) as usize)
-                    .collect();
-                Dense {
-                    dims,
-                    data: of(*a).data.clone(),
-                }
+            TermKind::Reshape(a) => Dense {
+                dims: sizes(term),
+                data: of(*a).data.clone(),
+            },
+            TermKind::Einsum { equation, operands } => {
+                let operands: Vec<&Dense> = operands.iter().map(|id| of(*id)).collect();
+                axes::einsum(equation, &operands)
             }
+            TermKind::Gather {
+                table,
+                positions,
+                axis,
+            } => axes::gather(of(*table), of(*positions), *axis).ok_or(OUTSIDE)?,
+            TermKind::Scatter { values, positions } => {
+                axes::scatter(of(*values), of(*positions), sizes(term)).ok_or(OUTSIDE)?
+            }
+            TermKind::Pad {
+                operand,
+                axis,
+                before,
+                after,
+            } => {
+                let size = |dim: &crate::ty::Dim| dim.known().unwrap_or(0) as usize;
+                axes::pad(of(*operand), *axis, size(before), size(after))
+            }
+            TermKind::Iota => {
+                let dims = sizes(term);
+                let data = (0..dims[0]).map(|at| at as f64).collect();
+                Dense { dims, data }
+            }
+            TermKind::Numbers(numbers) => Dense {
+                dims: sizes(term),
+                data: numbers.clone(),
+            },
+            TermKind::Equal(a, b) => elementwise(of(*a), of(*b), |a, b| f64::from(a == b)),
+            TermKind::Largest(a) => axes::top(of(*a), last(term)).0,
+            TermKind::LargestAt(a) => axes::top(of(*a), last(term)).1,
+            TermKind::Factor(factor, a) => factored(*factor, of(*a), term)?,
             TermKind::Slice {
                 operand,
                 axis,
@@ -91,7 +119,34 @@ pub(super) fn evaluate(
     Ok(values.swap_remove(result).expect("the result is reached"))
 }
 
+const OUTSIDE: &str = "it looks up a position that its axis does not have";
+
+/// Dims of a term as numbers: at a site all sizes are known.
+fn sizes(term: &Term) -> Vec<usize> {
+    let dims = term.ty.dims.iter();
+    dims.map(|dim| dim.known().unwrap_or(1) as usize).collect()
+}
+
+fn last(term: &Term) -> usize {
+    sizes(term).last().copied().unwrap_or(1)
+}
+
+fn factored(factor: Factor, a: &Dense, term: &Term) -> Result<Dense, String> {
+    if a.data.iter().any(|value| !value.is_finite()) {
+        return Err("it is a factor of a matrix with numbers that are not finite".to_owned());
+    }
+    let dims = sizes(term);
+    match factor {
+        Factor::LargestPlaces => Ok(axes::top_places(a, dims[0])),
+        _ => Err("factors are not there yet".to_owned()),
+    }
+}
+
 fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {
+    elementwise(a, b, |a, b| apply(function, a, b))
+}
+
+fn elementwise(a: &Dense, b: &Dense, apply: impl Fn(f64, f64) -> f64) -> Dense {
     let rank = a.dims.len().max(b.dims.len());
     let padded = |d: &Dense| {
         let mut dims = vec![1; rank - d.dims.len()];
@@ -110,7 +165,7 @@ fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {
                 .zip(own)
                 .fold(0, |flat, (i, d)| flat * d + if *d == 1 { 0 } else { *i })
         };
-        data.push(apply(function, a.data[at(&da)], b.data[at(&db)]));
+        data.push(apply(a.data[at(&da)], b.data[at(&db)]));
         for axis in (0..rank).rev() {
             index[axis] += 1;
             if index[axis] < dims[axis] {

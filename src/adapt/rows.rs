@@ -36,11 +36,14 @@ pub(super) fn refusal(formula: &Formula, site: &Site, groups: i64) -> Option<&'s
                 Some("dropout has no meaning on the ids that an embedding reads")
             }
             _ if carried[id.0 as usize] || !reads => None,
-            TermKind::MatMul(a, b) if carried[a.0 as usize] && !carried[b.0 as usize] => (groups
-                > 1)
-            .then_some(
-                "the convolution has groups: its input has no matrix product with a parameter",
-            ),
+            TermKind::MatMul(a, b) if carried[a.0 as usize] && !carried[b.0 as usize] => {
+                // A matrix of the shape of the weight stands for the layer with another weight.
+                let columns = term.ty.dims.last().and_then(|dim| dim.known());
+                (groups > 1 && columns != Some(site.out_features)).then_some(
+                    "the convolution has groups: its input has a matrix product only with what \
+                     has the shape of the weight",
+                )
+            }
             TermKind::Base { weight, bias, .. } => base_refusal(site, *weight, *bias),
             _ if site.kind == SiteKind::Conv => {
                 Some("of a convolution's input only matrix products `x @ …` and `base(x, …)` can be computed")
@@ -187,5 +190,13 @@ pub(super) fn columns(model: &Model, site: &Site) -> i64 {
     match kernel(graph_at(model, &site.scope), site) {
         Some(dims) if site.kind == SiteKind::Conv => dims[1..].iter().product(),
         _ => site.in_features,
+    }
+}
+
+/// How many places of the input a convolution looks at for one place of its output.
+pub(super) fn kernel_size(model: &Model, site: &Site) -> i64 {
+    match kernel(graph_at(model, &site.scope), site) {
+        Some(dims) if site.kind == SiteKind::Conv => dims[2..].iter().product(),
+        _ => 1,
     }
 }

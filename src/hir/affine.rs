@@ -57,9 +57,12 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
     match kind {
         TermKind::Input | TermKind::Output => (Affine, ""),
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
-        TermKind::Weight | TermKind::Bias | TermKind::Param(_) | TermKind::Number(_) => {
-            (Constant, "")
-        }
+        TermKind::Weight
+        | TermKind::Bias
+        | TermKind::Param(_)
+        | TermKind::Number(_)
+        | TermKind::Numbers(_)
+        | TermKind::Iota => (Constant, ""),
         _ if highest == Constant => (Constant, ""),
         _ if highest == Other => (Other, ""),
         // From here on the input is affine in x.
@@ -68,8 +71,20 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         | TermKind::Reshape(_)
         | TermKind::Slice { .. }
         | TermKind::Concat { .. }
+        | TermKind::Pad { .. }
         | TermKind::StopGradient(_)
         | TermKind::Dropout(..) => (Affine, ""),
+        TermKind::Gather { positions, .. } | TermKind::Scatter { positions, .. }
+            if of(*positions) == Constant =>
+        {
+            (Affine, "")
+        }
+        TermKind::Einsum { operands, .. } => {
+            match operands.iter().filter(|id| of(**id) != Constant).count() {
+                1 => (Affine, ""),
+                _ => (Other, "it multiplies two values that depend on the input"),
+            }
+        }
         TermKind::Binary(Binary::Add | Binary::Subtract, ..) => (Affine, ""),
         TermKind::Binary(Binary::Multiply, a, b) if of(*a) == Constant || of(*b) == Constant => {
             (Affine, "")

@@ -56,6 +56,25 @@ impl TermType {
             dims: Vec::new(),
         }
     }
+
+    /// Whether both are one type. An integer divided by an integer is a size only where the division
+    /// comes out even, so it may be taken to do so.
+    pub fn is_same(&self, other: &TermType) -> bool {
+        self.lead == other.lead
+            && self.dims.len() == other.dims.len()
+            && self
+                .dims
+                .iter()
+                .zip(&other.dims)
+                .all(|(a, b)| a.is_same_if_even(b))
+    }
+
+    /// How many elements there are behind the leading axes.
+    pub fn elements(&self) -> Dim {
+        self.dims
+            .iter()
+            .fold(Dim::from(1), |product, dim| product * dim.clone())
+    }
 }
 
 impl fmt::Display for TermType {
@@ -117,6 +136,40 @@ pub enum TermKind {
         axis: usize,
         operands: Vec<TermId>,
     },
+    /// Sums of products over named axes, such as `ab, bc -> ac`.
+    Einsum {
+        equation: Equation,
+        operands: Vec<TermId>,
+    },
+    /// Entries of an axis by their positions; the dims of the positions take its place.
+    Gather {
+        table: TermId,
+        positions: TermId,
+        axis: usize,
+    },
+    /// Values put at positions of a tensor of zeros: the last axis of the positions is a place in
+    /// the tensor, and no place comes twice.
+    Scatter {
+        values: TermId,
+        positions: TermId,
+    },
+    /// Zeros in front of and behind an axis.
+    Pad {
+        operand: TermId,
+        axis: usize,
+        before: Dim,
+        after: Dim,
+    },
+    /// 0, 1, 2, … as floats, `[n]`.
+    Iota,
+    /// Numbers of the spec, `[n]`.
+    Numbers(Vec<f64>),
+    /// The largest entries of the last axis, in descending order.
+    Largest(TermId),
+    /// Their positions in it.
+    LargestAt(TermId),
+    /// A factor of a matrix; in start values alone.
+    Factor(Factor, TermId),
     /// The value; no gradient flows through it.
     StopGradient(TermId),
     /// In training, zero with the probability and scaled up otherwise; the value itself elsewhere.
@@ -127,6 +180,52 @@ pub enum TermKind {
         weight: Option<TermId>,
         bias: Option<TermId>,
     },
+}
+
+/// Which letter every axis of every operand has, and those of the result. Leading axes stand in
+/// front and have none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Equation {
+    pub operands: Vec<String>,
+    pub result: String,
+}
+
+impl Equation {
+    /// The order in which the result takes the axes of the only operand, if it does nothing else.
+    pub fn permutation(&self) -> Option<Vec<usize>> {
+        let [operand] = self.operands.as_slice() else {
+            return None;
+        };
+        (operand.len() == self.result.len()).then_some(())?;
+        self.result
+            .chars()
+            .map(|letter| operand.find(letter))
+            .collect()
+    }
+}
+
+impl fmt::Display for Equation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.operands.join(", "), self.result)
+    }
+}
+
+/// A factor of a matrix `[m, n]`: singular vectors and values in the order of the values, largest
+/// first, or the factors of a QR decomposition. How many there are is in the type of the term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Factor {
+    /// `[m, k]`.
+    LeftSingular,
+    /// `[k]`.
+    SingularValues,
+    /// `[k, n]`.
+    RightSingular,
+    /// `[m, min(m, n)]`, orthonormal columns.
+    Q,
+    /// `[min(m, n), n]`, upper triangular.
+    R,
+    /// The places of the entries with the largest values, `[k, rank]`.
+    LargestPlaces,
 }
 
 /// The axis of a reduction.
@@ -157,6 +256,8 @@ pub enum Unary {
     Sin,
     Cos,
     Erf,
+    Floor,
+    Sign,
     Activation(Activation),
 }
 
@@ -186,20 +287,28 @@ impl TermKind {
     pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
-            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) => {
-                SmallVec::new()
-            }
+            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) | Iota
+            | Numbers(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)
             | Softmax(a)
             | Reshape(a)
             | LastToken(a)
+            | Largest(a)
+            | LargestAt(a)
+            | Factor(_, a)
             | StopGradient(a)
             | Dropout(a, _) => smallvec![*a],
-            Reduce { operand, .. } | Slice { operand, .. } => smallvec![*operand],
+            Reduce { operand, .. } | Slice { operand, .. } | Pad { operand, .. } => {
+                smallvec![*operand]
+            }
             Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => smallvec![*a, *b],
-            Concat { operands, .. } => operands.iter().copied().collect(),
+            Gather {
+                table, positions, ..
+            } => smallvec![*table, *positions],
+            Scatter { values, positions } => smallvec![*values, *positions],
+            Concat { operands, .. } | Einsum { operands, .. } => operands.iter().copied().collect(),
             Base {
                 input,
                 weight,

@@ -22,6 +22,11 @@ pub enum Random {
     KaimingUniform { a: f64 },
     /// U(−b, b) with b = gain · √(6 / (fan_in + fan_out)).
     XavierUniform { gain: f64 },
+    /// Whole numbers from the first to before the second, each as likely.
+    Integers(f64, f64),
+    /// Different places of a grid of so many rows and columns, in ascending order: `[n, 2]` or, in
+    /// one column, `[n]`.
+    Distinct(f64, f64),
     /// Orthonormal rows or columns, whichever are fewer, times the gain.
     Orthogonal { gain: f64 },
 }

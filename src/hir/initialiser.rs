@@ -7,7 +7,6 @@ use super::init::{Init, Random};
 use super::scalar::Value;
 use crate::diag::{Reported, Span};
 use crate::syntax::ast::{self, Block, Expr, ExprKind};
-use crate::ty::Proof;
 
 type Result<T> = std::result::Result<T, Reported>;
 
@@ -54,6 +53,18 @@ static NAMED: &[Named] = &[
         arguments: Some(&[("mean", Some(0.0)), ("std", Some(1.0))]),
         of_matrices: false,
         make: |values| Init::Random(Random::Normal(values[0], values[1])),
+    },
+    Named {
+        name: "integers",
+        arguments: Some(&[("low", None), ("high", None)]),
+        of_matrices: false,
+        make: |values| Init::Random(Random::Integers(values[0], values[1])),
+    },
+    Named {
+        name: "distinct",
+        arguments: Some(&[("rows", None), ("columns", Some(1.0))]),
+        of_matrices: false,
+        make: |values| Init::Random(Random::Distinct(values[0], values[1])),
     },
     Named {
         name: "kaiming_uniform",
@@ -188,7 +199,40 @@ fn with_arguments(
             &format!("{ty}"),
         )));
     }
-    Ok((named.make)(&values))
+    let init = (named.make)(&values);
+    if let Init::Random(Random::Distinct(rows, columns)) = init {
+        check_places(eval, rows, columns, span, ty)?;
+    }
+    Ok(init)
+}
+
+/// Places are `[n, 2]`, or `[n]` in one column, and no more than there are.
+fn check_places(
+    eval: &mut Eval<'_>,
+    rows: f64,
+    columns: f64,
+    span: Span,
+    ty: &TermType,
+) -> Result<()> {
+    let fits = match ty.dims.as_slice() {
+        [_] => columns == 1.0,
+        [_, two] => two.known() == Some(2),
+        _ => false,
+    };
+    if !fits {
+        let wanted = "places [n, 2], or [n] of one column";
+        return Err(eval.fail(errors::wrong_type(span, wanted, &format!("{ty}"))));
+    }
+    match ty.dims[0].known() {
+        Some(count) if count as f64 > rows * columns => {
+            let (wanted, of) = (
+                format!("place {count}"),
+                format!("the {} that there are", rows * columns),
+            );
+            Err(eval.fail(errors::outside(span, &wanted, &of)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An expression over the base weight and bias, with a formula of its own.
@@ -209,14 +253,7 @@ fn computed(
         return Ok(Init::Constant(value));
     }
     let found = formula.term(result).ty.clone();
-    let fits = found.lead == ty.lead
-        && found.dims.len() == ty.dims.len()
-        && found
-            .dims
-            .iter()
-            .zip(&ty.dims)
-            .all(|(a, b)| a.compare(b) == Proof::Equal);
-    if !fits {
+    if !found.is_same(ty) {
         return Err(eval.fail(errors::wrong_type(
             span,
             &format!("an initial value {ty}"),

@@ -22,6 +22,8 @@ pub struct SiteFacts {
     /// rows of the table for an embedding.
     pub input: Dim,
     pub output: Dim,
+    /// The size of a convolution's kernel, 1 for other kinds.
+    pub kernel: Dim,
     pub has_bias: bool,
     /// The largest sizes over the sites of the statement: what shared tensors must cover.
     pub largest_input: Dim,
@@ -40,6 +42,10 @@ impl SiteFacts {
             kind: kind.to_owned(),
             input: Dim::symbol(input),
             output: Dim::symbol(output),
+            kernel: match kind {
+                "conv" => Dim::symbol("kernel"),
+                _ => Dim::from(1),
+            },
             has_bias,
             largest_input: Dim::symbol("largest(in)"),
             largest_output: Dim::symbol("largest(out)"),
@@ -83,6 +89,8 @@ pub struct ParamInstance {
     pub trainable: bool,
     /// One tensor for all sites of the statement.
     pub shared: bool,
+    /// Whether it is there depends on sizes that are not known yet.
+    pub undecided: bool,
     pub dims: Vec<Dim>,
     pub init: Init,
     pub span: Span,
@@ -140,11 +148,15 @@ fn input_and_output(method: &Method) -> (Span, Span) {
 
 /// Sizes and facts of the site by name.
 pub(super) fn site_scope(facts: &SiteFacts) -> BTreeMap<String, Value> {
-    let mut scope = BTreeMap::from([("has_bias".to_owned(), Value::Bool(Some(facts.has_bias)))]);
+    let mut scope = BTreeMap::from([
+        ("has_bias".to_owned(), Value::Bool(Some(facts.has_bias))),
+        ("kind".to_owned(), Value::String(facts.kind.clone())),
+    ]);
     if facts.kind == "norm" {
         scope.insert("features".to_owned(), Value::Int(facts.output.clone()));
     } else {
         scope.insert("in".to_owned(), Value::Int(facts.input.clone()));
+        scope.insert("kernel".to_owned(), Value::Int(facts.kernel.clone()));
         scope.insert("out".to_owned(), Value::Int(facts.output.clone()));
     }
     scope
@@ -197,7 +209,7 @@ pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result
         .map_or(forward.span, |value| value.span);
     let result = eval.as_term(value?, span)?;
     let (found, wanted) = (eval.ty(result), eval.ty(y));
-    if found != wanted {
+    if !found.is_same(&wanted) {
         return Err(eval.fail(errors::wrong_result(span, &found, &wanted)));
     }
     Ok(result)
@@ -229,9 +241,11 @@ fn shown(eval: &mut Eval<'_>, expr: &Expr) -> Option<String> {
 }
 
 fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
-    if let Some(when) = &param.when
-        && eval.condition(when)? == Some(false)
-    {
+    let present = match &param.when {
+        Some(when) => eval.condition(when)?,
+        None => Some(true),
+    };
+    if present == Some(false) {
         eval.absent.insert(
             param.name.node.clone(),
             "its `when` condition is false".to_owned(),
@@ -254,6 +268,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         doc: param.doc.clone(),
         trainable: param.trainable,
         shared: param.shared.is_some(),
+        undecided: present.is_none(),
         dims,
         init,
         span: param.name.span,
@@ -352,7 +367,8 @@ fn note_usage(
             used.insert(instance.params[index].name.clone());
         }
     }
-    for param in &instance.params {
+    // Of two branches of which either may be taken, one is in the formula.
+    for param in instance.params.iter().filter(|param| !param.undecided) {
         declared.insert(param.name.clone(), param.span);
     }
 }

@@ -14,6 +14,10 @@ impl Unary {
             Unary::Sin => x.sin(),
             Unary::Cos => x.cos(),
             Unary::Erf => erf(x),
+            Unary::Floor => x.floor(),
+            // Of 0 it is 0, as in ONNX.
+            Unary::Sign if x == 0.0 => 0.0,
+            Unary::Sign => x.signum(),
             Unary::Activation(function) => function.of_number(x),
         }
     }

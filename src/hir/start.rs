@@ -73,6 +73,16 @@ fn key(kind: &TermKind, operands: &[Form]) -> String {
             axis, start, end, ..
         } => format!("slice {axis} {start} {end}"),
         TermKind::Concat { axis, .. } => format!("concat {axis}"),
+        TermKind::Einsum { equation, .. } => format!("einsum {equation}"),
+        TermKind::Gather { axis, .. } => format!("gather {axis}"),
+        TermKind::Pad {
+            axis,
+            before,
+            after,
+            ..
+        } => format!("pad {axis} {before} {after}"),
+        TermKind::Numbers(values) => format!("numbers {values:?}"),
+        TermKind::Factor(factor, _) => format!("factor {factor:?}"),
         TermKind::Unary(function, _) => format!("unary {function:?}"),
         TermKind::Binary(function, ..) => format!("binary {function:?}"),
         TermKind::Dropout(_, p) => format!("dropout {p}"),
@@ -102,8 +112,17 @@ fn forms(formula: &Formula, params: &[Form], classes: &mut Classes) -> Vec<Form>
             | TermKind::Dropout(a, _)
             | TermKind::Slice { operand: a, .. }
             | TermKind::Reduce { operand: a, .. }
+            | TermKind::Pad { operand: a, .. }
+            | TermKind::Gather { table: a, .. }
+            | TermKind::Scatter { values: a, .. }
                 if of(*a) == Form::Zero =>
             {
+                Form::Zero
+            }
+            TermKind::Einsum { operands, .. } if operands.iter().any(|a| of(*a) == Form::Zero) => {
+                Form::Zero
+            }
+            TermKind::Concat { operands, .. } if operands.iter().all(|a| of(*a) == Form::Zero) => {
                 Form::Zero
             }
             TermKind::MatMul(a, b) if of(*a) == Form::Zero || of(*b) == Form::Zero => Form::Zero,
@@ -127,12 +146,29 @@ fn forms(formula: &Formula, params: &[Form], classes: &mut Classes) -> Vec<Form>
             ),
             kind => {
                 let operands: Vec<Form> = kind.operands().into_iter().map(of).collect();
-                classes.form(key(kind, &operands))
+                let key = key(kind, &operands);
+                classes.form(match says_its_shape(kind) {
+                    true => key,
+                    false => format!("{key} {}", term.ty),
+                })
             }
         };
         forms.push(form);
     }
     forms
+}
+
+/// Whether the shape of a term follows from its kind and its operands.
+fn says_its_shape(kind: &TermKind) -> bool {
+    !matches!(
+        kind,
+        TermKind::Reshape(_)
+            | TermKind::Scatter { .. }
+            | TermKind::Iota
+            | TermKind::Largest(_)
+            | TermKind::LargestAt(_)
+            | TermKind::Factor(..)
+    )
 }
 
 fn binary(function: Binary, a: Form, b: Form, kind: &TermKind, classes: &mut Classes) -> Form {

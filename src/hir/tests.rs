@@ -51,6 +51,7 @@ fn library(name: &str, settings: &[(&str, super::HyperValue)]) -> super::Instanc
         .collect();
     values.extend(settings.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
     let facts = SiteFacts {
+        kernel: 1.into(),
         kind: method.kinds[0].node.clone(),
         input: 64.into(),
         output: if method.kinds[0].node == "norm" {

@@ -124,6 +124,12 @@ impl Emitter {
         self.formed("Slice", value, form)
     }
 
+    /// Zeros around a value: how many in front of every axis, then how many behind.
+    pub fn pad(&mut self, value: Operand, pads: &[i64]) -> Operand {
+        let form = form::pad(self.opset, pads);
+        self.formed("Pad", value, form)
+    }
+
     pub fn unsqueeze(&mut self, value: Operand, axis: i64) -> Operand {
         let form = form::squeeze(self.opset, &[axis]);
         self.formed("Unsqueeze", value, form)

@@ -13,8 +13,24 @@ pub struct LibraryFile {
 /// Every file, by name.
 pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
+        name: "beft",
+        text: include_str!("beft.peft"),
+    },
+    LibraryFile {
         name: "bitfit",
         text: include_str!("bitfit.peft"),
+    },
+    LibraryFile {
+        name: "boft",
+        text: include_str!("boft.peft"),
+    },
+    LibraryFile {
+        name: "c3a",
+        text: include_str!("c3a.peft"),
+    },
+    LibraryFile {
+        name: "delora",
+        text: include_str!("delora.peft"),
     },
     LibraryFile {
         name: "dora",
@@ -25,16 +41,56 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("dynamic_lora.peft"),
     },
     LibraryFile {
+        name: "fourierft",
+        text: include_str!("fourierft.peft"),
+    },
+    LibraryFile {
+        name: "glora",
+        text: include_str!("glora.peft"),
+    },
+    LibraryFile {
+        name: "gralora",
+        text: include_str!("gralora.peft"),
+    },
+    LibraryFile {
+        name: "hira",
+        text: include_str!("hira.peft"),
+    },
+    LibraryFile {
+        name: "hra",
+        text: include_str!("hra.peft"),
+    },
+    LibraryFile {
         name: "ia3",
         text: include_str!("ia3.peft"),
+    },
+    LibraryFile {
+        name: "loha",
+        text: include_str!("loha.peft"),
+    },
+    LibraryFile {
+        name: "lokr",
+        text: include_str!("lokr.peft"),
     },
     LibraryFile {
         name: "lora",
         text: include_str!("lora.peft"),
     },
     LibraryFile {
+        name: "miss",
+        text: include_str!("miss.peft"),
+    },
+    LibraryFile {
         name: "norm_tuning",
         text: include_str!("norm_tuning.peft"),
+    },
+    LibraryFile {
+        name: "oft",
+        text: include_str!("oft.peft"),
+    },
+    LibraryFile {
+        name: "road",
+        text: include_str!("road.peft"),
     },
     LibraryFile {
         name: "vera",

@@ -5,6 +5,7 @@
 //! division that does not come out even, a minimum, a maximum) is an atom of its own.
 
 mod compute;
+mod even;
 
 pub use compute::{DimAlgebra, DimOp};
 

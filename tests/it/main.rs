@@ -26,6 +26,8 @@ mod inference;
 mod inspect;
 mod interrupted;
 mod layers;
+mod method_nets;
+mod methods;
 mod models;
 mod mutated_cases;
 mod node_cases;

@@ -73,3 +73,7 @@ pub const BF16_COSINE: f64 = 0.999;
 /// The reference evaluator against single operators of ONNX Runtime: f32 rounding within one
 /// operator, relative to the largest magnitude of the result.
 pub const CONTRIB_RELATIVE: f64 = 3e-6;
+/// A method's outputs and gradients in double precision against PEFT's, relative to the largest element:
+/// some of PEFT's methods compute in single precision whatever the model is.
+pub const METHOD_OUTPUT: f64 = 1e-5;
+pub const METHOD_GRADIENT: f64 = 1e-4;

@@ -30,6 +30,8 @@ fn unary(name: &str) -> Unary {
         "sin" => Unary::Sin,
         "cos" => Unary::Cos,
         "erf" => Unary::Erf,
+        "floor" => Unary::Floor,
+        "sign" => Unary::Sign,
         "relu" => Unary::Activation(Activation::Relu),
         "sigmoid" => Unary::Activation(Activation::Sigmoid),
         "tanh" => Unary::Activation(Activation::Tanh),

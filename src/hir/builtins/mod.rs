@@ -1,6 +1,10 @@
 //! The functions of the language: one table, and a file for every kind of function.
 
+mod axes;
+mod blocks;
 mod elementwise;
+mod factors;
+mod made;
 mod operands;
 mod site;
 mod tensors;
@@ -42,6 +46,8 @@ static BUILTINS: &[Builtin] = &[
     unary("sin"),
     unary("cos"),
     unary("erf"),
+    unary("floor"),
+    unary("sign"),
     unary("relu"),
     unary("sigmoid"),
     unary("tanh"),
@@ -117,6 +123,153 @@ static BUILTINS: &[Builtin] = &[
         evaluate: tensors::concat,
     },
     Builtin {
+        name: "permute",
+        signature: "permute(x, [1, 0, 2])",
+        positional: 2,
+        named: &[],
+        evaluate: axes::permute,
+    },
+    Builtin {
+        name: "einsum",
+        signature: "einsum(\"ab, bc -> ac\", A, B)",
+        positional: ANY,
+        named: &[],
+        evaluate: axes::einsum,
+    },
+    Builtin {
+        name: "gather",
+        signature: "gather(table, positions, axis = 0)",
+        positional: 2,
+        named: &["axis"],
+        evaluate: axes::gather,
+    },
+    Builtin {
+        name: "scatter",
+        signature: "scatter(values, positions, [a, b])",
+        positional: 3,
+        named: &[],
+        evaluate: axes::scatter,
+    },
+    Builtin {
+        name: "pad",
+        signature: "pad(x, axis = -1, before = 0, after = 0)",
+        positional: 1,
+        named: &["axis", "before", "after"],
+        evaluate: axes::pad,
+    },
+    Builtin {
+        name: "top",
+        signature: "top(x, k)",
+        positional: 2,
+        named: &[],
+        evaluate: axes::top,
+    },
+    Builtin {
+        name: "top_at",
+        signature: "top_at(x, k)",
+        positional: 2,
+        named: &[],
+        evaluate: axes::top,
+    },
+    Builtin {
+        name: "iota",
+        signature: "iota(n)",
+        positional: 1,
+        named: &[],
+        evaluate: made::iota,
+    },
+    Builtin {
+        name: "vector",
+        signature: "vector([a, b])",
+        positional: 1,
+        named: &[],
+        evaluate: made::vector,
+    },
+    Builtin {
+        name: "eye",
+        signature: "eye(n)",
+        positional: 1,
+        named: &[],
+        evaluate: made::eye,
+    },
+    Builtin {
+        name: "kron",
+        signature: "kron(A, B)",
+        positional: 2,
+        named: &[],
+        evaluate: blocks::kron,
+    },
+    Builtin {
+        name: "block_diagonal",
+        signature: "block_diagonal(blocks)",
+        positional: 1,
+        named: &[],
+        evaluate: blocks::block_diagonal,
+    },
+    Builtin {
+        name: "circulant",
+        signature: "circulant(c)",
+        positional: 1,
+        named: &[],
+        evaluate: blocks::circulant,
+    },
+    Builtin {
+        name: "skew",
+        signature: "skew(v, n)",
+        positional: 2,
+        named: &[],
+        evaluate: blocks::skew,
+    },
+    Builtin {
+        name: "inverse",
+        signature: "inverse(A)",
+        positional: 1,
+        named: &[],
+        evaluate: blocks::inverse,
+    },
+    Builtin {
+        name: "left_singular",
+        signature: "left_singular(A, k)",
+        positional: 2,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
+        name: "singular_values",
+        signature: "singular_values(A, k)",
+        positional: 2,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
+        name: "right_singular",
+        signature: "right_singular(A, k)",
+        positional: 2,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
+        name: "qr_q",
+        signature: "qr_q(A)",
+        positional: 1,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
+        name: "qr_r",
+        signature: "qr_r(A)",
+        positional: 1,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
+        name: "top_places",
+        signature: "top_places(A, k)",
+        positional: 2,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
         name: "stop_gradient",
         signature: "stop_gradient(x)",
         positional: 1,
@@ -138,6 +291,20 @@ static BUILTINS: &[Builtin] = &[
         evaluate: site::base,
     },
     Builtin {
+        name: "ceil_div",
+        signature: "ceil_div(a, b)",
+        positional: 2,
+        named: &[],
+        evaluate: site::ceil_div,
+    },
+    Builtin {
+        name: "divisor",
+        signature: "divisor(n, most = …)",
+        positional: 1,
+        named: &["most"],
+        evaluate: site::divisor,
+    },
+    Builtin {
         name: "largest",
         signature: "largest(in) or largest(out)",
         positional: 1,
@@ -145,6 +312,9 @@ static BUILTINS: &[Builtin] = &[
         evaluate: site::largest,
     },
 ];
+
+/// At least one positional argument.
+const ANY: usize = usize::MAX;
 
 const fn unary(name: &'static str) -> Builtin {
     Builtin {
@@ -233,5 +403,9 @@ fn fit<'a>(builtin: &Builtin, arguments: &'a [Argument], span: Span) -> Option<C
             }
         }
     }
-    (call.positional.len() == builtin.positional).then_some(call)
+    let fits = match builtin.positional {
+        ANY => !call.positional.is_empty(),
+        count => call.positional.len() == count,
+    };
+    fits.then_some(call)
 }

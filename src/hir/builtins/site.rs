@@ -6,12 +6,13 @@ use crate::hir::eval::Eval;
 use crate::hir::formula::{Lead, TermId, TermKind, TermType};
 use crate::hir::scalar::Value;
 use crate::syntax::ast::Expr;
+use crate::ty::Dim;
 
 pub(super) fn base(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
     let input = cx.operand(call, 0)?;
     let wanted = cx.facts.input_type();
     let ty = cx.ty(input);
-    if ty != wanted {
+    if !ty.is_same(&wanted) {
         let span = call.positional[0].span;
         return Err(cx.fail(errors::wrong_type(
             span,
@@ -47,7 +48,7 @@ fn replacement(
     let value = cx.expr(expr)?;
     let id = cx.as_term(value, expr.span)?;
     let ty = cx.ty(id);
-    if ty != *wanted {
+    if !ty.is_same(wanted) {
         return Err(cx.fail(errors::wrong_type(
             expr.span,
             &format!("a {name} {wanted}"),
@@ -55,6 +56,36 @@ fn replacement(
         )));
     }
     Ok(Some(id))
+}
+
+/// The quotient of two sizes, rounded up.
+pub(super) fn ceil_div(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let (a, b) = (
+        cx.size(call.positional[0])?,
+        cx.positive(call.positional[1])?,
+    );
+    Ok(Value::Int((a + b.clone() - Dim::from(1)).floor_div(&b)))
+}
+
+/// `most` if it divides the size; else the largest divisor that is neither above it nor above the root. A size that is not known has a symbol for it.
+pub(super) fn divisor(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let size = cx.positive(call.positional[0])?;
+    let most = match call.named.get("most") {
+        Some(expr) => Some(cx.positive(expr)?),
+        None => None,
+    };
+    let Some(n) = size.known() else {
+        return Ok(Value::Int(Dim::symbol(&format!("divisor({size})"))));
+    };
+    let most = most.map(|most| most.known().unwrap_or(1));
+    let found = match most {
+        Some(most) if n % most == 0 => most,
+        _ => {
+            let most = most.unwrap_or(n).min(n.isqrt());
+            (1..=most).rev().find(|m| n % m == 0).unwrap_or(1)
+        }
+    };
+    Ok(Value::Int(Dim::from(found)))
 }
 
 /// The largest size over all sites of the `adapt` statement.

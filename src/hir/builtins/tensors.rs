@@ -43,8 +43,7 @@ pub(super) fn reshape(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> 
         lead: ty.lead,
         dims: dims?,
     };
-    let product = |dims: &[Dim]| dims.iter().fold(Dim::from(1), |p, d| p * d.clone());
-    if product(&ty.dims).compare(&product(&wanted.dims)) != crate::ty::Proof::Equal {
+    if !ty.elements().is_same_if_even(&wanted.elements()) {
         let (operand, target) = (call.positional[0].span, call.positional[1].span);
         return Err(cx.fail(errors::shapes_do_not_fit(
             call.span,
@@ -102,7 +101,7 @@ pub(super) fn concat(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
         let other = cx.ty(*operand);
         let fits = other.lead == ty.lead
             && other.dims.len() == ty.dims.len()
-            && (0..ty.dims.len()).all(|i| i == axis || ty.dims[i] == other.dims[i]);
+            && (0..ty.dims.len()).all(|i| i == axis || ty.dims[i].is_same_if_even(&other.dims[i]));
         if !fits {
             let (a, b) = (cx.span_of(*first), cx.span_of(*operand));
             return Err(cx.fail(errors::shapes_do_not_fit(

@@ -28,8 +28,8 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 8] = [
-    "in", "out", "features", "has_bias", "tokens", "weight", "bias", "mask",
+pub const SITE_NAMES: [&str; 10] = [
+    "in", "out", "features", "kind", "kernel", "has_bias", "tokens", "weight", "bias", "mask",
 ];
 
 /// One walk over the body of a method.
@@ -374,9 +374,7 @@ impl Eval<'_> {
             BinaryOp::Divide => Binary::Divide,
             BinaryOp::Power => Binary::Power,
             BinaryOp::MatMul => return Ok(Value::Term(self.matmul(a, b, span)?)),
-            BinaryOp::Remainder => {
-                return Err(self.fail(errors::not_known_when_compiling(span, "a remainder")));
-            }
+            BinaryOp::Remainder => return Ok(Value::Term(self.remainder(a, b, span)?)),
             _ => return Err(self.fail(errors::not_known_when_compiling(span, "a comparison"))),
         };
         Ok(Value::Term(self.elementwise(function, a, b, span)?))

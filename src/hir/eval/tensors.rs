@@ -3,10 +3,10 @@
 use super::{Eval, Result};
 use crate::diag::Span;
 use crate::hir::errors;
-use crate::hir::formula::{Axis, Binary, Lead, Reduce, TermId, TermKind, TermType};
+use crate::hir::formula::{Axis, Binary, Lead, Reduce, TermId, TermKind, TermType, Unary};
 use crate::hir::scalar::Value;
 use crate::syntax::ast::{self, Expr, Subscript};
-use crate::ty::{Dim, Proof};
+use crate::ty::Dim;
 
 impl Eval<'_> {
     /// An elementwise operation with broadcasting; a factor of 1 and a summand of 0 disappear.
@@ -51,6 +51,15 @@ impl Eval<'_> {
             )));
         };
         self.term(TermKind::MatMul(a, b), ty, span)
+    }
+
+    /// a − b · ⌊a / b⌋, which has the sign of `b`.
+    pub(super) fn remainder(&mut self, a: TermId, b: TermId, span: Span) -> Result<TermId> {
+        let quotient = self.elementwise(Binary::Divide, a, b, span)?;
+        let ty = self.ty(quotient);
+        let whole = self.term(TermKind::Unary(Unary::Floor, quotient), ty, span)?;
+        let taken = self.elementwise(Binary::Multiply, b, whole, span)?;
+        self.elementwise(Binary::Subtract, a, taken, span)
     }
 
     /// A reduction; `over` is `tokens` (the axis stays, with size 1) or one of the dims.
@@ -247,7 +256,7 @@ fn broadcast(a: &TermType, b: &TermType) -> Option<TermType> {
         let slot = &mut dims[offset + index];
         if slot.known() == Some(1) {
             *slot = dim.clone();
-        } else if dim.known() != Some(1) && slot.compare(dim) != Proof::Equal {
+        } else if dim.known() != Some(1) && !slot.is_same_if_even(dim) {
             return None;
         }
     }
@@ -265,8 +274,8 @@ fn matmul_type(a: &TermType, b: &TermType) -> Option<TermType> {
     let mut dims = a.dims.clone();
     dims.pop();
     match b.dims.as_slice() {
-        [k, n] if inner.compare(k) == Proof::Equal => dims.push(n.clone()),
-        [k] if inner.compare(k) == Proof::Equal && a.lead == Lead::None && a.dims.len() == 2 => {}
+        [k, n] if inner.is_same_if_even(k) => dims.push(n.clone()),
+        [k] if inner.is_same_if_even(k) && a.lead == Lead::None && a.dims.len() == 2 => {}
         _ => return None,
     }
     Some(TermType { lead: a.lead, dims })

@@ -1,0 +1,123 @@
+//! The layers of a recording of `fixtures/methods` as a model: every site has its own input and output.
+
+use crate::differentiated::new_node;
+use peftc::graph::{Attribute, Graph, Model, Operand, Patch, Tensor};
+use peftc::runtime::NamedTensors;
+use peftc::ty::{DType, Dim, Shape, TensorType};
+use serde_json::Value;
+
+/// Inputs `input.<site>`, outputs `output.<site>`, weights under torch's names.
+pub(crate) fn net(description: &Value, recording: &NamedTensors) -> Model {
+    let mut patch = Patch::new();
+    patch.front();
+    for (site, facts) in description["sites"].as_object().unwrap() {
+        let given = recording.get(&format!("input.{site}")).unwrap();
+        let dims = given.dims().iter().map(|dim| Dim::from(*dim)).collect();
+        let ty = TensorType {
+            dtype: given.dtype(),
+            shape: Some(Shape(dims)),
+        };
+        let x = patch.input(&format!("input.{site}"), ty, None);
+        let constant = |patch: &mut Patch, part: &str| {
+            let found = recording.get(&format!("base.{site}.{part}"))?;
+            let tensor = Tensor::from_raw(found.dtype(), found.dims(), found.bytes().clone());
+            Some(patch.constant(&format!("{site}.{part}"), tensor))
+        };
+        let weight = constant(&mut patch, "weight").unwrap();
+        let bias = constant(&mut patch, "bias");
+        let y = layer(&mut patch, facts, x, weight, bias);
+        patch.named_output(y, &format!("output.{site}"));
+    }
+    let mut graph = Graph::new("methods");
+    graph.apply(patch).unwrap();
+    Model {
+        name: "net.onnx".to_owned(),
+        graph,
+        ir_version: 10,
+        opsets: vec![(String::new(), 23)],
+        metadata: Vec::new(),
+        header: None,
+        source: None,
+    }
+}
+
+fn layer(
+    patch: &mut Patch,
+    facts: &Value,
+    x: Operand,
+    weight: Operand,
+    bias: Option<Operand>,
+) -> Operand {
+    let ints = |key: &str| -> Vec<i64> {
+        let all = facts[key].as_array().unwrap().iter();
+        all.map(|value| value.as_i64().unwrap()).collect()
+    };
+    let node = |patch: &mut Patch, op: &str, inputs: &[Operand], attributes| {
+        patch.node(new_node(op, inputs, attributes), None)
+    };
+    match facts["class"].as_str().unwrap() {
+        "Linear" => {
+            let turn = vec![Attribute::ints("perm", [1, 0])];
+            let turned = node(patch, "Transpose", &[weight], turn);
+            let product = node(patch, "MatMul", &[x, turned], vec![]);
+            match bias {
+                Some(bias) => node(patch, "Add", &[product, bias], vec![]),
+                None => product,
+            }
+        }
+        "Conv2d" => {
+            let padding = ints("padding");
+            let attributes = vec![
+                Attribute::ints("strides", ints("stride")),
+                Attribute::ints("pads", [padding.clone(), padding].concat()),
+                Attribute::int("group", facts["groups"].as_i64().unwrap()),
+            ];
+            let inputs: Vec<Operand> = [x, weight].into_iter().chain(bias).collect();
+            node(patch, "Conv", &inputs, attributes)
+        }
+        "Embedding" => node(patch, "Gather", &[weight, x], vec![]),
+        "LayerNorm" => {
+            let inputs: Vec<Operand> = [x, weight].into_iter().chain(bias).collect();
+            let epsilon = vec![Attribute::float("epsilon", 1e-5)];
+            node(patch, "LayerNormalization", &inputs, epsilon)
+        }
+        "RMSNorm" => {
+            let epsilon = vec![Attribute::float("epsilon", 1e-6)];
+            node(patch, "RMSNormalization", &[x, weight], epsilon)
+        }
+        other => panic!("a layer of class {other}"),
+    }
+}
+
+/// Appends `Σ loss · output` over all sites.
+pub(crate) fn loss(
+    model: &mut Model,
+    description: &Value,
+    recording: &NamedTensors,
+) -> peftc::graph::ValueId {
+    let mut patch = Patch::new();
+    let sites = description["sites"].as_object().unwrap();
+    let mut total: Option<Operand> = None;
+    let last = model.graph.node_ids().last().unwrap();
+    patch.behind(last);
+    for site in sites.keys() {
+        let output = model.graph.find_value(&format!("output.{site}")).unwrap();
+        let found = recording.get(&format!("loss.{site}")).unwrap();
+        let tensor = Tensor::from_raw(DType::F32, found.dims(), found.bytes().clone());
+        let factors = patch.constant(&format!("loss.{site}"), tensor);
+        let product = patch.node(new_node("Mul", &[output.into(), factors], vec![]), None);
+        let all = vec![Attribute::int("keepdims", 0)];
+        let sum = patch.node(new_node("ReduceSum", &[product], all), None);
+        total = Some(match total {
+            Some(before) => patch.node(new_node("Add", &[before, sum], vec![]), None),
+            None => sum,
+        });
+    }
+    let total = total.unwrap();
+    patch.output(total);
+    let applied = model.graph.apply(patch).unwrap();
+    let Operand::New(index) = total else {
+        unreachable!()
+    };
+    applied.values[index as usize]
+}

@@ -1,0 +1,364 @@
+//! The library's methods against Hugging Face PEFT (`fixtures/methods`): outputs, and the gradient of
+//! every parameter and input, with the same parameters, in double precision.
+
+use crate::adapters::fixtures;
+use crate::differentiated::with_exact;
+use crate::method_nets::{loss, net};
+use crate::reference::array;
+use crate::tolerances::{METHOD_GRADIENT, METHOD_OUTPUT};
+use peftc::adapt;
+use peftc::autodiff::gradients;
+use peftc::diag::{Reported, Sink, SourceMap, render};
+use peftc::driver::{ModelOptions, PlanOptions, Session};
+use peftc::graph::{Tensor, ValueId};
+use peftc::onnx;
+use peftc::reference::Array;
+use peftc::runtime::NamedTensors;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// `fixtures/methods/cases.yaml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    /// What the library calls a tensor, by what PEFT does; by group of cases.
+    names: BTreeMap<String, BTreeMap<String, Name>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Name {
+    /// The same elements in the same order; empty for what the library does without, `a|b` for one
+    /// that is called either way, by what else there is.
+    Same(String),
+    /// With the axes in another order, at all sites or at some.
+    Permuted {
+        name: String,
+        axes: Vec<usize>,
+        at: Option<Vec<String>>,
+    },
+}
+
+impl Name {
+    fn either(&self) -> Option<&str> {
+        let (Name::Same(name) | Name::Permuted { name, .. }) = self;
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    recording: String,
+    names: String,
+    with: String,
+}
+
+/// Numbers by name, in the library's layout.
+type Numbers = BTreeMap<String, (Vec<i64>, Vec<f64>)>;
+
+fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> (Vec<i64>, Vec<f64>) {
+    assert_eq!(dims.len(), order.len(), "{dims:?}");
+    let strides: Vec<usize> = (0..dims.len())
+        .map(|axis| dims[axis + 1..].iter().product::<i64>() as usize)
+        .collect();
+    let shape: Vec<i64> = order.iter().map(|axis| dims[*axis]).collect();
+    let mut out = Vec::with_capacity(data.len());
+    let mut index = vec![0_i64; dims.len()];
+    for _ in 0..data.len() {
+        let flat: usize = index
+            .iter()
+            .zip(order)
+            .map(|(i, axis)| *i as usize * strides[*axis])
+            .sum();
+        out.push(data[flat]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    (shape, out)
+}
+
+/// The recorded tensors with a prefix, as the library names them.
+fn named(
+    cases: &Cases,
+    case: &Case,
+    description: &Value,
+    recording: &NamedTensors,
+    prefix: &str,
+) -> Numbers {
+    let names = &cases.names[&case.names];
+    let mut found = Numbers::new();
+    for (site, facts) in description["sites"].as_object().unwrap() {
+        for (local, tensor) in facts["tensors"].as_object().unwrap() {
+            let key = tensor["key"].as_str().unwrap();
+            let (ours, axes) = match names.get(local) {
+                Some(Name::Same(name)) => (name, None),
+                Some(Name::Permuted { name, axes, at }) => {
+                    let here = at.as_ref().is_none_or(|sites| sites.contains(site));
+                    (name, here.then_some(axes))
+                }
+                None => panic!("{}: nothing is said of `{local}`", case.recording),
+            };
+            if ours.is_empty() {
+                continue;
+            }
+            let owner = match tensor["shared"].as_bool() {
+                Some(true) => "shared.0",
+                _ => site,
+            };
+            let Some(values) = recording.get(&format!("{prefix}{key}")) else {
+                continue;
+            };
+            let (dims, data) = (values.dims().to_vec(), values.to_f64s().unwrap());
+            let converted = match axes {
+                None => (dims, data),
+                Some(order) => permuted(&dims, &data, order),
+            };
+            for ours in ours.split('|') {
+                found.insert(format!("{owner}.{ours}"), converted.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The largest difference, relative to the largest number of the recording.
+fn error(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = found.iter().zip(expected);
+    let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(found.iter().all(|value| value.is_finite()));
+    let scale = expected.iter().map(|b| b.abs()).fold(0.0, f64::max);
+    difference / scale.max(f64::MIN_POSITIVE)
+}
+
+/// An adapted model with its gradients as outputs: by parameter or input, the output's name.
+fn differentiated(
+    cases: &Cases,
+    case: &Case,
+    description: &Value,
+    recording: &NamedTensors,
+    folder: &Path,
+    session: &mut Session<'_>,
+) -> Result<BTreeMap<String, String>, Reported> {
+    let mut base = net(description, recording);
+    peftc::passes::infer(&mut base, session.sink)?;
+    let model_path = folder.join("net.onnx");
+    onnx::save(&base, &model_path, session.sink)?;
+    let sites = description["sites"].as_object().unwrap();
+    let adapted = sites
+        .iter()
+        .filter(|(_, facts)| facts["adapted"].as_bool() == Some(true));
+    let targets: Vec<String> = adapted.map(|(site, _)| format!("\"{site}\"")).collect();
+    let method = case.with.split('(').next().unwrap();
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stdlib");
+    let spec = format!(
+        "use \"{}/{method}.peft\"::{method}\nadapter a {{\n  adapt {} with {}\n}}\n",
+        library.display(),
+        targets.join(", "),
+        case.with
+    );
+    let spec_path = folder.join("spec.peft");
+    std::fs::write(&spec_path, spec).unwrap();
+    let spec = session.spec(&spec_path)?;
+    let adapter = session.adapters(&spec, &[])?[0];
+    let mut loaded = session.model(&model_path, &ModelOptions::default())?;
+    let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+    let values = named(cases, case, description, recording, "");
+    let mut tensors = BTreeMap::new();
+    for parameter in &planned.plan.parameters {
+        let Some((dims, data)) = values.get(&parameter.name) else {
+            // A constant that the base weight alone says.
+            assert!(
+                !parameter.trainable,
+                "{}: no `{}`",
+                case.recording, parameter.name
+            );
+            continue;
+        };
+        let (theirs, ours) = (dims.iter().product::<i64>(), parameter.elements() as i64);
+        assert_eq!(
+            theirs, ours,
+            "{}: {} {dims:?} {:?}",
+            case.recording, parameter.name, parameter.dims
+        );
+        let single: Vec<f32> = data.iter().map(|value| *value as f32).collect();
+        tensors.insert(
+            parameter.name.clone(),
+            Tensor::from_f32(&parameter.dims, &single),
+        );
+    }
+    let groups = cases.names[&case.names].values().flat_map(Name::either);
+    for (site, ours) in sites
+        .keys()
+        .flat_map(|site| groups.clone().map(move |o| (site, o)))
+    {
+        let recorded = |name: &&str| values.contains_key(&format!("{site}.{name}"));
+        let taken = |name: &str| tensors.contains_key(&format!("{site}.{name}"));
+        let is_taken = ours.split('|').any(taken);
+        assert!(
+            is_taken || ours.split('|').all(|name| !recorded(&name)),
+            "{}: {site}.{ours}",
+            case.recording
+        );
+    }
+    let sink = &mut *session.sink;
+    let weights = &loaded.weights;
+    let read = |tensor: &Tensor, sink: &mut Sink| {
+        weights
+            .bytes(tensor)
+            .map_err(|diagnostic| sink.emit(*diagnostic))
+    };
+    let (model, modules) = (&mut loaded.model, &loaded.modules);
+    let applied = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
+    peftc::passes::infer(model, sink)?;
+    let total = loss(model, description, recording);
+    let find = |name: &str| model.graph.find_value(name).unwrap();
+    let mut wrt: Vec<(String, ValueId)> = Vec::new();
+    let trained = applied.tensors.iter().filter(|tensor| tensor.trainable);
+    wrt.extend(trained.map(|tensor| (tensor.name.clone(), find(&tensor.initializer))));
+    for (site, facts) in sites {
+        if facts["class"] != "Embedding" {
+            wrt.push((format!("input.{site}"), find(&format!("input.{site}"))));
+        }
+    }
+    let ids: Vec<ValueId> = wrt.iter().map(|(_, id)| *id).collect();
+    let found = gradients(model, total, &ids, sink)?;
+    let mut outputs = BTreeMap::new();
+    for ((name, _), id) in wrt.into_iter().zip(found) {
+        model.graph.add_output(id);
+        outputs.insert(name, model.graph.value(id).name.to_string());
+    }
+    onnx::save(model, &folder.join("trained.onnx"), sink)?;
+    Ok(outputs)
+}
+
+/// How far outputs and gradients of a case are off.
+fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
+    let path = fixtures().join("methods").join(&case.recording);
+    let text = std::fs::read_to_string(path.with_extension("json")).unwrap();
+    let description: Value = serde_json::from_str(&text).unwrap();
+    let recording = NamedTensors::read_safetensors(&path.with_extension("safetensors")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let result = differentiated(
+        cases,
+        case,
+        &description,
+        &recording,
+        folder.path(),
+        &mut session,
+    );
+    let gradients = result.unwrap_or_else(|_| {
+        let all = sink.diagnostics().iter();
+        let text: String = all
+            .map(|d| render::render(d, &sources, render::Style::PLAIN))
+            .collect();
+        panic!("{}: {text}", case.recording)
+    });
+    let sites = description["sites"].as_object().unwrap();
+    let inputs: Vec<(String, Array)> = sites
+        .keys()
+        .map(|site| format!("input.{site}"))
+        .map(|name| {
+            let given = array(recording.get(&name).unwrap());
+            (name, given)
+        })
+        .collect();
+    let inputs: Vec<(&str, Array)> = inputs
+        .iter()
+        .map(|(name, given)| (name.as_str(), given.clone()))
+        .collect();
+    let mut names: Vec<String> = sites.keys().map(|site| format!("output.{site}")).collect();
+    names.extend(gradients.values().cloned());
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = with_exact(&folder.path().join("trained.onnx"), |exact| {
+        exact.run(&inputs, &names)
+    });
+    let found: BTreeMap<&str, Vec<f64>> = names.into_iter().zip(found).collect();
+    let output = sites.keys().map(|site| {
+        let name = format!("output.{site}");
+        let expected = recording
+            .get(&format!("right.{name}"))
+            .or_else(|| recording.get(&name));
+        error(&found[name.as_str()], &expected.unwrap().to_f64s().unwrap())
+    });
+    let output = output.fold(0.0, f64::max);
+    let mut expected = named(cases, case, &description, &recording, "gradient.");
+    expected.extend(named(
+        cases,
+        case,
+        &description,
+        &recording,
+        "right.gradient.",
+    ));
+    for (name, value) in &recording.0 {
+        for prefix in ["gradient.", "right.gradient."] {
+            if let Some(short) = name
+                .strip_prefix(prefix)
+                .filter(|n| n.starts_with("input."))
+            {
+                expected.insert(
+                    short.to_owned(),
+                    (value.dims().to_vec(), value.to_f64s().unwrap()),
+                );
+            }
+        }
+    }
+    let mut gradient: f64 = 0.0;
+    for (name, result) in &gradients {
+        let found = &found[result.as_str()];
+        match expected.get(name) {
+            Some((_, expected)) => gradient = gradient.max(error(found, expected)),
+            // Not reached in PEFT either.
+            None => assert!(
+                found.iter().all(|v| *v == 0.0),
+                "{}: {name}",
+                case.recording
+            ),
+        }
+    }
+    (output, gradient)
+}
+
+#[test]
+fn methods_compute_what_peft_computes() {
+    let wanted = std::env::var("PEFTC_METHOD").ok();
+    let mut table = String::from("| recording | as | output | gradient |\n|---|---|---|---|\n");
+    let mut far = Vec::new();
+    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
+    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    for case in &cases.cases {
+        if wanted
+            .as_ref()
+            .is_some_and(|wanted| !case.recording.starts_with(wanted.as_str()))
+        {
+            continue;
+        }
+        let (output, gradient) = errors_of(&cases, case);
+        table += &format!(
+            "| {} | `{}` | {output:.1e} | {gradient:.1e} |\n",
+            case.recording, case.with
+        );
+        if output > METHOD_OUTPUT || gradient > METHOD_GRADIENT {
+            far.push(format!(
+                "{}: output {output:e}, gradient {gradient:e}",
+                case.recording
+            ));
+        }
+    }
+    println!("{table}");
+    assert!(far.is_empty(), "{far:#?}");
+}
