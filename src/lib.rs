@@ -41,6 +41,9 @@
 //!   one for every task. Its tensors are trained in full and lie in the adapter's file.
 //! * When a value's uses move to a replacement, its name moves too, so graph outputs and the captures of
 //!   subgraphs need no rewriting and a diff shows insertions only.
+//! * Decompositions (`linalg`) are `faer`'s, not `nalgebra`'s: they are taken of every weight of a
+//!   model, and blocked kernels take them several times as fast. Each runs on one thread, so that its
+//!   result does not depend on what runs beside it.
 //! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,
 //!   `weights` and `driver` alike.
 //!
@@ -49,6 +52,7 @@
 // In reading order.
 pub mod diag;
 pub mod files;
+pub mod linalg;
 pub mod ty;
 
 pub mod stdlib;

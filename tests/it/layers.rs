@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("diag", &[]),
     ("ty", &[]),
+    ("linalg", &[]),
     ("stdlib", &[]),
     ("files", &["diag"]),
     ("syntax", &["diag"]),
@@ -25,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "adapt",
         &[
-            "diag", "ty", "syntax", "hir", "graph", "ops", "passes", "modules",
+            "diag", "ty", "linalg", "syntax", "hir", "graph", "ops", "passes", "modules",
         ],
     ),
     ("autodiff", &["diag", "ty", "graph", "ops", "passes"]),
@@ -44,8 +45,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "driver",
         &[
-            "diag", "ty", "stdlib", "files", "syntax", "hir", "graph", "onnx", "ops", "passes",
-            "modules", "adapt", "autodiff", "train", "weights", "data", "runtime",
+            "diag", "ty", "linalg", "stdlib", "files", "syntax", "hir", "graph", "onnx", "ops",
+            "passes", "modules", "adapt", "autodiff", "train", "weights", "data", "runtime",
         ],
     ),
     (
@@ -61,6 +62,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("pest", &["syntax/"]),
     ("pest_derive", &["syntax/"]),
     ("petgraph", &["graph/"]),
+    ("faer", &["linalg/"]),
     ("prost", &["onnx/"]),
     ("ort", &["runtime/"]),
     ("libloading", &["runtime/"]),

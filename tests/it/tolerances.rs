@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "two test binaries share this file")]
 
+/// Products of the factors of a decomposition in double precision against the matrix, absolute: entries
+/// of size 1 and a few dozen sums of rounding errors.
+pub const FACTORS: f64 = 1e-12;
 /// Adapted model and base at the start, both in ONNX Runtime: the adapter adds exact zeros, but
 /// ONNX Runtime may fuse other nodes around it, which moves f32 results by a few units in the last
 /// place of the largest intermediate.
