@@ -24,15 +24,19 @@ mod chain_tests;
 mod errors;
 mod fit;
 mod lower;
+mod recompute;
 mod sweep;
 #[cfg(test)]
 mod tests;
+
+pub use recompute::recompute;
 
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Operand, ValueId};
 use crate::ops::Builder;
 use crate::passes;
 use activity::Activity;
+use rustc_hash::FxHashMap;
 
 /// The first opset whose operators every rule can be written in, but for those that say otherwise.
 const OLDEST_OPSET: i64 = 11;
@@ -60,7 +64,7 @@ pub fn gradients(
         value: loss,
         gradient: None,
     };
-    append(model, &values, &[seed], wrt, sink)
+    append(model, &values, &[seed], wrt, sink).map(|found| found.of)
 }
 
 /// [`gradients`] of a loss that is not in the graph, or whose derivative is known in closed form:
@@ -71,7 +75,7 @@ pub fn gradients_from(
     gradient: ValueId,
     wrt: &[ValueId],
     sink: &mut Sink,
-) -> Result<Vec<ValueId>, Reported> {
+) -> Result<Gradients, Reported> {
     check_opset(model, sink)?;
     let values = passes::infer_values(model, sink)?;
     let seed = Seed {
@@ -79,6 +83,15 @@ pub fn gradients_from(
         gradient: Some(gradient),
     };
     append(model, &values, &[seed], wrt, sink)
+}
+
+/// Gradients in a graph.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// Of what was asked for, in its order, type and shape.
+    pub of: Vec<ValueId>,
+    /// Of every value on the way, in a shape that broadcasts to its own.
+    pub all: FxHashMap<ValueId, ValueId>,
 }
 
 /// Where the sweep starts.
@@ -102,7 +115,7 @@ fn append(
     seeds: &[Seed],
     wrt: &[ValueId],
     sink: &mut Sink,
-) -> Result<Vec<ValueId>, Reported> {
+) -> Result<Gradients, Reported> {
     let roots: Vec<ValueId> = seeds.iter().map(|seed| seed.value).collect();
     let activity = Activity::find(model, &roots, wrt, sink)?;
     if lower::lowered(model, &activity).is_empty() {
@@ -125,18 +138,22 @@ fn sweep_over(
     seeds: &[Seed],
     wrt: &[ValueId],
     sink: &mut Sink,
-) -> Result<Vec<ValueId>, Reported> {
+) -> Result<Gradients, Reported> {
     let build = Builder::new(&model.graph, values.all(), model.opset("").unwrap_or(0));
-    let gradients = sweep::run(&build, model, activity, seeds, wrt)
+    let found = sweep::run(&build, model, activity, seeds, wrt)
         .map_err(|diagnostic| sink.emit(*diagnostic))?;
     let patch = build.finish();
     let applied = model
         .graph
         .apply(patch)
         .map_err(|why| sink.emit(errors::patch_refused(&model.name, &why)))?;
-    let resolved = gradients.into_iter().map(|operand| match operand {
+    let resolved = |operand: Operand| match operand {
         Operand::Existing(id) | Operand::Original(id) => id,
         Operand::New(index) => applied.values[index as usize],
-    });
-    Ok(resolved.collect())
+    };
+    let all = found.all.into_iter();
+    Ok(Gradients {
+        of: found.of.into_iter().map(resolved).collect(),
+        all: all.map(|(value, of)| (value, resolved(of))).collect(),
+    })
 }

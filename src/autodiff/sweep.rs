@@ -36,14 +36,22 @@ struct Sweep<'b, 'm> {
     around: Around<'b>,
 }
 
-/// Emits the gradients and returns those of `wrt`.
+/// Gradients as operands of a patch.
+pub(super) struct Found {
+    /// Of what was asked for.
+    pub of: Vec<Operand>,
+    /// Of every value on the way, in a shape that broadcasts to its own.
+    pub all: Vec<(ValueId, Operand)>,
+}
+
+/// Emits the gradients.
 pub(super) fn run<'b>(
     build: &'b Builder<'b>,
     model: &Model,
     activity: &Activity,
     seeds: &[Seed],
     wrt: &[ValueId],
-) -> Result<Vec<Operand>, Box<Diagnostic>> {
+) -> Result<Found, Box<Diagnostic>> {
     let mut sweep = Sweep {
         build,
         model,
@@ -84,7 +92,12 @@ pub(super) fn run<'b>(
             .map_err(|refusal| Box::new(errors::no_gradient_of(model, *value, &refusal)))?;
         found.push(gradient.operand);
     }
-    Ok(found)
+    let finished = sweep.around.finished.borrow();
+    let all = finished.iter();
+    Ok(Found {
+        of: found,
+        all: all.map(|(value, of)| (*value, of.operand)).collect(),
+    })
 }
 
 impl<'b> Sweep<'b, '_> {

@@ -4,7 +4,7 @@ use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
-use crate::driver::{Adam, Optimizer, Recipe, Session, Task};
+use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task};
 use crate::runtime::{Products, Provider, Sums};
 use serde_json::json;
 use std::num::NonZeroUsize;
@@ -51,6 +51,9 @@ struct TrainArgs {
     /// What the frozen weights are computed with
     #[arg(long, value_enum, default_value_t)]
     base: BaseName,
+    /// Compute activations again in the backward pass in place of keeping them
+    #[arg(long)]
+    recompute: bool,
     /// What computes: cpu, cuda, or cuda:1 for another device
     #[arg(long, default_value = "cpu")]
     provider: Provider,
@@ -86,6 +89,13 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             max_grad_norm: None,
             base: args.base.into(),
             rates: Vec::new(),
+            memory: Memory {
+                recompute: args.recompute.into(),
+                batch: BatchSizes {
+                    rows: args.batch.get(),
+                    tokens: args.length.get(),
+                },
+            },
         },
         rows: args.batch,
         length: args.length,

@@ -2,7 +2,9 @@
 
 use super::errors;
 use crate::diag::{Reported, Sink};
-use crate::driver::{Adam, Base, Head, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind, Trains};
+use crate::driver::{
+    Adam, Base, Head, Memory, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind, Trains,
+};
 
 /// Arguments of a recipe and of what stands on the model for it.
 #[derive(Debug, clap::Args)]
@@ -63,6 +65,9 @@ pub(super) struct RecipeArgs {
     /// How the training graphs compute with the frozen weights; the adapted model keeps its own
     #[arg(long, value_enum, default_value_t, requires = "train")]
     base: BaseName,
+    /// Compute activations again in the backward pass in place of keeping them: less memory, slower
+    #[arg(long, requires = "train")]
+    recompute: bool,
 }
 
 /// What the frozen weights are computed with in training.
@@ -202,6 +207,10 @@ impl RecipeArgs {
             max_grad_norm: self.max_grad_norm,
             base: self.base.into(),
             rates: self.rates.clone(),
+            memory: Memory {
+                recompute: self.recompute.into(),
+                ..Memory::default()
+            },
         }
     }
 }

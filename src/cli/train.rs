@@ -25,13 +25,20 @@ pub(super) struct Args {
     /// Go on from the checkpoint in the output folder
     #[arg(long)]
     resume: bool,
+    /// Compute activations again in the backward pass in place of keeping them: less memory, slower
+    #[arg(long)]
+    recompute: bool,
     /// Search the first value that is no number when a loss is none; slower
     #[arg(long)]
     debug_numerics: bool,
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let config = read_config(&args.config, &args.changes, &mut cx.sources, &mut cx.sink)?;
+    let mut changes = args.changes.clone();
+    if args.recompute {
+        changes.push(("recompute".to_owned(), "true".to_owned()));
+    }
+    let config = read_config(&args.config, &changes, &mut cx.sources, &mut cx.sink)?;
     let library = cx.onnx_runtime(config.provider.wanted())?;
     let stop = guard::graceful();
     let mut show = Show::new(cx, &config, args.resume);

@@ -32,5 +32,6 @@ pub use training::{GraphEntry, PortEntry};
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
 pub use crate::train::{
-    Adam, Base, Graphs, Head, Optimizer, Pool, Rate, Recipe, Sgd, Task, TaskKind, Trains,
+    Adam, Base, BatchSizes, Graphs, Head, Memory, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
+    Task, TaskKind, Trains,
 };

@@ -4,7 +4,7 @@ use super::ir::{Graph, NodeId, Position, Slot, Value, ValueId, ValueKind};
 use super::names::{node_names, value_name};
 use super::patch::{Anchor, Applied, Insertion, NewValue, Operand, Patch};
 use crate::ty::Proof;
-use petgraph::Direction::Outgoing;
+use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::visit::EdgeRef;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -53,6 +53,9 @@ impl Graph {
         let mut left: Vec<ValueId> = patch.replacements.iter().map(|(old, _)| *old).collect();
         if patch.drops_outputs {
             left.append(&mut self.outputs);
+        }
+        for (node, slot, to) in &patch.redirected {
+            left.extend(self.redirect(*node, *slot, resolve(to)));
         }
         for output in &patch.outputs {
             let id = resolve(output);
@@ -203,6 +206,17 @@ impl Graph {
             *entry = (*entry).max(position.sequence);
         }
         last
+    }
+
+    /// Gives a node another operand; answers with the one that it had.
+    fn redirect(&mut self, node: NodeId, slot: u32, to: ValueId) -> Option<ValueId> {
+        let mut edges = self.wires.edges_directed(node.0, Incoming);
+        let edge = edges.find(|edge| *edge.weight() == Slot::Input(slot))?;
+        let (edge, before) = (edge.id(), ValueId(edge.source()));
+        self.wires.remove_edge(edge);
+        self.wires.add_edge(to.0, node.0, Slot::Input(slot));
+        self.node_mut(node).is_changed = true;
+        Some(before)
     }
 
     fn add_result(&mut self, node: NodeId, slot: u32, value: ValueId) {

@@ -87,6 +87,8 @@ pub struct Patch {
     pub(super) replacements: Vec<(ValueId, Operand)>,
     pub(super) fixed: Vec<(ValueId, Tensor)>,
     pub(super) dropped_inputs: Vec<ValueId>,
+    /// Operands that become another value: the node, the slot, and the value.
+    pub(super) redirected: Vec<(NodeId, u32, Operand)>,
     /// Values that a new node computes instead.
     pub(super) takeovers: Vec<(ValueId, u32)>,
     /// Attributes that nodes of the graph lose.
@@ -248,6 +250,12 @@ impl Patch {
         if let Operand::New(index) = new {
             self.takeovers.push((old, index));
         }
+    }
+
+    /// Makes one operand of a node of the graph another value. The caller answers for it that no
+    /// cycle comes of it.
+    pub fn redirect(&mut self, node: NodeId, slot: usize, to: Operand) {
+        self.redirected.push((node, slot as u32, to));
     }
 
     /// Removes an attribute of a node of the graph, if it has it.

@@ -124,7 +124,7 @@ pub fn graphs(
     autodiff::check_opset(adapted, sink)?;
     let open = Open::new(adapted, parameters, recipe.output.as_deref(), sink)?;
     let eval = open.clone().eval(recipe.task, sink)?;
-    let differentiated = open.differentiate(recipe.task, sink)?;
+    let differentiated = open.differentiate(recipe, sink)?;
     let update = update_graph(&differentiated, recipe, sink)?;
     let step = differentiated.clone().step(recipe, sink)?;
     let grad = differentiated.grad(sink)?;

@@ -28,6 +28,7 @@ mod head;
 mod loss;
 mod open;
 mod optimizer;
+mod sizes;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use base::{Keep, ReadWeight, round_base};
 pub use graphs::{Graphs, Port, Role, TrainingGraph, eval_graph, graphs};
 pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
 pub use optimizer::{Adam, Optimizer, Sgd};
+pub use sizes::BatchSizes;
 pub use task::{Task, TaskKind};
 
 /// What is trained.
@@ -65,6 +67,34 @@ pub struct Recipe {
     pub base: Base,
     /// Learning rates of some parameters; of several that match the last one counts.
     pub rates: Vec<Rate>,
+    pub memory: Memory,
+}
+
+/// What a step of training may keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub recompute: Recompute,
+    /// The batch that this is decided for.
+    pub batch: BatchSizes,
+}
+
+/// What the backward pass does for the activations of the forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// All that it needs are kept.
+    #[default]
+    Off,
+    /// What crosses the borders of blocks is kept, the rest is computed again.
+    Blocks,
+}
+
+impl From<bool> for Recompute {
+    fn from(wanted: bool) -> Recompute {
+        match wanted {
+            true => Recompute::Blocks,
+            false => Recompute::Off,
+        }
+    }
 }
 
 /// A learning rate of its own, such as LoRA+ has for `B` (Hayou, Ghosh and Yu, arXiv 2402.12354).

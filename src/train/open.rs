@@ -6,9 +6,10 @@ use super::graphs::{
     Outputs, Port, Role, TrainingGraph, apply, builder, free, gradient_name, port,
 };
 use super::loss::{Loss, Want, loss};
+use super::sizes::Sizes;
 use super::update::emit_update;
-use super::{Parameter, Recipe, Task};
-use crate::autodiff;
+use super::{BatchSizes, Parameter, Recipe, Recompute, Task};
+use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Operand, Patch, Value, ValueId};
 use crate::ops::{Builder, Emitter, Expr};
@@ -177,9 +178,10 @@ impl Open {
 
     pub fn differentiate(
         mut self,
-        task: Task,
+        recipe: &Recipe,
         sink: &mut Sink,
     ) -> Result<Differentiated, Reported> {
+        let task = recipe.task;
         self.with_dropout(sink)?;
         let known = passes::infer_values(&mut self.model, sink)?;
         let scaled = computes_in_f16(&self.model.graph);
@@ -207,13 +209,17 @@ impl Open {
             return Err(sink.emit(errors::internal("the loss has no derivative")));
         };
         self.inputs.push(labels);
-        let mut gradients = autodiff::gradients_from(
+        let found = autodiff::gradients_from(
             &mut self.model,
             self.output,
             gradient,
             &self.parameters,
             sink,
         )?;
+        if recipe.memory.recompute == Recompute::Blocks {
+            self.recompute(&found, recipe.memory.batch, sink)?;
+        }
+        let mut gradients = found.of;
         if let Some(scale) = scale {
             gradients = self.divided(&gradients, id_of(scale, &new), sink)?;
         }
@@ -222,6 +228,19 @@ impl Open {
             gradients,
             outputs,
         })
+    }
+
+    fn recompute(
+        &mut self,
+        gradients: &Gradients,
+        batch: BatchSizes,
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        let sizes = Sizes::of(&self.model.graph, batch);
+        let bytes = |ty: &TensorType| sizes.bytes(ty);
+        let wrt = &self.parameters;
+        autodiff::recompute(&mut self.model, self.output, gradients, wrt, &bytes, sink)?;
+        Ok(())
     }
 
     /// Gradients without the factor that the loss had.

@@ -33,6 +33,7 @@ mod mutated_cases;
 mod node_cases;
 mod node_gradients;
 mod python;
+mod recompute;
 mod recorded;
 mod reference;
 mod rewriting;

@@ -5,7 +5,7 @@ use crate::recorded;
 use crate::tolerances::TRAINING_LOSSES;
 use crate::training::{number, run, stateful, with_rate};
 use peftc::diag::Sink;
-use peftc::driver::{Adam, Base, Head, Optimizer, Pool, Recipe, TaskKind, Trains};
+use peftc::driver::{Adam, Base, Head, Memory, Optimizer, Pool, Recipe, TaskKind, Trains};
 use peftc::graph::Patch;
 use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use peftc::ty::DType;
@@ -136,6 +136,7 @@ fn ten_steps_of_every_task_are_pytorchs() {
                 max_grad_norm: None,
                 base: Base::Own,
                 rates: Vec::new(),
+                memory: Memory::default(),
             };
             let values = values(size, folder.path());
             let (head, recipe) = (Some(head), Some(recipe));

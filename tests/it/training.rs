@@ -8,7 +8,7 @@ use crate::runtime::library;
 use crate::tolerances::{
     BF16_COSINE, BF16_LOSS, INT8_COSINE, INT8_LOSS, TRAINING_HALVES, TRAINING_LOSSES,
 };
-use peftc::driver::{Adam, Base, Optimizer, Recipe, Task};
+use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Task};
 use peftc::graph::TensorData;
 use peftc::reference::{Array, Rounding};
 use peftc::runtime::{
@@ -455,6 +455,7 @@ fn twenty_steps_are_pytorchs() {
             max_grad_norm: all["max_grad_norm"].as_f64(),
             base: Base::Own,
             rates: Vec::new(),
+            memory: Memory::default(),
         };
         let about = json(&format!("{recording}.json"));
         let spec = format!(
@@ -498,7 +499,7 @@ fn recorded_inputs(path: &Path) -> NamedTensors {
 }
 
 /// Those of the recording: a language model's own tokens without padding, a class a row else.
-fn labels(family: &str, inputs: &NamedTensors) -> HostTensor {
+pub(crate) fn labels(family: &str, inputs: &NamedTensors) -> HostTensor {
     let ids = inputs.get("input_ids").unwrap();
     if family == "bert" {
         let rows = ids.dims()[0];

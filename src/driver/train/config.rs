@@ -7,7 +7,7 @@ use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
 use crate::runtime::{Products, Provider, Sums};
-use crate::train::{Adam, Base, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind};
+use crate::train::{Adam, Base, BatchSizes, Memory, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -50,6 +50,9 @@ pub struct Config {
     /// What the frozen weights are computed with.
     #[serde(default)]
     pub base: BaseName,
+    /// Compute activations again in the backward pass in place of keeping them.
+    #[serde(default)]
+    pub recompute: bool,
     #[serde(default)]
     pub optimizer: OptimizerConfig,
     /// Measure on `data.eval` every so many steps, besides before and after.
@@ -225,6 +228,13 @@ impl Config {
                     times: rate.times,
                 })
                 .collect(),
+            memory: Memory {
+                recompute: self.recompute.into(),
+                batch: BatchSizes {
+                    rows: self.batch_size.get(),
+                    ..BatchSizes::default()
+                },
+            },
             base: match self.base {
                 BaseName::Own => Base::Own,
                 BaseName::Int8 => Base::Int8,

@@ -14,6 +14,7 @@ use crate::diag::{Reported, Sink};
 use crate::driver::compile::Artifacts;
 use crate::driver::session::Session;
 use crate::runtime::{Library, NamedTensors, Stateful};
+use crate::train::{Memory, Recipe};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -442,13 +443,18 @@ fn identity(
 ) -> String {
     let manifest = &artifacts.manifest;
     let optimizer = &config.optimizer;
+    let recipe = Recipe {
+        // What is kept and what is computed again are the same numbers.
+        memory: Memory::default(),
+        ..config.recipe()
+    };
     let text = format!(
         "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         manifest.spec.digest,
         manifest.base.fingerprint,
         manifest.adapter,
         config.settings(),
-        config.recipe(),
+        recipe,
         config.batch_size,
         config.seed,
         optimizer.learning_rate,

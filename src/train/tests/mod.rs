@@ -4,7 +4,9 @@
 mod embeddings;
 mod heads;
 
-use super::{Adam, Base, Graphs, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs};
+use super::{
+    Adam, Base, Graphs, Memory, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs,
+};
 use crate::diag::{Code, Sink};
 use crate::graph::{Attribute, Graph, Model, NewNode, OpName, Patch, Tensor, Value, ValueKind};
 use crate::reference::{self, Array, Rounding};
@@ -77,6 +79,7 @@ fn recipe(task: Task, optimizer: Optimizer) -> Recipe {
         max_grad_norm: None,
         base: Base::Own,
         rates: Vec::new(),
+        memory: Memory::default(),
     }
 }
 

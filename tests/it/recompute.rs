@@ -1,0 +1,126 @@
+//! Activations that are computed again, in ONNX Runtime: the same gradients, in less memory.
+
+use crate::adapters::{compiled_to_train, distance, fixtures, model, recorded};
+use crate::recorded::exports;
+use crate::tolerances::RECOMPUTED;
+use crate::training::{labels, run, stateful};
+use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Recompute, Task};
+use peftc::runtime::{HostTensor, NamedTensors, Optimization};
+use serde_json::Value;
+use std::process::Command;
+
+fn recipe(family: &str, recompute: Recompute) -> Recipe {
+    let label_smoothing = 0.0;
+    Recipe {
+        output: None,
+        task: match family {
+            "bert" => Task::Classification { label_smoothing },
+            _ => Task::CausalLm { label_smoothing },
+        },
+        optimizer: Optimizer::AdamW(Adam::default()),
+        max_grad_norm: None,
+        base: Base::Own,
+        rates: Vec::new(),
+        memory: Memory {
+            recompute,
+            ..Memory::default()
+        },
+    }
+}
+
+/// Loss and gradients, and how many nodes are copies.
+fn gradients(export: &str, recompute: Recompute, inputs: &NamedTensors) -> (NamedTensors, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let family = export.split('.').next().unwrap();
+    let spec = "use std::lora\nadapter a { adapt all linear with lora(rank = 2, dropout = 0.3) }\n";
+    let recipe = recipe(family, recompute);
+    compiled_to_train(spec, &model(export), None, Some(recipe), folder.path());
+    let out = folder.path().join("out");
+    let text = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let bytes = std::fs::read(out.join("grad.onnx")).unwrap();
+    let copies = bytes.windows(6).filter(|part| part == b"again/").count();
+    let mut grad = stateful(&out, &manifest, "grad", Optimization::All);
+    // A start at which every gradient is another number: B is zero at the usual one.
+    let names: Vec<String> = ports(&manifest, "parameter");
+    let mut sink = peftc::diag::Sink::new();
+    for (seed, (name, dims)) in names.iter().zip(shapes(&manifest)).enumerate() {
+        let count = dims.iter().product::<i64>();
+        let values: Vec<f32> = (0..count)
+            .map(|at| ((at * 31 + seed as i64 * 17) % 101) as f32 * 4e-3 - 0.2)
+            .collect();
+        grad.set(name, &HostTensor::from_f32(&dims, &values), &mut sink)
+            .unwrap();
+    }
+    (run(&mut grad, inputs), copies)
+}
+
+fn ports(manifest: &Value, role: &str) -> Vec<String> {
+    let inputs = manifest["graphs"]["grad"]["inputs"].as_array().unwrap();
+    let found = inputs.iter().filter(|port| port["role"] == role);
+    found
+        .map(|port| port["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn shapes(manifest: &Value) -> Vec<Vec<i64>> {
+    let inputs = manifest["graphs"]["grad"]["inputs"].as_array().unwrap();
+    let found = inputs.iter().filter(|port| port["role"] == "parameter");
+    let dims = |port: &Value| {
+        let shape = port["shape"].as_array().unwrap().iter();
+        shape.map(|dim| dim.as_i64().unwrap()).collect()
+    };
+    found.map(dims).collect()
+}
+
+/// With the masks of dropouts, which a copy draws from the same seed.
+#[test]
+fn gradients_are_those_of_activations_that_are_kept() {
+    for (family, recording) in [
+        ("llama", "llama.lora"),
+        ("gpt2", "gpt2.lora"),
+        ("bert", "bert.lora"),
+    ] {
+        let path = fixtures()
+            .join("peft")
+            .join(format!("{recording}.safetensors"));
+        let mut inputs = recorded(&path, "input.");
+        inputs.push("labels", labels(family, &inputs));
+        inputs.push("seed", HostTensor::from_i64(&[], &[7]));
+        for export in exports(family) {
+            let (plain, none) = gradients(export, Recompute::Off, &inputs);
+            let (again, copies) = gradients(export, Recompute::Blocks, &inputs);
+            assert_eq!(none, 0);
+            assert!(copies > 20, "{export}: {copies}");
+            for (name, tensor) in plain.iter() {
+                let (difference, scale) = distance(again.get(name).unwrap(), tensor);
+                assert!(
+                    difference <= RECOMPUTED * scale,
+                    "{export}: {name} is off by {difference} of {scale}"
+                );
+            }
+        }
+    }
+}
+
+/// The most memory that a step of training takes.
+fn peak(more: &[&str]) -> f64 {
+    let quickstart = fixtures().join("quickstart");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["bench", "train", "--format", "json"]);
+    command.args([quickstart.join("tasks.peft"), quickstart.join("model.onnx")]);
+    command.args(["--adapter", "math_task", "--batch", "64", "--length", "64"]);
+    command.args(["--steps", "1", "--warmup", "1"]).args(more);
+    let output = command.output().expect("peftc starts");
+    assert!(output.status.success(), "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    found["peak_memory_bytes"].as_f64().unwrap()
+}
+
+/// Three layers of 128: copies that ONNX Runtime took for their originals would take more, not less.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_step_takes_less_memory() {
+    let (plain, again) = (peak(&[]), peak(&["--recompute"]));
+    assert!(again < 0.8 * plain, "{again} of {plain}");
+}
