@@ -224,6 +224,10 @@ impl<'a> Lowering<'a> {
                 let a = self.value(*a);
                 self.emitter.stop_gradient(a)
             }
+            TermKind::Noise(a) => {
+                let a = self.value(*a);
+                self.emitter.noise(a, self.dtype)
+            }
             TermKind::Dropout(a, p) => self.dropout(*a, *p),
             TermKind::Base {
                 input,

@@ -7,13 +7,25 @@ use super::{errors, norms, rows};
 use crate::diag::{Reported, Span};
 use crate::hir::affine::{Tokens, token_reach};
 use crate::hir::{
-    Adapt, Call, Context, HyperValue, Init, Instance, Method, SiteFacts, TermKind, instantiate,
+    Adapt, Call, Context, HyperValue, Init, Instance, Method, Place, SiteFacts, TermKind,
+    instantiate,
 };
 use crate::modules::{Site, SiteKind};
 use crate::ty::Dim;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Sizes over the sites of a statement, of inputs and of outputs.
+pub(super) struct Totals {
+    pub largest: (i64, i64),
+    pub sum: (i64, i64),
+}
+
+/// `q_proj` of `layers.0.q_proj`.
+pub(super) fn last_word(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
 
 impl Planner<'_> {
     #[expect(
@@ -43,7 +55,10 @@ impl Planner<'_> {
         let mut parameters = Vec::new();
         for param in &instance.params {
             let owner = match (&slice, param.shared) {
-                (_, true) => format!("shared.{statement}"),
+                (_, true) => match &param.key {
+                    Some(key) => format!("shared.{statement}.{key}"),
+                    None => format!("shared.{statement}"),
+                },
                 (Some(slice), _) => format!("{}[{}..{}]", site.path, slice.start, slice.end),
                 (None, _) => site.path.clone(),
             };
@@ -139,7 +154,7 @@ impl Planner<'_> {
         let cached = self
             .instances
             .iter()
-            .find(|c| c.method == call.method && c.values == *values && c.facts == facts);
+            .find(|c| c.method == call.method && c.values == *values && c.serves(&facts));
         if let Some(cached) = cached {
             return cached.instance.clone();
         }
@@ -171,24 +186,30 @@ impl Planner<'_> {
     /// The facts of a site without other sites of its statement.
     pub fn own_facts(&self, site: &Site) -> SiteFacts {
         let input = rows::columns(self.model, site);
-        self.facts(site, site.out_features, input, site.out_features)
+        let own = Totals {
+            largest: (input, site.out_features),
+            sum: (input, site.out_features),
+        };
+        self.facts(
+            site,
+            site.out_features,
+            &own,
+            Place::alone(last_word(&site.path)),
+        )
     }
 
-    pub fn facts(
-        &self,
-        site: &Site,
-        output: i64,
-        largest_input: i64,
-        largest_output: i64,
-    ) -> SiteFacts {
+    pub fn facts(&self, site: &Site, output: i64, totals: &Totals, place: Place) -> SiteFacts {
         SiteFacts {
             kind: site.kind.name().to_owned(),
             input: Dim::from(rows::columns(self.model, site)),
             output: Dim::from(output),
             kernel: Dim::from(rows::kernel_size(self.model, site)),
             has_bias: site.bias.is_some(),
-            largest_input: Dim::from(largest_input),
-            largest_output: Dim::from(largest_output),
+            largest_input: Dim::from(totals.largest.0),
+            largest_output: Dim::from(totals.largest.1),
+            total_input: Dim::from(totals.sum.0),
+            total_output: Dim::from(totals.sum.1),
+            place,
         }
     }
 

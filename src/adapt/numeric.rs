@@ -3,6 +3,7 @@
 mod axes;
 
 use crate::hir::{Axis, Binary, Factor, Formula, Reduce, Term, TermId, TermKind};
+use crate::linalg::{self, Matrix};
 
 /// A dense row-major tensor.
 #[derive(Clone, Debug)]
@@ -136,9 +137,26 @@ fn factored(factor: Factor, a: &Dense, term: &Term) -> Result<Dense, String> {
         return Err("it is a factor of a matrix with numbers that are not finite".to_owned());
     }
     let dims = sizes(term);
+    let matrix = || Matrix::new(a.dims[0], a.dims[1], a.data.clone()).ok_or("it is no matrix");
+    let part = |matrix: Matrix| {
+        let whole = Dense {
+            dims: vec![matrix.rows, matrix.columns],
+            data: matrix.data,
+        };
+        (0..2).fold(whole, |part, axis| slice(&part, axis, (0, dims[axis])))
+    };
+    let fault = |fault: linalg::Fault| fault.to_string();
     match factor {
         Factor::LargestPlaces => Ok(axes::top_places(a, dims[0])),
-        _ => Err("factors are not there yet".to_owned()),
+        Factor::LeftSingular => Ok(part(linalg::svd(&matrix()?).map_err(fault)?.u)),
+        Factor::RightSingular => Ok(part(linalg::svd(&matrix()?).map_err(fault)?.vt)),
+        Factor::SingularValues => {
+            let mut data = linalg::svd(&matrix()?).map_err(fault)?.s;
+            data.truncate(dims[0]);
+            Ok(Dense { dims, data })
+        }
+        Factor::Q => Ok(part(linalg::qr(&matrix()?).map_err(fault)?.q)),
+        Factor::R => Ok(part(linalg::qr(&matrix()?).map_err(fault)?.r)),
     }
 }
 

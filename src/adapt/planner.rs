@@ -1,5 +1,6 @@
 //! Statement by statement: which sites an adapter takes, and with which values.
 
+use super::methods::{Totals, last_word};
 use super::plan::{Plan, PlannedSite, StatementPlan};
 use super::refusal::{Cause, Failure, Failures, Refusal};
 use super::select::{self, Selected, Selection};
@@ -8,11 +9,12 @@ use super::{errors, rows};
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
 use crate::hir::{
-    Adapt, Call, Compiled, HyperValue, Instance, MethodId, Program, SiteFacts, compile_pattern,
-    site_condition, site_size,
+    Adapt, Call, Compiled, HyperValue, Instance, MethodId, Place, Program, SiteFacts,
+    compile_pattern, site_condition, site_size,
 };
 use crate::modules::{Modules, Site, SiteKind};
 use crate::syntax::ast::{self, Target};
+use crate::ty::Dim;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +28,26 @@ pub(super) struct CachedInstance {
     pub facts: SiteFacts,
     /// A failure is reported once for all sites of these sizes.
     pub instance: Result<Arc<Instance>, Reported>,
+}
+
+impl CachedInstance {
+    /// Whether it is the instance of a site with these facts.
+    pub fn serves(&self, facts: &SiteFacts) -> bool {
+        let anywhere = self
+            .instance
+            .as_ref()
+            .is_ok_and(|instance| !instance.reads_place);
+        let anywhere = anywhere || self.instance.is_err();
+        match anywhere {
+            true => {
+                SiteFacts {
+                    place: self.facts.place.clone(),
+                    ..facts.clone()
+                } == self.facts
+            }
+            false => self.facts == *facts,
+        }
+    }
 }
 
 pub(super) struct Planner<'a> {
@@ -56,10 +78,10 @@ impl Planner<'_> {
         }
         self.check_kinds(adapt, &selection)?;
         let overrides = self.overrides(adapt, &selection)?;
-        let (largest_input, largest_output) = self.largest(&selection);
+        let (totals, places) = (self.totals(&selection), self.places(&selection));
         let statement = self.plan.statements.len();
         let mut failures = Failures::default();
-        for selected in &selection.sites {
+        for (selected, place) in selection.sites.iter().zip(places) {
             let site = &self.modules.sites[selected.site];
             let slice = match self.slice(selected, site) {
                 Ok(slice) => slice,
@@ -79,7 +101,7 @@ impl Planner<'_> {
                 let size = slice
                     .as_ref()
                     .map_or(site.out_features, |s| s.end - s.start);
-                let facts = self.facts(site, size, largest_input, largest_output);
+                let facts = self.facts(site, size, &totals, place.clone());
                 match self.method(
                     call,
                     adapt,
@@ -302,11 +324,54 @@ impl Planner<'_> {
         Ok(compiled)
     }
 
-    fn largest(&self, selection: &Selection<'_>) -> (i64, i64) {
-        let sites = || selection.sites.iter().map(|s| &self.modules.sites[s.site]);
-        let input = sites().map(|s| rows::columns(self.model, s)).max();
-        let input = input.unwrap_or(1);
-        (input, sites().map(|s| s.out_features).max().unwrap_or(1))
+    fn totals(&self, selection: &Selection<'_>) -> Totals {
+        let sizes = selection.sites.iter().map(|selected| {
+            let site = &self.modules.sites[selected.site];
+            (rows::columns(self.model, site), site.out_features)
+        });
+        let start = Totals {
+            largest: (1, 1),
+            sum: (0, 0),
+        };
+        sizes.fold(start, |all, (input, output)| Totals {
+            largest: (all.largest.0.max(input), all.largest.1.max(output)),
+            sum: (all.sum.0 + input, all.sum.1 + output),
+        })
+    }
+
+    /// The places of the selected sites among each other, in their order.
+    fn places(&self, selection: &Selection<'_>) -> Vec<Place> {
+        let mut order: Vec<usize> = (0..selection.sites.len()).collect();
+        order.sort_by_key(|at| selection.sites[*at].site);
+        let kind_of = |at: usize| {
+            let site = &self.modules.sites[selection.sites[at].site];
+            let sizes = (rows::columns(self.model, site), site.out_features);
+            (last_word(&site.path), sizes)
+        };
+        let mut families: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for at in &order {
+            families.entry(kind_of(*at)).or_default().push(*at);
+        }
+        let number = |list: &[usize], at: usize| {
+            let place = list.iter().position(|other| *other == at);
+            Dim::from(place.unwrap_or(0) as i64)
+        };
+        let mut numbers = vec![0; order.len()];
+        for (number, at) in order.iter().enumerate() {
+            numbers[*at] = number as i64;
+        }
+        (0..selection.sites.len())
+            .map(|at| {
+                let family = &families[&kind_of(at)];
+                Place {
+                    name: kind_of(at).0.to_owned(),
+                    site: Dim::from(numbers[at]),
+                    sites: Dim::from(order.len() as i64),
+                    sibling: number(family, at),
+                    siblings: Dim::from(family.len() as i64),
+                }
+            })
+            .collect()
     }
 
     /// The slice of a pattern for one site, in output features of the module.

@@ -70,6 +70,11 @@ fn parse_setting(kind: &HyperKind, text: &str) -> Option<HyperValue> {
             .filter(|v: &f64| v.is_finite())
             .map(HyperValue::Float),
         HyperKind::Bool => text.parse().ok().map(HyperValue::Bool),
+        HyperKind::Ints => {
+            let list = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let all = list.split(',').map(|item| item.trim().parse().ok());
+            all.collect::<Option<Vec<i64>>>().map(HyperValue::Ints)
+        }
         HyperKind::String => Some(HyperValue::String(text.to_owned())),
         HyperKind::Choice(options) => options
             .iter()

@@ -275,6 +275,7 @@ fn method(planned: &PlannedMethod) -> MethodEntry {
             HyperValue::Float(value) => (*value).into(),
             HyperValue::Bool(value) => (*value).into(),
             HyperValue::String(value) => value.as_str().into(),
+            HyperValue::Ints(values) => values.as_slice().into(),
         };
         (name.clone(), value)
     });

@@ -56,6 +56,8 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         .unwrap_or(Constant);
     match kind {
         TermKind::Input | TermKind::Output => (Affine, ""),
+        // Only in training is it anything but 0.
+        TermKind::Noise(_) => (Constant, ""),
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
         TermKind::Weight
         | TermKind::Bias

@@ -303,6 +303,16 @@ pub(super) fn outside(span: Span, wanted: &str, of: &str) -> Diagnostic {
         .help("positions count from 0, and the end of a slice is not included")
 }
 
+/// A key without `shared`.
+pub(super) fn key_of_one(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0310,
+        format!("`{name}` is not shared, so `by` has nothing to tell apart"),
+    )
+    .label(span, "a key of shared tensors")
+    .help("write `shared` in front of it, or leave `by` out")
+}
+
 pub(super) fn requirement_fails(span: Span, message: &str) -> Diagnostic {
     Diagnostic::new(Code::E0305, message).label(span, "this requirement does not hold")
 }

@@ -174,6 +174,9 @@ pub enum TermKind {
     StopGradient(TermId),
     /// In training, zero with the probability and scaled up otherwise; the value itself elsewhere.
     Dropout(TermId, f64),
+    /// Standard normal numbers of the shape of a term, new ones for every element and step of training;
+    /// 0 elsewhere.
+    Noise(TermId),
     /// The base module applied to another input, weight or bias.
     Base {
         input: TermId,
@@ -299,6 +302,7 @@ impl TermKind {
             | LargestAt(a)
             | Factor(_, a)
             | StopGradient(a)
+            | Noise(a)
             | Dropout(a, _) => smallvec![*a],
             Reduce { operand, .. } | Slice { operand, .. } | Pad { operand, .. } => {
                 smallvec![*operand]

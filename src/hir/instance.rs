@@ -28,6 +28,46 @@ pub struct SiteFacts {
     /// The largest sizes over the sites of the statement: what shared tensors must cover.
     pub largest_input: Dim,
     pub largest_output: Dim,
+    /// The sums of the sizes over these sites.
+    pub total_input: Dim,
+    pub total_output: Dim,
+    pub place: Place,
+}
+
+/// Where a site stands among those of its statement, in the order of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The last word of its path.
+    pub name: String,
+    /// Its number, from 0, and how many sites there are.
+    pub site: Dim,
+    pub sites: Dim,
+    /// The same among those of its name and sizes.
+    pub sibling: Dim,
+    pub siblings: Dim,
+}
+
+impl Place {
+    fn symbolic() -> Place {
+        Place {
+            name: "site".to_owned(),
+            site: Dim::symbol("site"),
+            sites: Dim::symbol("sites"),
+            sibling: Dim::symbol("sibling"),
+            siblings: Dim::symbol("siblings"),
+        }
+    }
+
+    /// A site that is alone.
+    pub fn alone(name: &str) -> Place {
+        Place {
+            name: name.to_owned(),
+            site: 0.into(),
+            sites: 1.into(),
+            sibling: 0.into(),
+            siblings: 1.into(),
+        }
+    }
 }
 
 impl SiteFacts {
@@ -49,6 +89,9 @@ impl SiteFacts {
             has_bias,
             largest_input: Dim::symbol("largest(in)"),
             largest_output: Dim::symbol("largest(out)"),
+            total_input: Dim::symbol("total(in)"),
+            total_output: Dim::symbol("total(out)"),
+            place: Place::symbolic(),
         }
     }
 }
@@ -77,6 +120,8 @@ pub struct Instance {
     pub params: Vec<ParamInstance>,
     /// `forward`; its parameters are indices into `params`.
     pub forward: Formula,
+    /// Whether it depends on the place of its site among the others.
+    pub reads_place: bool,
 }
 
 /// One parameter or constant of an instance.
@@ -87,8 +132,10 @@ pub struct ParamInstance {
     pub doc: String,
     /// Trained, or frozen and saved with the adapter.
     pub trainable: bool,
-    /// One tensor for all sites of the statement.
+    /// One tensor for all sites of the statement, or for those with the same key.
     pub shared: bool,
+    /// The values of the key, joined by points.
+    pub key: Option<String>,
     /// Whether it is there depends on sizes that are not known yet.
     pub undecided: bool,
     pub dims: Vec<Dim>,
@@ -120,6 +167,7 @@ pub fn instantiate(
         starting: false,
         calls: BTreeMap::new(),
         binding: None,
+        reads_place: false,
     };
     let (input_span, output_span) = input_and_output(method);
     let output = TermType::of(Lead::Full, [facts.output.clone()]);
@@ -131,6 +179,7 @@ pub fn instantiate(
     Ok(Instance {
         params: eval.params,
         forward: eval.formula,
+        reads_place: eval.reads_place,
     })
 }
 
@@ -260,6 +309,11 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         }
         dims.push(dim);
     }
+    let key = match (&param.key, param.shared) {
+        (None, _) => None,
+        (Some(key), Some(_)) => Some(key_text(eval, key)?),
+        (Some(key), None) => return Err(eval.fail(errors::key_of_one(key.span, &param.name.node))),
+    };
     let ty = TermType::of(Lead::None, dims.clone());
     let init = start_value(eval, &param.init, &ty)?;
     let index = eval.params.len();
@@ -268,6 +322,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         doc: param.doc.clone(),
         trainable: param.trainable,
         shared: param.shared.is_some(),
+        key,
         undecided: present.is_none(),
         dims,
         init,
@@ -288,6 +343,29 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
     Ok(())
 }
 
+/// A key as text: a string, a whole number, or a list of them.
+fn key_text(eval: &mut Eval<'_>, key: &Expr) -> Result<String, Reported> {
+    let items = match eval.expr(key)? {
+        Value::List(items) => items,
+        single => vec![single],
+    };
+    let mut words = Vec::new();
+    for item in items {
+        match item {
+            Value::String(word) => words.push(word),
+            number @ (Value::Int(_) | Value::Float(_)) => {
+                let size = eval.as_size(&number, key.span)?;
+                words.push(size.to_string());
+            }
+            other => {
+                let wanted = "strings and whole numbers as a key";
+                return Err(eval.fail(errors::wrong_type(key.span, wanted, other.describe())));
+            }
+        }
+    }
+    Ok(words.join("."))
+}
+
 /// Converts an evaluated argument to the declared type of the hyper-parameter.
 pub(super) fn hyper_value(
     hyper: &HyperSpec,
@@ -297,6 +375,15 @@ pub(super) fn hyper_value(
     let mismatch = || errors::wrong_hyper_type(span, hyper, value.describe());
     match (&hyper.kind, value) {
         (HyperKind::Int, Value::Int(dim)) => dim.known().map(HyperValue::Int).ok_or_else(mismatch),
+        (HyperKind::Ints, Value::List(items)) => {
+            let all = items.iter().map(|item| match item {
+                Value::Int(dim) => dim.known(),
+                _ => None,
+            });
+            all.collect::<Option<Vec<i64>>>()
+                .map(HyperValue::Ints)
+                .ok_or_else(mismatch)
+        }
         (HyperKind::Float, number) => match number.number() {
             Some(Some(value)) => Ok(HyperValue::Float(value)),
             _ => Err(mismatch()),
@@ -384,6 +471,7 @@ fn combinations(method: &Method) -> Vec<BTreeMap<String, HyperValue>> {
             (_, Some(default)) => vec![default.clone()],
             (HyperKind::Int, None) => vec![HyperValue::Int(2)],
             (HyperKind::Float, None) => vec![HyperValue::Float(2.0)],
+            (HyperKind::Ints, None) => vec![HyperValue::Ints(vec![0, 1])],
             (HyperKind::String, None) => vec![HyperValue::String(String::new())],
         };
         let options = if all.len() * options.len() > COMBINATION_LIMIT {

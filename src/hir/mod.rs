@@ -36,7 +36,7 @@ pub use formula::{
 };
 pub use init::{Init, Random};
 pub use initialiser::initialisers;
-pub use instance::{Context, Instance, ParamInstance, SiteFacts, check_method, instantiate};
+pub use instance::{Context, Instance, ParamInstance, Place, SiteFacts, check_method, instantiate};
 pub use pattern::{Alternative, Compiled, compile_pattern};
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,

@@ -71,6 +71,8 @@ pub enum HyperKind {
     Float,
     Bool,
     String,
+    /// A list of integers.
+    Ints,
     Choice(Vec<String>),
 }
 
@@ -82,6 +84,7 @@ impl HyperKind {
             HyperKind::Float => "float".to_owned(),
             HyperKind::Bool => "bool".to_owned(),
             HyperKind::String => "string".to_owned(),
+            HyperKind::Ints => "ints".to_owned(),
             HyperKind::Choice(options) => {
                 let options: Vec<String> = options.iter().map(|o| format!("\"{o}\"")).collect();
                 format!("choice({})", options.join(", "))
@@ -97,6 +100,7 @@ pub enum HyperValue {
     Float(f64),
     Bool(bool),
     String(String),
+    Ints(Vec<i64>),
 }
 
 impl std::fmt::Display for HyperValue {
@@ -106,6 +110,7 @@ impl std::fmt::Display for HyperValue {
             HyperValue::Float(value) => write!(f, "{value:?}"),
             HyperValue::Bool(value) => write!(f, "{value}"),
             HyperValue::String(value) => write!(f, "\"{value}\""),
+            HyperValue::Ints(values) => write!(f, "{values:?}"),
         }
     }
 }

@@ -26,7 +26,7 @@ pub type Loader<'a> =
 pub const KINDS: &[&str] = &["linear", "conv", "embedding", "norm"];
 
 /// Types of hyper-parameters, as they are written.
-pub const HYPER_TYPES: &[&str] = &["int", "float", "bool", "string", "choice"];
+pub const HYPER_TYPES: &[&str] = &["int", "float", "bool", "string", "ints", "choice"];
 
 /// Resolves a file and everything that it imports, and checks every method of these files with
 /// symbolic sizes; those of the library are known to be sound.
@@ -303,6 +303,7 @@ impl Resolver<'_, '_> {
                 "float" => Some(HyperKind::Float),
                 "bool" => Some(HyperKind::Bool),
                 "string" => Some(HyperKind::String),
+                "ints" => Some(HyperKind::Ints),
                 other => {
                     self.sink.emit(errors::unknown_name(
                         name.span,
@@ -567,6 +568,7 @@ fn with_scope<T>(
         starting: false,
         calls: BTreeMap::new(),
         binding: None,
+        reads_place: false,
     };
     evaluate(&mut eval)
 }

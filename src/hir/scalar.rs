@@ -25,6 +25,9 @@ impl From<&HyperValue> for Value {
             HyperValue::Float(value) => Value::Float(Some(*value)),
             HyperValue::Bool(value) => Value::Bool(Some(*value)),
             HyperValue::String(value) => Value::String(value.clone()),
+            HyperValue::Ints(values) => {
+                Value::List(values.iter().map(|v| Value::Int(Dim::from(*v))).collect())
+            }
         }
     }
 }

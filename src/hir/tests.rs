@@ -62,6 +62,9 @@ fn library(name: &str, settings: &[(&str, super::HyperValue)]) -> super::Instanc
         has_bias: true,
         largest_input: 64.into(),
         largest_output: 96.into(),
+        total_input: 64.into(),
+        total_output: 96.into(),
+        place: super::Place::alone("q_proj"),
     };
     instantiate(&program, &method, &values, &facts, None, &mut Sink::new())
         .expect("the library is sound")

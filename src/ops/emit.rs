@@ -5,6 +5,9 @@ use crate::graph::{Attribute, NewNode, OpName, Operand, Patch, Tensor};
 use crate::ty::{DType, TensorType};
 use rustc_hash::FxHashMap;
 
+/// The mark of a node that training replaces with standard normal numbers.
+pub const NOISE: (&str, &str) = ("peftc.noise", "normal");
+
 /// A patch under construction with the names and the opset of its model.
 pub struct Emitter {
     pub patch: Patch,
@@ -74,6 +77,14 @@ impl Emitter {
         let mut node = self.new_node("", "Identity", vec![Some(value)], Vec::new());
         node.metadata
             .push(("peftc.gradient".to_owned(), "stop".to_owned()));
+        self.patch.node(node, None)
+    }
+
+    /// Zeros of a value's shape, marked: in training there is noise in their place.
+    pub fn noise(&mut self, value: Operand, dtype: DType) -> Operand {
+        let zero = self.scalar(0.0, dtype);
+        let mut node = self.new_node("", "Mul", vec![Some(value), Some(zero)], Vec::new());
+        node.metadata.push((NOISE.0.to_owned(), NOISE.1.to_owned()));
         self.patch.node(node, None)
     }
 

@@ -13,6 +13,10 @@ pub struct LibraryFile {
 /// Every file, by name.
 pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
+        name: "bdlora",
+        text: include_str!("bdlora.peft"),
+    },
+    LibraryFile {
         name: "beft",
         text: include_str!("beft.peft"),
     },
@@ -27,6 +31,10 @@ pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
         name: "c3a",
         text: include_str!("c3a.peft"),
+    },
+    LibraryFile {
+        name: "deft",
+        text: include_str!("deft.peft"),
     },
     LibraryFile {
         name: "delora",
@@ -65,6 +73,14 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("ia3.peft"),
     },
     LibraryFile {
+        name: "kasa",
+        text: include_str!("kasa.peft"),
+    },
+    LibraryFile {
+        name: "lily",
+        text: include_str!("lily.peft"),
+    },
+    LibraryFile {
         name: "loha",
         text: include_str!("loha.peft"),
     },
@@ -89,12 +105,60 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("oft.peft"),
     },
     LibraryFile {
+        name: "peanut",
+        text: include_str!("peanut.peft"),
+    },
+    LibraryFile {
+        name: "psoft",
+        text: include_str!("psoft.peft"),
+    },
+    LibraryFile {
+        name: "pvera",
+        text: include_str!("pvera.peft"),
+    },
+    LibraryFile {
+        name: "qalora",
+        text: include_str!("qalora.peft"),
+    },
+    LibraryFile {
+        name: "randlora",
+        text: include_str!("randlora.peft"),
+    },
+    LibraryFile {
         name: "road",
         text: include_str!("road.peft"),
     },
     LibraryFile {
+        name: "shira",
+        text: include_str!("shira.peft"),
+    },
+    LibraryFile {
+        name: "supertuning",
+        text: include_str!("supertuning.peft"),
+    },
+    LibraryFile {
+        name: "tinylora",
+        text: include_str!("tinylora.peft"),
+    },
+    LibraryFile {
+        name: "trainable_tokens",
+        text: include_str!("trainable_tokens.peft"),
+    },
+    LibraryFile {
+        name: "unilora",
+        text: include_str!("unilora.peft"),
+    },
+    LibraryFile {
+        name: "vblora",
+        text: include_str!("vblora.peft"),
+    },
+    LibraryFile {
         name: "vera",
         text: include_str!("vera.peft"),
+    },
+    LibraryFile {
+        name: "waveft",
+        text: include_str!("waveft.peft"),
     },
 ];
 

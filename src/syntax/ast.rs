@@ -97,10 +97,10 @@ pub struct Require {
     pub span: Span,
 }
 
-/// `[shared] param|const name: [shape] = initialiser [when condition]`.
+/// `[shared] param|const name: [shape] = initialiser [when condition] [by key]`.
 ///
 /// `param` is trained, `const` is frozen and saved with the adapter; `shared` gives all sites of
-/// one `adapt` statement the same tensor.
+/// one `adapt` statement the same tensor, or with a key those for which it has the same value.
 #[derive(Clone, Debug)]
 pub struct Param {
     pub doc: String,
@@ -110,6 +110,7 @@ pub struct Param {
     pub shape: Vec<Expr>,
     pub init: Expr,
     pub when: Option<Expr>,
+    pub key: Option<Expr>,
     pub span: Span,
 }
 

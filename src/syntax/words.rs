@@ -80,7 +80,7 @@ const OTHERS: &[&str] = &["false", "if", "not", "true"];
 
 /// Words with a meaning in one place, which are names elsewhere.
 const NAMES_ELSEWHERE: &[&str] = &[
-    "all", "as", "at", "choice", "identity", "in", "on", "regex", "role", "start",
+    "all", "as", "at", "by", "choice", "identity", "in", "on", "regex", "role", "start",
 ];
 
 /// Whether `word` is not a name anywhere.

@@ -40,12 +40,23 @@ enum Name {
         axes: Vec<usize>,
         at: Option<Vec<String>>,
     },
+    /// Only at sites where another tensor is this number.
+    Grouped { name: String, by: String, is: f64 },
+    /// Places of the weight, counted through row by row, as rows and columns.
+    Places {
+        name: String,
+        #[allow(dead_code, reason = "it tells this entry from the others")]
+        places: bool,
+    },
 }
 
 impl Name {
     fn either(&self) -> Option<&str> {
-        let (Name::Same(name) | Name::Permuted { name, .. }) = self;
-        (!name.is_empty()).then_some(name)
+        let (Name::Same(name)
+        | Name::Permuted { name, .. }
+        | Name::Grouped { name, .. }
+        | Name::Places { name, .. }) = self;
+        (!name.is_empty()).then_some(name.split('[').next().unwrap_or(name))
     }
 }
 
@@ -86,44 +97,71 @@ fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> (Vec<i64>, Vec<f64>)
     (shape, out)
 }
 
-/// The recorded tensors with a prefix, as the library names them.
+/// What the plan calls a method's tensor at a site: by both.
+type Owners = BTreeMap<(String, String), String>;
+
+/// The recorded tensors with a prefix, as the plan names them.
 fn named(
     cases: &Cases,
     case: &Case,
     description: &Value,
     recording: &NamedTensors,
-    prefix: &str,
+    (prefix, owners): (&str, &Owners),
 ) -> Numbers {
     let names = &cases.names[&case.names];
     let mut found = Numbers::new();
     for (site, facts) in description["sites"].as_object().unwrap() {
         for (local, tensor) in facts["tensors"].as_object().unwrap() {
             let key = tensor["key"].as_str().unwrap();
-            let (ours, axes) = match names.get(local) {
-                Some(Name::Same(name)) => (name, None),
-                Some(Name::Permuted { name, axes, at }) => {
-                    let here = at.as_ref().is_none_or(|sites| sites.contains(site));
-                    (name, here.then_some(axes))
-                }
-                None => panic!("{}: nothing is said of `{local}`", case.recording),
-            };
-            if ours.is_empty() {
-                continue;
-            }
-            let owner = match tensor["shared"].as_bool() {
-                Some(true) => "shared.0",
-                _ => site,
-            };
             let Some(values) = recording.get(&format!("{prefix}{key}")) else {
                 continue;
             };
-            let (dims, data) = (values.dims().to_vec(), values.to_f64s().unwrap());
-            let converted = match axes {
-                None => (dims, data),
-                Some(order) => permuted(&dims, &data, order),
+            let (mut dims, mut data) = (values.dims().to_vec(), values.to_f64s().unwrap());
+            let ours = match names.get(local) {
+                Some(Name::Same(name)) => name,
+                Some(Name::Permuted { name, axes, at }) => {
+                    if at.as_ref().is_none_or(|sites| sites.contains(site)) {
+                        (dims, data) = permuted(&dims, &data, axes);
+                    }
+                    name
+                }
+                Some(Name::Grouped { name, by, is }) => {
+                    let group = recording.get(&format!("{site}.{by}")).unwrap();
+                    if group.to_f64s().unwrap() != [*is] {
+                        continue;
+                    }
+                    name
+                }
+                Some(Name::Places { name, .. }) => {
+                    let columns = facts["weight"][1].as_f64().unwrap();
+                    let places = data.iter();
+                    data = places
+                        .flat_map(|at| [(at / columns).floor(), at % columns])
+                        .collect();
+                    dims.push(2);
+                    name
+                }
+                None => panic!("{}: nothing is said of `{local}`", case.recording),
             };
             for ours in ours.split('|') {
-                found.insert(format!("{owner}.{ours}"), converted.clone());
+                let (ours, part) = match ours.split_once('[') {
+                    Some((ours, part)) => (ours, part.trim_end_matches(']').parse::<usize>().ok()),
+                    None => (ours, None),
+                };
+                let Some(owner) = owners.get(&(site.clone(), ours.to_owned())) else {
+                    continue;
+                };
+                match part {
+                    None => drop(found.insert(owner.clone(), (dims.clone(), data.clone()))),
+                    // Parts come in their order.
+                    Some(part) => {
+                        let (all, joined) = found.entry(owner.clone()).or_default();
+                        let size = data.len();
+                        assert_eq!(joined.len(), part * size);
+                        joined.extend(&data);
+                        *all = vec![joined.len() as i64];
+                    }
+                }
             }
         }
     }
@@ -148,7 +186,7 @@ fn differentiated(
     recording: &NamedTensors,
     folder: &Path,
     session: &mut Session<'_>,
-) -> Result<BTreeMap<String, String>, Reported> {
+) -> Result<(BTreeMap<String, String>, Owners), Reported> {
     let mut base = net(description, recording);
     peftc::passes::infer(&mut base, session.sink)?;
     let model_path = folder.join("net.onnx");
@@ -172,7 +210,17 @@ fn differentiated(
     let adapter = session.adapters(&spec, &[])?[0];
     let mut loaded = session.model(&model_path, &ModelOptions::default())?;
     let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
-    let values = named(cases, case, description, recording, "");
+    let mut owners = Owners::new();
+    for planned_site in &planned.plan.sites {
+        let path = &loaded.modules.sites[planned_site.site].path;
+        for method in &planned_site.methods {
+            for (param, index) in method.instance.params.iter().zip(&method.parameters) {
+                let name = planned.plan.parameters[*index].name.clone();
+                owners.insert((path.clone(), param.name.clone()), name);
+            }
+        }
+    }
+    let values = named(cases, case, description, recording, ("", &owners));
     let mut tensors = BTreeMap::new();
     for parameter in &planned.plan.parameters {
         let Some((dims, data)) = values.get(&parameter.name) else {
@@ -196,19 +244,16 @@ fn differentiated(
             Tensor::from_f32(&parameter.dims, &single),
         );
     }
-    let groups = cases.names[&case.names].values().flat_map(Name::either);
-    for (site, ours) in sites
-        .keys()
-        .flat_map(|site| groups.clone().map(move |o| (site, o)))
-    {
-        let recorded = |name: &&str| values.contains_key(&format!("{site}.{name}"));
-        let taken = |name: &str| tensors.contains_key(&format!("{site}.{name}"));
-        let is_taken = ours.split('|').any(taken);
-        assert!(
-            is_taken || ours.split('|').all(|name| !recorded(&name)),
-            "{}: {site}.{ours}",
-            case.recording
-        );
+    // Nothing that was recorded is left out.
+    for (site, facts) in sites {
+        for local in facts["tensors"].as_object().unwrap().keys() {
+            let ours = cases.names[&case.names].get(local).and_then(Name::either);
+            let is_taken = ours.is_none_or(|ours| {
+                let mut names = ours.split('|');
+                names.any(|name| owners.contains_key(&(site.clone(), name.to_owned())))
+            });
+            assert!(is_taken, "{}: {site}.{local}", case.recording);
+        }
     }
     let sink = &mut *session.sink;
     let weights = &loaded.weights;
@@ -238,7 +283,7 @@ fn differentiated(
         outputs.insert(name, model.graph.value(id).name.to_string());
     }
     onnx::save(model, &folder.join("trained.onnx"), sink)?;
-    Ok(outputs)
+    Ok((outputs, owners))
 }
 
 /// How far outputs and gradients of a case are off.
@@ -261,7 +306,7 @@ fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
         folder.path(),
         &mut session,
     );
-    let gradients = result.unwrap_or_else(|_| {
+    let (gradients, owners) = result.unwrap_or_else(|_| {
         let all = sink.diagnostics().iter();
         let text: String = all
             .map(|d| render::render(d, &sources, render::Style::PLAIN))
@@ -296,13 +341,19 @@ fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
         error(&found[name.as_str()], &expected.unwrap().to_f64s().unwrap())
     });
     let output = output.fold(0.0, f64::max);
-    let mut expected = named(cases, case, &description, &recording, "gradient.");
+    let mut expected = named(
+        cases,
+        case,
+        &description,
+        &recording,
+        ("gradient.", &owners),
+    );
     expected.extend(named(
         cases,
         case,
         &description,
         &recording,
-        "right.gradient.",
+        ("right.gradient.", &owners),
     ));
     for (name, value) in &recording.0 {
         for prefix in ["gradient.", "right.gradient."] {

@@ -79,14 +79,17 @@ pub(super) fn gather(table: &Dense, positions: &Dense, axis: usize) -> Option<De
     Some(Dense { dims, data })
 }
 
+/// Blocks of values at the places of the first axes.
 pub(super) fn scatter(values: &Dense, positions: &Dense, dims: Vec<usize>) -> Option<Dense> {
+    let axes = positions.dims.last().copied().unwrap_or(0).max(1);
+    let block = elements(dims.get(axes..)?).max(1);
     let mut data = vec![0.0; elements(&dims)];
-    for (value, position) in values.data.iter().zip(positions.data.chunks(dims.len())) {
+    for (values, position) in values.data.chunks(block).zip(positions.data.chunks(axes)) {
         let mut flat = 0;
         for (at, size) in position.iter().zip(&dims) {
             flat = flat * size + place(*at, *size)?;
         }
-        data[flat] = *value;
+        data[flat * block..(flat + 1) * block].copy_from_slice(values);
     }
     Some(Dense { dims, data })
 }

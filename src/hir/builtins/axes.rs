@@ -197,7 +197,7 @@ pub(super) fn gather(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
     )?))
 }
 
-/// Positions are `[…, rank]` for values `[…]`.
+/// Positions `[…, k]` are places of the first `k` axes: values are `[…]` and what is behind these.
 pub(super) fn scatter(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
     let (values, positions) = (cx.operand(call, 0)?, cx.operand(call, 1)?);
     let Value::List(items) = cx.expr(call.positional[2])? else {
@@ -208,9 +208,16 @@ pub(super) fn scatter(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> 
         .map(|item| cx.as_size(item, call.positional[2].span))
         .collect();
     let target = TermType::of(Lead::None, dims?);
-    let mut wanted = cx.ty(values);
-    wanted.dims.push(Dim::from(target.dims.len() as i64));
-    if wanted.lead != Lead::None || !wanted.is_same(&cx.ty(positions)) {
+    let mut wanted = cx.ty(positions);
+    let axes = wanted.dims.pop().and_then(|axes| axes.known());
+    let rest = axes
+        .and_then(|axes| usize::try_from(axes).ok())
+        .and_then(|axes| target.dims.get(axes..));
+    let Some(rest) = rest else {
+        return Err(cx.misfit("scatter", values, positions, call.span));
+    };
+    wanted.dims.extend(rest.iter().cloned());
+    if wanted.lead != Lead::None || !wanted.is_same(&cx.ty(values)) {
         return Err(cx.misfit("scatter", values, positions, call.span));
     }
     let kind = TermKind::Scatter { values, positions };

@@ -284,6 +284,13 @@ static BUILTINS: &[Builtin] = &[
         evaluate: tensors::dropout,
     },
     Builtin {
+        name: "noise",
+        signature: "noise(x)",
+        positional: 1,
+        named: &[],
+        evaluate: tensors::noise,
+    },
+    Builtin {
         name: "base",
         signature: "base(x, weight = …, bias = …)",
         positional: 1,
@@ -303,6 +310,27 @@ static BUILTINS: &[Builtin] = &[
         positional: 1,
         named: &["most"],
         evaluate: site::divisor,
+    },
+    Builtin {
+        name: "whole",
+        signature: "whole(x)",
+        positional: 1,
+        named: &[],
+        evaluate: site::whole,
+    },
+    Builtin {
+        name: "length",
+        signature: "length(list)",
+        positional: 1,
+        named: &[],
+        evaluate: site::length,
+    },
+    Builtin {
+        name: "total",
+        signature: "total(in) or total(out)",
+        positional: 1,
+        named: &[],
+        evaluate: site::largest,
     },
     Builtin {
         name: "largest",

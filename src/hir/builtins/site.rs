@@ -88,19 +88,52 @@ pub(super) fn divisor(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result
     Ok(Value::Int(Dim::from(found)))
 }
 
-/// The largest size over all sites of the `adapt` statement.
+/// A number rounded down, as a size. One that is not known has a symbol for it.
+pub(super) fn whole(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    let value = cx.expr(call.positional[0])?;
+    match (&value, value.number()) {
+        (Value::Int(_), _) => Ok(value),
+        (_, Some(Some(number))) if number.is_finite() && number.abs() < 1e15 => {
+            Ok(Value::Int(Dim::from(number.floor() as i64)))
+        }
+        (_, Some(None)) => {
+            let span = call.span;
+            Ok(Value::Int(Dim::symbol(&format!("whole({})", span.start))))
+        }
+        _ => Err(cx.fail(errors::wrong_type(
+            call.positional[0].span,
+            "a number",
+            value.describe(),
+        ))),
+    }
+}
+
+pub(super) fn length(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    match cx.expr(call.positional[0])? {
+        Value::List(items) => Ok(Value::Int(Dim::from(items.len() as i64))),
+        _ => Err(cx.refuse_call(call, builtin)),
+    }
+}
+
+/// The largest size over all sites of the `adapt` statement, or the sum of all.
 pub(super) fn largest(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
     let value = cx.expr(call.positional[0])?;
     match value {
         Value::Int(dim) if dim == cx.facts.input && is_name(call.positional[0], "in") => {
-            Ok(Value::Int(cx.facts.largest_input.clone()))
+            Ok(Value::Int(match builtin.name {
+                "total" => cx.facts.total_input.clone(),
+                _ => cx.facts.largest_input.clone(),
+            }))
         }
         Value::Int(dim) if dim == cx.facts.output && is_name(call.positional[0], "out") => {
-            Ok(Value::Int(cx.facts.largest_output.clone()))
+            Ok(Value::Int(match builtin.name {
+                "total" => cx.facts.total_output.clone(),
+                _ => cx.facts.largest_output.clone(),
+            }))
         }
         _ => Err(cx.fail(errors::wrong_arguments(
             call.span,
-            "largest",
+            builtin.name,
             builtin.signature,
         ))),
     }

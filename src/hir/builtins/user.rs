@@ -117,11 +117,13 @@ pub(super) fn call_method(
         starting: false,
         calls: std::mem::take(&mut cx.calls),
         binding: None,
+        reads_place: cx.reads_place,
     };
     let result = instance::evaluate_body(&mut inner, x, y);
     cx.formula = inner.formula;
     cx.params = inner.params;
     cx.calls = inner.calls;
+    cx.reads_place = inner.reads_place;
     cx.depth -= 1;
     Ok(Value::Term(result?))
 }

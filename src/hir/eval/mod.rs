@@ -28,8 +28,9 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 10] = [
-    "in", "out", "features", "kind", "kernel", "has_bias", "tokens", "weight", "bias", "mask",
+pub const SITE_NAMES: [&str; 15] = [
+    "name", "site", "sites", "sibling", "siblings", "in", "out", "features", "kind", "kernel",
+    "has_bias", "tokens", "weight", "bias", "mask",
 ];
 
 /// One walk over the body of a method.
@@ -53,6 +54,8 @@ pub(in crate::hir) struct Eval<'a> {
     pub starting: bool,
     /// The name that the statement in hand gives a value to.
     pub binding: Option<String>,
+    /// Whether the place of the site has been asked for.
+    pub reads_place: bool,
 }
 
 /// The scopes of an evaluation from the outside in: the site, the method, then those of functions
@@ -237,6 +240,17 @@ impl Eval<'_> {
             "mask" if self.starting => {
                 return Err(self.fail(errors::in_start_value(span, name)));
             }
+            "name" | "site" | "sites" | "sibling" | "siblings" => {
+                self.reads_place = true;
+                let place = &self.facts.place;
+                return Ok(match name {
+                    "name" => Value::String(place.name.clone()),
+                    "site" => Value::Int(place.site.clone()),
+                    "sites" => Value::Int(place.sites.clone()),
+                    "sibling" => Value::Int(place.sibling.clone()),
+                    _ => Value::Int(place.siblings.clone()),
+                });
+            }
             "tokens" => return Ok(Value::Axis(NamedAxis::Tokens)),
             "features" => return Ok(Value::Axis(NamedAxis::Features)),
             "weight" | "bias" | "mask" => return self.site_tensor(name, span),
@@ -362,6 +376,9 @@ impl Eval<'_> {
         }
         let a = self.expr(left)?;
         let b = self.expr(right)?;
+        if let (BinaryOp::Add, Value::List(a), Value::List(b)) = (op, &a, &b) {
+            return Ok(Value::List(a.iter().chain(b).cloned().collect()));
+        }
         if !matches!(a, Value::Term(_)) && !matches!(b, Value::Term(_)) {
             return self.number_binary(op, (a, left.span), (b, right.span));
         }

@@ -189,6 +189,9 @@ impl Builder<'_> {
             shape: self.exprs(shape),
             init: self.expr(parts.one(Rule::expr)),
             when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
+            key: parts
+                .maybe(Rule::key)
+                .map(|key| self.expr(Parts::of(key).one(Rule::expr))),
             span,
         }
     }

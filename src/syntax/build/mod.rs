@@ -207,6 +207,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_all
             | kw_as
             | kw_at
+            | kw_by
             | kw_choice
             | kw_else
             | kw_except
