@@ -93,6 +93,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("lora.peft"),
     },
     LibraryFile {
+        name: "mica",
+        text: include_str!("mica.peft"),
+    },
+    LibraryFile {
         name: "miss",
         text: include_str!("miss.peft"),
     },
@@ -107,6 +111,10 @@ pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
         name: "peanut",
         text: include_str!("peanut.peft"),
+    },
+    LibraryFile {
+        name: "pissa",
+        text: include_str!("pissa.peft"),
     },
     LibraryFile {
         name: "psoft",
@@ -171,4 +179,66 @@ pub static TRAIN: LibraryFile = LibraryFile {
 /// The file that declares the method `name`.
 pub fn find(name: &str) -> Option<&'static LibraryFile> {
     LIBRARY.iter().find(|file| file.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LIBRARY;
+    use std::path::{Path, PathBuf};
+
+    fn lines(text: &str) -> usize {
+        let all = text.lines().map(str::trim);
+        all.filter(|line| !line.is_empty() && !line.starts_with("//"))
+            .count()
+    }
+
+    #[test]
+    fn a_method_is_a_page() {
+        for file in LIBRARY {
+            assert!(
+                lines(file.text) <= 40,
+                "{}: {}",
+                file.name,
+                lines(file.text)
+            );
+        }
+        let all: usize = LIBRARY.iter().map(|file| lines(file.text)).sum();
+        assert!(all < 1500, "{all} lines");
+    }
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && name != "tests" && name != "stdlib" {
+                sources(&path, found);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    /// What the compiler does follows from a method's mathematics, never from its name.
+    #[test]
+    fn no_source_names_a_method() {
+        let mut found = Vec::new();
+        sources(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut found,
+        );
+        assert!(found.len() > 100);
+        for path in found {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for line in code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+            {
+                for file in LIBRARY {
+                    let named = line.contains(&format!("\"{}\"", file.name));
+                    assert!(!named, "{}: {line}", path.display());
+                }
+            }
+        }
+    }
 }

@@ -65,7 +65,7 @@ fn layer(
                 None => product,
             }
         }
-        "Conv2d" => {
+        "Conv1d" | "Conv2d" => {
             let padding = ints("padding");
             let attributes = vec![
                 Attribute::ints("strides", ints("stride")),

@@ -26,6 +26,19 @@ struct Cases {
     /// What the library calls a tensor, by what PEFT does; by group of cases.
     names: BTreeMap<String, BTreeMap<String, Name>>,
     cases: Vec<Case>,
+    starts: Vec<Start>,
+}
+
+/// What of the start values of a recording is that of ours.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    recording: String,
+    names: String,
+    with: String,
+    base: Option<String>,
+    /// Products of matrices, whose signs say nothing: `B A`, `B B.T`; or a tensor alone.
+    compare: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +79,8 @@ struct Case {
     recording: String,
     names: String,
     with: String,
+    /// The recording that has the base weights, where a start of PEFT's has changed them.
+    base: Option<String>,
 }
 
 /// Numbers by name, in the library's layout.
@@ -178,15 +193,24 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
     difference / scale.max(f64::MIN_POSITIVE)
 }
 
-/// An adapted model with its gradients as outputs: by parameter or input, the output's name.
+/// What is made of a case.
+struct Made {
+    /// By parameter or input, the output that is its gradient.
+    gradients: BTreeMap<String, String>,
+    owners: Owners,
+    /// The adapter's tensors.
+    tensors: Numbers,
+}
+
+/// An adapted model with its gradients as outputs, with the recorded values or with our start values.
 fn differentiated(
     cases: &Cases,
     case: &Case,
     description: &Value,
     recording: &NamedTensors,
-    folder: &Path,
+    (folder, at_start): (&Path, bool),
     session: &mut Session<'_>,
-) -> Result<(BTreeMap<String, String>, Owners), Reported> {
+) -> Result<Made, Reported> {
     let mut base = net(description, recording);
     peftc::passes::infer(&mut base, session.sink)?;
     let model_path = folder.join("net.onnx");
@@ -222,7 +246,7 @@ fn differentiated(
     }
     let values = named(cases, case, description, recording, ("", &owners));
     let mut tensors = BTreeMap::new();
-    for parameter in &planned.plan.parameters {
+    for parameter in planned.plan.parameters.iter().filter(|_| !at_start) {
         let Some((dims, data)) = values.get(&parameter.name) else {
             // A constant that the base weight alone says.
             assert!(
@@ -264,6 +288,18 @@ fn differentiated(
     };
     let (model, modules) = (&mut loaded.model, &loaded.modules);
     let applied = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
+    let tensors = applied.tensors.iter().map(|tensor| {
+        let values = tensor.tensor.to_f64s().unwrap();
+        (tensor.name.clone(), (tensor.tensor.dims.clone(), values))
+    });
+    let tensors: Numbers = tensors.collect();
+    if at_start {
+        return Ok(Made {
+            gradients: BTreeMap::new(),
+            owners,
+            tensors,
+        });
+    }
     peftc::passes::infer(model, sink)?;
     let total = loss(model, description, recording);
     let find = |name: &str| model.graph.find_value(name).unwrap();
@@ -283,36 +319,51 @@ fn differentiated(
         outputs.insert(name, model.graph.value(id).name.to_string());
     }
     onnx::save(model, &folder.join("trained.onnx"), sink)?;
-    Ok((outputs, owners))
+    Ok(Made {
+        gradients: outputs,
+        owners,
+        tensors,
+    })
 }
 
-/// How far outputs and gradients of a case are off.
-fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
+/// A recording with its description, and what is made of it in a folder.
+fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, NamedTensors, Made) {
     let path = fixtures().join("methods").join(&case.recording);
     let text = std::fs::read_to_string(path.with_extension("json")).unwrap();
     let description: Value = serde_json::from_str(&text).unwrap();
-    let recording = NamedTensors::read_safetensors(&path.with_extension("safetensors")).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let mut recording =
+        NamedTensors::read_safetensors(&path.with_extension("safetensors")).unwrap();
+    if let Some(base) = &case.base {
+        let path = path.with_file_name(format!("{base}.safetensors"));
+        let original = NamedTensors::read_safetensors(&path).unwrap();
+        for (name, tensor) in &mut recording.0 {
+            if name.starts_with("base.") {
+                *tensor = original.get(name).unwrap().clone();
+            }
+        }
+    }
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let mut session = Session {
         sources: &mut sources,
         sink: &mut sink,
     };
-    let result = differentiated(
-        cases,
-        case,
-        &description,
-        &recording,
-        folder.path(),
-        &mut session,
-    );
-    let (gradients, owners) = result.unwrap_or_else(|_| {
+    let place = (folder, at_start);
+    let result = differentiated(cases, case, &description, &recording, place, &mut session);
+    let made = result.unwrap_or_else(|_| {
         let all = sink.diagnostics().iter();
         let text: String = all
             .map(|d| render::render(d, &sources, render::Style::PLAIN))
             .collect();
         panic!("{}: {text}", case.recording)
     });
+    (description, recording, made)
+}
+
+/// How far outputs and gradients of a case are off.
+fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let (description, recording, made) = made(cases, case, folder.path(), false);
+    let (gradients, owners) = (made.gradients, made.owners);
     let sites = description["sites"].as_object().unwrap();
     let inputs: Vec<(String, Array)> = sites
         .keys()
@@ -412,4 +463,72 @@ fn methods_compute_what_peft_computes() {
     }
     println!("{table}");
     assert!(far.is_empty(), "{far:#?}");
+}
+
+/// The product of named matrices.
+fn product(words: &str, find: &dyn Fn(&str) -> (Vec<i64>, Vec<f64>)) -> (Vec<i64>, Vec<f64>) {
+    let factors = words.split(' ').map(|word| match word.strip_suffix(".T") {
+        Some(name) => {
+            let (dims, data) = find(name);
+            permuted(&dims, &data, &[1, 0])
+        }
+        None => find(word),
+    });
+    let multiplied = factors.reduce(|(a, x), (b, y)| {
+        let (rows, inner, columns) = (a[0] as usize, a[1] as usize, b[1] as usize);
+        let mut data = vec![0.0; rows * columns];
+        for row in 0..rows {
+            for (place, factor) in x[row * inner..(row + 1) * inner].iter().enumerate() {
+                for column in 0..columns {
+                    data[row * columns + column] += factor * y[place * columns + column];
+                }
+            }
+        }
+        (vec![rows as i64, columns as i64], data)
+    });
+    multiplied.unwrap()
+}
+
+#[test]
+fn start_values_from_the_weight_are_pefts() {
+    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
+    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    for start in &cases.starts {
+        let case = Case {
+            recording: start.recording.clone(),
+            names: start.names.clone(),
+            with: start.with.clone(),
+            base: start.base.clone(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (description, recording, made) = made(&cases, &case, folder.path(), true);
+        // What is frozen, and everything where only the start was recorded, has no prefix.
+        let with = |prefix| {
+            named(
+                &cases,
+                &case,
+                &description,
+                &recording,
+                (prefix, &made.owners),
+            )
+        };
+        let mut theirs = with("");
+        theirs.extend(with("start."));
+        for (site, facts) in description["sites"].as_object().unwrap() {
+            if facts["adapted"].as_bool() != Some(true) {
+                continue;
+            }
+            for words in &start.compare {
+                let owner = |name: &str| &made.owners[&(site.clone(), name.to_owned())];
+                let found = product(words, &|name| made.tensors[owner(name)].clone());
+                let expected = product(words, &|name| theirs[owner(name)].clone());
+                let error = error(&found.1, &expected.1);
+                assert!(
+                    error <= METHOD_OUTPUT,
+                    "{}: `{words}` of {site} is off by {error:e}",
+                    start.recording
+                );
+            }
+        }
+    }
 }

@@ -140,12 +140,11 @@ fn descending(row: &[f64]) -> Vec<usize> {
     order
 }
 
-/// The places `[count, 2]` of the largest entries of a matrix, in row-major order of the places.
+/// The places `[count, 2]` of the largest entries of a matrix, largest first.
 pub(super) fn top_places(a: &Dense, count: usize) -> Dense {
     let columns = a.dims[1].max(1);
     let mut chosen = descending(&a.data);
     chosen.truncate(count);
-    chosen.sort_unstable();
     let data = chosen
         .into_iter()
         .flat_map(|flat| [(flat / columns) as f64, (flat % columns) as f64])
