@@ -69,7 +69,15 @@ pub fn apply(
     for parameter in &plan.parameters {
         let tensor = match values.get(&parameter.name) {
             Some(value) => value.clone(),
-            None => initial_tensor(parameter, model, modules, seed, weights, sink)?,
+            None => {
+                let before: Vec<&Tensor> = parameter
+                    .reads
+                    .iter()
+                    .filter_map(|index| tensors.get(*index).map(|t: &NewTensor| &t.tensor))
+                    .collect();
+                let place = (modules, &*model);
+                initial_tensor(parameter, &before, place, seed, weights, sink)?
+            }
         };
         tensors.push(NewTensor {
             name: parameter.name.clone(),

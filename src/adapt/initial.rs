@@ -13,20 +13,24 @@ use super::plan::PlannedParameter;
 use super::refusal::excerpt;
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Tensor, ValueId, ValueKind, decode_floats};
-use crate::hir::{Init, Random};
+use crate::hir::{Formula, Init, Random, TermId, TermKind};
 use crate::modules::{Layout, Modules, Scope, Site, SiteKind};
+use crate::ty::Dim;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::HashMap;
 
 /// Reads the bytes of a constant, wherever it lies; reports why not.
 pub type WeightReader<'a> = dyn Fn(&Tensor, &mut Sink) -> Result<Bytes, Reported> + 'a;
 
 /// The start value of a parameter, f32.
+///
+/// `before` are the start values of the parameters that it may read.
 pub fn initial_tensor(
     parameter: &PlannedParameter,
-    model: &Model,
-    modules: &Modules,
+    before: &[&Tensor],
+    (modules, model): (&Modules, &Model),
     seed: u64,
     weights: &WeightReader<'_>,
     sink: &mut Sink,
@@ -47,15 +51,17 @@ pub fn initial_tensor(
             let fail =
                 |why: &str, sink: &mut Sink| sink.emit(unusable(site, parameter, model, why));
             let reads = |kind| formula.uses(|k| *k == kind);
-            let weight = match reads(crate::hir::TermKind::Weight) {
+            let weight = match reads(TermKind::Weight) {
                 true => Some(base_weight(site, parameter, model, weights, sink)?),
                 false => None,
             };
-            let bias = match (reads(crate::hir::TermKind::Bias), site.bias) {
+            let bias = match (reads(TermKind::Bias), site.bias) {
                 (true, Some(bias)) => Some(base_bias(site, bias, parameter, model, weights, sink)?),
                 _ => None,
             };
-            let dense = numeric::evaluate(formula, weight.as_ref(), bias.as_ref())
+            let given = given(formula, before, seed, &parameter.name);
+            let given = |id: TermId| given.get(&id);
+            let dense = numeric::evaluate(formula, weight.as_ref(), bias.as_ref(), &given)
                 .map_err(|why| fail(&why, sink))?;
             if dense.data.iter().any(|v| !v.is_finite()) {
                 return Err(fail("the start value is not a finite number", sink));
@@ -64,6 +70,35 @@ pub fn initial_tensor(
         }
     };
     Ok(Tensor::from_f32(&parameter.dims, &values))
+}
+
+/// Parameters and random numbers of a start value. Those of a tensor are drawn one after the other.
+fn given(formula: &Formula, before: &[&Tensor], seed: u64, name: &str) -> HashMap<TermId, Dense> {
+    let mut rng = generator(seed, name);
+    let mut found = HashMap::new();
+    for (id, term) in formula.terms() {
+        let dense = |dims: Vec<i64>, data: Vec<f64>| Dense {
+            dims: dims.into_iter().map(|dim| dim as usize).collect(),
+            data,
+        };
+        match &term.kind {
+            TermKind::Param(index) => {
+                let values = before
+                    .get(*index)
+                    .and_then(|tensor| Some(dense(tensor.dims.clone(), tensor.to_f64s()?)));
+                found.extend(values.map(|values| (id, values)));
+            }
+            TermKind::Drawn(random) => {
+                let dims = term.ty.dims.iter().filter_map(Dim::known);
+                let dims: Vec<i64> = dims.collect();
+                let drawn = draw(*random, &dims, &mut rng);
+                let values = drawn.into_iter().map(f64::from).collect();
+                found.insert(id, dense(dims, values));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// A tensor of random numbers that depend on the seed and on its name.

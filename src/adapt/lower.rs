@@ -219,7 +219,9 @@ impl<'a> Lowering<'a> {
             TermKind::Numbers(numbers) => self.numbers(numbers),
             TermKind::Largest(a) => self.largest(*a, term),
             TermKind::LargestAt(a) => self.largest_at(*a, term),
-            TermKind::Factor(..) => unreachable!("factors are in start values alone"),
+            TermKind::Factor(..) | TermKind::Drawn(_) => {
+                unreachable!("factors and random numbers are in start values alone")
+            }
             TermKind::StopGradient(a) => {
                 let a = self.value(*a);
                 self.emitter.stop_gradient(a)

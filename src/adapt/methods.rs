@@ -7,7 +7,7 @@ use super::{errors, norms, rows};
 use crate::diag::{Reported, Span};
 use crate::hir::affine::{Tokens, token_reach};
 use crate::hir::{
-    Adapt, Call, Context, HyperValue, Init, Instance, Method, Place, SiteFacts, TermKind,
+    Adapt, Call, Context, Formula, HyperValue, Init, Instance, Method, Place, SiteFacts, TermKind,
     instantiate,
 };
 use crate::modules::{Site, SiteKind};
@@ -20,6 +20,10 @@ use std::sync::Arc;
 pub(super) struct Totals {
     pub largest: (i64, i64),
     pub sum: (i64, i64),
+}
+
+fn reads_parameters(formula: &Formula) -> bool {
+    formula.uses(|kind| matches!(kind, TermKind::Param(_)))
 }
 
 /// `q_proj` of `layers.0.q_proj`.
@@ -84,6 +88,12 @@ impl Planner<'_> {
                         dims,
                         trainable: param.trainable,
                         init: param.init.clone(),
+                        reads: match &param.init {
+                            Init::Computed(formula) if reads_parameters(formula) => {
+                                parameters.clone()
+                            }
+                            _ => Vec::new(),
+                        },
                         site: site_index,
                         slice: slice.clone(),
                         span: call.span,
@@ -241,8 +251,11 @@ impl Planner<'_> {
             return Some(Cause::NoMask);
         }
         let mut inits = instance.params.iter().map(|p| &p.init);
-        let reads_weight =
-            uses(TermKind::Weight) || inits.any(|init| matches!(init, Init::Computed(_)));
+        let reads_weight = uses(TermKind::Weight)
+            || inits.any(|init| match init {
+                Init::Computed(formula) => formula.uses(|kind| *kind == TermKind::Weight),
+                _ => false,
+            });
         if reads_weight && site.weight.quantization.is_some() {
             return Some(Cause::Other(format!(
                 "`{name}` reads the base weight, which is quantized"

@@ -28,17 +28,23 @@ impl Dense {
     }
 }
 
-/// The value of a formula without parameters, input and output. `Err` names what it cannot compute.
-pub(super) fn evaluate(
+/// The value of a formula without input and output; `given` has parameters and random numbers. `Err`
+/// names what it cannot compute.
+pub(super) fn evaluate<'v>(
     formula: &Formula,
-    weight: Option<&Dense>,
-    bias: Option<&Dense>,
+    weight: Option<&'v Dense>,
+    bias: Option<&'v Dense>,
+    given: &dyn Fn(TermId) -> Option<&'v Dense>,
 ) -> Result<Dense, String> {
     let reached = formula.reachable();
     let mut values: Vec<Option<Dense>> = Vec::new();
     for (id, term) in formula.terms() {
         if !reached[id.0 as usize] {
             values.push(None);
+            continue;
+        }
+        if let Some(known) = given(id) {
+            values.push(Some(known.clone()));
             continue;
         }
         let of = |id: TermId| values[id.0 as usize].as_ref().expect("operands come first");

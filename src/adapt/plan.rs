@@ -84,6 +84,9 @@ pub struct PlannedParameter {
     /// Trained, or frozen and saved with the adapter.
     pub trainable: bool,
     pub init: Init,
+    /// The parameters that the start value may read, by their number in the method; indices into
+    /// [`Plan::parameters`].
+    pub reads: Vec<usize>,
     /// The module whose weight a computed start value reads; index into [`Modules::sites`].
     pub site: usize,
     pub slice: Option<Range<i64>>,

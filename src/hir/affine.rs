@@ -64,6 +64,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         | TermKind::Param(_)
         | TermKind::Number(_)
         | TermKind::Numbers(_)
+        | TermKind::Drawn(_)
         | TermKind::Iota => (Constant, ""),
         _ if highest == Constant => (Constant, ""),
         _ if highest == Other => (Other, ""),

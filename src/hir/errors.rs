@@ -368,7 +368,7 @@ pub(super) fn in_start_value(span: Span, name: &str) -> Diagnostic {
 /// The name of a start value inside an expression.
 pub(super) fn lone_initialiser(span: Span, name: &str) -> Diagnostic {
     not_available(span, name, "it is a whole start value")
-        .help("a parameter starts as one of these, or as an expression over the base weight, such as `0.5 * weight`")
+        .help("a parameter starts as one of these, or as an expression, such as `0.5 * weight`, in which random numbers say their shape: `normal(std = 0.01, shape = [out, in])`")
 }
 
 /// A method called at a layer that it is not for.

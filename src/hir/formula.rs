@@ -1,5 +1,6 @@
 //! Typed mathematics: the terms that a `forward` or an initialiser becomes.
 
+use super::init::Random;
 use crate::diag::Span;
 use crate::ty::Dim;
 use smallvec::{SmallVec, smallvec};
@@ -174,6 +175,8 @@ pub enum TermKind {
     StopGradient(TermId),
     /// In training, zero with the probability and scaled up otherwise; the value itself elsewhere.
     Dropout(TermId, f64),
+    /// Random numbers; in start values alone.
+    Drawn(Random),
     /// Standard normal numbers of the shape of a term, new ones for every element and step of training;
     /// 0 elsewhere.
     Noise(TermId),
@@ -291,7 +294,7 @@ impl TermKind {
         use TermKind::*;
         match self {
             Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) | Iota
-            | Numbers(_) => SmallVec::new(),
+            | Numbers(_) | Drawn(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)

@@ -2,7 +2,7 @@
 
 use super::errors;
 use super::eval::Eval;
-use super::formula::{TermKind, TermType};
+use super::formula::{Lead, TermKind, TermType};
 use super::init::{Init, Random};
 use super::scalar::Value;
 use crate::diag::{Reported, Span};
@@ -204,6 +204,42 @@ fn with_arguments(
         check_places(eval, rows, columns, span, ty)?;
     }
     Ok(init)
+}
+
+/// Random numbers inside an expression, of the shape that the argument `shape` says.
+pub(super) fn drawn(
+    eval: &mut Eval<'_>,
+    name: &str,
+    arguments: &[ast::Argument],
+    span: Span,
+) -> Result<Value> {
+    let is_shape = |argument: &&ast::Argument| {
+        let name = argument.name.as_ref();
+        name.is_some_and(|name| name.node == "shape")
+    };
+    let shape = arguments.iter().find(is_shape).filter(|_| eval.starting);
+    let named = NAMED.iter().find(|named| named.name == name);
+    let (Some(shape), Some(named)) = (shape, named) else {
+        return Err(eval.fail(errors::lone_initialiser(span, name)));
+    };
+    let Value::List(items) = eval.expr(&shape.value)? else {
+        let found = "no list";
+        return Err(eval.fail(errors::wrong_type(
+            shape.value.span,
+            "a list of sizes",
+            found,
+        )));
+    };
+    let dims: Result<Vec<_>> = items
+        .iter()
+        .map(|item| eval.as_size(item, shape.value.span))
+        .collect();
+    let ty = TermType::of(Lead::None, dims?);
+    let rest: Vec<ast::Argument> = arguments.iter().filter(|a| !is_shape(a)).cloned().collect();
+    match with_arguments(eval, named, &rest, span, &ty)? {
+        Init::Random(random) => Ok(Value::Term(eval.term(TermKind::Drawn(random), ty, span)?)),
+        _ => Err(eval.fail(errors::lone_initialiser(span, name))),
+    }
 }
 
 /// Places are `[n, 2]`, or `[n]` in one column, and no more than there are.

@@ -34,18 +34,20 @@ impl Classes {
 pub fn is_identity_at_start(instance: &Instance) -> bool {
     let mut classes = Classes::default();
     let output = classes.form(key(&TermKind::Output, &[]));
-    let params: Vec<Form> = instance
-        .params
-        .iter()
-        .enumerate()
-        .map(|(index, param)| match &param.init {
+    let mut params: Vec<Form> = Vec::with_capacity(instance.params.len());
+    for (index, param) in instance.params.iter().enumerate() {
+        params.push(match &param.init {
             Init::Constant(value) => number(*value, &mut classes),
             Init::Random(_) => classes.form(format!("param {index}")),
-            Init::Computed(formula) => {
-                forms(formula, &[], &mut classes)[formula.result().0 as usize]
+            // Every tensor draws numbers of its own.
+            Init::Computed(formula) if formula.uses(|kind| matches!(kind, TermKind::Drawn(_))) => {
+                classes.form(format!("param {index}"))
             }
-        })
-        .collect();
+            Init::Computed(formula) => {
+                forms(formula, &params, &mut classes)[formula.result().0 as usize]
+            }
+        });
+    }
     let forms = forms(&instance.forward, &params, &mut classes);
     forms[instance.forward.result().0 as usize] == output
 }

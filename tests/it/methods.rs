@@ -294,6 +294,7 @@ fn differentiated(
     });
     let tensors: Numbers = tensors.collect();
     if at_start {
+        onnx::save(model, &folder.join("trained.onnx"), sink)?;
         return Ok(Made {
             gradients: BTreeMap::new(),
             owners,
@@ -531,4 +532,58 @@ fn start_values_from_the_weight_are_pefts() {
             }
         }
     }
+}
+
+/// What a model of a folder computes of the recorded inputs, by site.
+fn at_sites(
+    path: &Path,
+    description: &Value,
+    recording: &NamedTensors,
+) -> BTreeMap<String, Vec<f64>> {
+    let sites: Vec<&String> = description["sites"].as_object().unwrap().keys().collect();
+    let names = |prefix: &str| -> Vec<String> {
+        sites
+            .iter()
+            .map(|site| format!("{prefix}.{site}"))
+            .collect()
+    };
+    let (given, wanted) = (names("input"), names("output"));
+    let inputs: Vec<(&str, Array)> = given
+        .iter()
+        .map(|name| (name.as_str(), array(recording.get(name).unwrap())))
+        .collect();
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let found = with_exact(path, |exact| exact.run(&inputs, &wanted));
+    sites.into_iter().cloned().zip(found).collect()
+}
+
+#[test]
+fn methods_start_as_the_base_where_pefts_do() {
+    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
+    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let mut checked = 0;
+    for case in &cases.cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (description, recording, _) = made(&cases, case, folder.path(), true);
+        if description["start"]["identity"].as_bool() != Some(true) {
+            continue;
+        }
+        let found = at_sites(
+            &folder.path().join("trained.onnx"),
+            &description,
+            &recording,
+        );
+        let base = at_sites(&folder.path().join("net.onnx"), &description, &recording);
+        for (site, expected) in base {
+            // Tensors of the adapter are in single precision.
+            let error = error(&found[&site], &expected);
+            assert!(
+                error <= METHOD_OUTPUT,
+                "{}: {site} is off by {error:e}",
+                case.recording
+            );
+        }
+        checked += 1;
+    }
+    assert!(checked > 70, "{checked}");
 }

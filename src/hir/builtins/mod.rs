@@ -399,7 +399,7 @@ pub(in crate::hir) fn call(
         return user::call_method(cx, id, callee, arguments, span);
     }
     if initialiser::is_initialiser(&callee.node) {
-        return Err(cx.fail(errors::lone_initialiser(span, &callee.node)));
+        return initialiser::drawn(cx, &callee.node, arguments, span);
     }
     let known: Vec<String> = BUILTINS
         .iter()

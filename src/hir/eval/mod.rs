@@ -221,10 +221,11 @@ impl Eval<'_> {
         let scopes = self.scopes.iter().enumerate().rev();
         let mut found = scopes.filter_map(|(depth, scope)| Some((depth, scope.get(name)?)));
         if let Some((depth, value)) = found.next() {
+            let value = value.clone();
             if self.starting && depth == METHOD_SCOPE && value.holds_tensor() {
-                return Err(self.fail(errors::in_start_value(span, name)));
+                return self.started(name, span);
             }
-            return Ok(value.clone());
+            return Ok(value);
         }
         if let Some(why) = self.absent.get(name).cloned() {
             return Err(self.fail(errors::not_available(span, name, &why)));
@@ -266,6 +267,16 @@ impl Eval<'_> {
             name,
             known.iter().map(String::as_str),
         )))
+    }
+
+    /// An earlier parameter in a start value: what it starts as.
+    fn started(&mut self, name: &str, span: Span) -> Result<Value> {
+        let full = format!("{}{name}", self.prefix);
+        let Some(index) = self.params.iter().position(|param| param.name == full) else {
+            return Err(self.fail(errors::in_start_value(span, name)));
+        };
+        let ty = TermType::of(Lead::None, self.params[index].dims.iter().cloned());
+        Ok(Value::Term(self.term(TermKind::Param(index), ty, span)?))
     }
 
     fn site_tensor(&mut self, name: &str, span: Span) -> Result<Value> {
