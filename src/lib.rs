@@ -30,6 +30,17 @@
 //! * A method is evaluated with its hyper-parameters into a [`Formula`](hir::Formula), a typed graph of
 //!   terms without control flow. Lowering, identity at start and merging are walks over it, so that
 //!   none of them knows any method.
+//! * What a method needs is written in the language and not in the compiler: inverses, circulant and skew
+//!   matrices are formulas of a few primitive terms (`hir/builtins/blocks.rs`), so that gradients, merging
+//!   and start values have nothing to learn from them. An inverse is Newton's iteration without a
+//!   gradient and one step with it: ONNX has no operator for it, and at the fixed point that step has
+//!   the inverse's own derivative.
+//! * A start value never changes the base weight. A method that wants the principal part of it taken off
+//!   subtracts its own start in `forward`: the adapter stays one for the base model, and two of them add.
+//! * Positions are floats in specs and exact integers in graphs: at a site of half precision they are
+//!   computed in 32 bits (`adapt/lower/axes.rs`).
+//! * A size divided by a size is taken to come out even while sizes are symbols; at every module the
+//!   numbers decide.
 //! * A gradient rule, like a shape rule, is data in the registry of operators, and an operator says
 //!   what it has: a rule, a gradient of zero, or none with what to do then. Formulas are written with
 //!   expressions that emit nodes (`ops::Expr`). What broadcasting stretched is summed in one place, the

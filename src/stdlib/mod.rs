@@ -53,6 +53,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("fourierft.peft"),
     },
     LibraryFile {
+        name: "frod",
+        text: include_str!("frod.peft"),
+    },
+    LibraryFile {
         name: "glora",
         text: include_str!("glora.peft"),
     },

@@ -47,14 +47,20 @@ enum Name {
     /// The same elements in the same order; empty for what the library does without, `a|b` for one
     /// that is called either way, by what else there is.
     Same(String),
+    /// Only at sites where another tensor is this number.
+    Grouped { name: String, by: String, is: f64 },
+    /// Only at sites of this last word, with the axes in another order or not.
+    Of {
+        name: String,
+        of: String,
+        axes: Option<Vec<usize>>,
+    },
     /// With the axes in another order, at all sites or at some.
     Permuted {
         name: String,
         axes: Vec<usize>,
         at: Option<Vec<String>>,
     },
-    /// Only at sites where another tensor is this number.
-    Grouped { name: String, by: String, is: f64 },
     /// Places of the weight, counted through row by row, as rows and columns.
     Places {
         name: String,
@@ -68,6 +74,7 @@ impl Name {
         let (Name::Same(name)
         | Name::Permuted { name, .. }
         | Name::Grouped { name, .. }
+        | Name::Of { name, .. }
         | Name::Places { name, .. }) = self;
         (!name.is_empty()).then_some(name.split('[').next().unwrap_or(name))
     }
@@ -136,6 +143,15 @@ fn named(
                 Some(Name::Same(name)) => name,
                 Some(Name::Permuted { name, axes, at }) => {
                     if at.as_ref().is_none_or(|sites| sites.contains(site)) {
+                        (dims, data) = permuted(&dims, &data, axes);
+                    }
+                    name
+                }
+                Some(Name::Of { name, of, axes }) => {
+                    if site.rsplit('.').next() != Some(of.as_str()) {
+                        continue;
+                    }
+                    if let Some(axes) = axes {
                         (dims, data) = permuted(&dims, &data, axes);
                     }
                     name
