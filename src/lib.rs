@@ -94,6 +94,8 @@ pub mod data;
 
 pub mod runtime;
 
+pub mod prove;
+
 pub mod driver;
 
 pub mod report;

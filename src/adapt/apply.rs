@@ -183,7 +183,7 @@ fn anchor(graph: &Graph, site: &Site) -> NodeId {
 
 /// The part of the node's output that a planned site changes: the module's own part of a fused
 /// projection, less what a pattern's slice leaves out.
-fn range_of(planned: &PlannedSite, site: &Site) -> Option<Range<i64>> {
+pub(super) fn range_of(planned: &PlannedSite, site: &Site) -> Option<Range<i64>> {
     match (&site.slice, &planned.slice) {
         (None, None) => None,
         (Some(own), None) => Some(own.clone()),

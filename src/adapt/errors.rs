@@ -1,6 +1,6 @@
 //! Diagnostics of this room: targets (E04).
 
-use super::plan::{Plan, PlannedParameter};
+use super::plan::{Plan, PlannedMethod, PlannedParameter};
 use crate::diag::{Code, Diagnostic, Span, nearest};
 use crate::hir::Compiled;
 use crate::modules::{Role, Site};
@@ -369,6 +369,32 @@ pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic
     )
     .label(span, "the start value is computed from it")
     .help("check the model's weights, or use a method that does not read them")
+}
+
+/// The expression that prevents a merge, and the call that asks for the method.
+pub(super) fn does_not_merge(
+    method: &PlannedMethod,
+    at: Span,
+    path: &str,
+    why: &str,
+) -> Diagnostic {
+    let name = &method.name;
+    Diagnostic::new(
+        Code::E0905,
+        format!("`{name}` does not merge into the weight of `{path}`: {why}"),
+    )
+    .label(at, "this expression prevents it")
+    .label(method.span, "asked for here")
+    .help("deploy the adapted model that `peftc compile` writes, or use a method that merges")
+}
+
+pub(super) fn cannot_merge_into(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0906,
+        format!("the weight of `{path}` cannot take the merged values: {why}"),
+    )
+    .label(span, "adapted here")
+    .help("merge into the model in full precision, or deploy the adapted model that `peftc compile` writes")
 }
 
 pub(super) fn reads_padding(span: Span, method: &str) -> Diagnostic {

@@ -341,7 +341,7 @@ fn unusable(site: &Site, parameter: &PlannedParameter, model: &Model, why: &str)
 }
 
 /// The constant behind a value; a captured one is looked up in the graphs around it.
-fn constant<'m>(model: &'m Model, scope: &Scope, value: ValueId) -> Option<&'m Tensor> {
+pub(super) fn constant<'m>(model: &'m Model, scope: &Scope, value: ValueId) -> Option<&'m Tensor> {
     let graph = graph_at(model, scope);
     let found = graph.value(value);
     if !matches!(found.kind, ValueKind::Captured) {

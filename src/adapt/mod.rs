@@ -15,6 +15,7 @@ mod errors;
 mod expect;
 mod initial;
 mod lower;
+mod merge;
 mod methods;
 mod norms;
 mod numeric;
@@ -22,12 +23,14 @@ mod plan;
 mod planner;
 mod refusal;
 mod rows;
+mod rowwise;
 mod select;
 mod settings;
 
 pub use apply::{Adapted, NewTensor, apply};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use initial::{WeightReader, initial_tensor, random_tensor};
+pub use merge::{Keep, MergedSite, merge};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
     total,

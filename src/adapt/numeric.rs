@@ -1,9 +1,10 @@
-//! Evaluates a formula over the base weight and bias in f64, for computed start values.
+//! Evaluates terms without leading axes in f64: computed start values, and what merges need.
 
 mod axes;
 
 use crate::hir::{Axis, Binary, Factor, Formula, Reduce, Term, TermId, TermKind};
 use crate::linalg::{self, Matrix};
+use std::borrow::Cow;
 
 /// A dense row-major tensor.
 #[derive(Clone, Debug)]
@@ -36,18 +37,32 @@ pub(super) fn evaluate<'v>(
     bias: Option<&'v Dense>,
     given: &dyn Fn(TermId) -> Option<&'v Dense>,
 ) -> Result<Dense, String> {
-    let reached = formula.reachable();
-    let mut values: Vec<Option<Dense>> = Vec::new();
+    let mut values = evaluate_terms(formula, &[formula.result()], (weight, bias), given)?;
+    Ok(values.remove(0))
+}
+
+/// The values of some terms. What `given` has is not computed, nor what it is made of.
+pub(super) fn evaluate_terms<'v>(
+    formula: &Formula,
+    wanted: &[TermId],
+    (weight, bias): (Option<&'v Dense>, Option<&'v Dense>),
+    given: &dyn Fn(TermId) -> Option<&'v Dense>,
+) -> Result<Vec<Dense>, String> {
+    let needed = needed(formula, wanted, given);
+    let mut values: Vec<Option<Cow<'_, Dense>>> = Vec::with_capacity(needed.len());
     for (id, term) in formula.terms() {
-        if !reached[id.0 as usize] {
+        if !needed[id.0 as usize] {
             values.push(None);
             continue;
         }
         if let Some(known) = given(id) {
-            values.push(Some(known.clone()));
+            values.push(Some(Cow::Borrowed(known)));
             continue;
         }
-        let of = |id: TermId| values[id.0 as usize].as_ref().expect("operands come first");
+        let of = |id: TermId| -> &Dense {
+            let value = &values[id.0 as usize];
+            value.as_ref().expect("operands come first")
+        };
         let value = match &term.kind {
             TermKind::Weight => weight.ok_or("the module has no weight")?.clone(),
             TermKind::Bias => bias.ok_or("the module has no bias")?.clone(),
@@ -63,6 +78,7 @@ pub(super) fn evaluate<'v>(
                 operand,
             } => reduce(*function, *axis, *keep, of(*operand)),
             TermKind::StopGradient(a) | TermKind::Dropout(a, _) => of(*a).clone(),
+            TermKind::Noise(a) => of(*a).map(|_| 0.0),
             TermKind::Reshape(a) => Dense {
                 dims: sizes(term),
                 data: of(*a).data.clone(),
@@ -120,10 +136,33 @@ pub(super) fn evaluate<'v>(
             }
             _ => return Err("it depends on what the module is given".to_owned()),
         };
-        values.push(Some(value));
+        values.push(Some(Cow::Owned(value)));
     }
-    let result = formula.result().0 as usize;
-    Ok(values.swap_remove(result).expect("the result is reached"))
+    let take = |id: &TermId| {
+        let value = values[id.0 as usize].as_ref();
+        value.expect("wanted terms are needed").as_ref().clone()
+    };
+    Ok(wanted.iter().map(take).collect())
+}
+
+/// Which terms must be at hand for the wanted ones.
+fn needed<'v>(
+    formula: &Formula,
+    wanted: &[TermId],
+    given: &dyn Fn(TermId) -> Option<&'v Dense>,
+) -> Vec<bool> {
+    let mut needed = vec![false; formula.terms().count()];
+    for id in wanted {
+        needed[id.0 as usize] = true;
+    }
+    for (id, term) in formula.terms.iter().enumerate().rev() {
+        if needed[id] && given(TermId(id as u32)).is_none() {
+            for operand in term.kind.operands() {
+                needed[operand.0 as usize] = true;
+            }
+        }
+    }
+    needed
 }
 
 const OUTSIDE: &str = "it looks up a position that its axis does not have";
@@ -166,7 +205,7 @@ fn factored(factor: Factor, a: &Dense, term: &Term) -> Result<Dense, String> {
     }
 }
 
-fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {
+pub(super) fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {
     elementwise(a, b, |a, b| apply(function, a, b))
 }
 
@@ -201,7 +240,7 @@ fn elementwise(a: &Dense, b: &Dense, apply: impl Fn(f64, f64) -> f64) -> Dense {
     Dense { dims, data }
 }
 
-fn apply(function: Binary, a: f64, b: f64) -> f64 {
+pub(super) fn apply(function: Binary, a: f64, b: f64) -> f64 {
     match function {
         Binary::Add => a + b,
         Binary::Subtract => a - b,
@@ -213,7 +252,7 @@ fn apply(function: Binary, a: f64, b: f64) -> f64 {
     }
 }
 
-fn matmul(a: &Dense, b: &Dense) -> Dense {
+pub(super) fn matmul(a: &Dense, b: &Dense) -> Dense {
     let k = *a.dims.last().expect("typed as a matrix");
     let m = a.data.len() / k.max(1);
     let n = if b.dims.len() == 2 { b.dims[1] } else { 1 };
@@ -234,7 +273,7 @@ fn matmul(a: &Dense, b: &Dense) -> Dense {
     Dense { dims, data }
 }
 
-fn transpose(a: &Dense) -> Dense {
+pub(super) fn transpose(a: &Dense) -> Dense {
     let (rows, columns) = (a.dims[0], a.dims[1]);
     let data = (0..columns)
         .flat_map(|c| (0..rows).map(move |r| (r, c)))
@@ -246,7 +285,7 @@ fn transpose(a: &Dense) -> Dense {
     }
 }
 
-fn reduce(function: Reduce, axis: usize, keep: bool, a: &Dense) -> Dense {
+pub(super) fn reduce(function: Reduce, axis: usize, keep: bool, a: &Dense) -> Dense {
     let outer: usize = a.dims[..axis].iter().product();
     let size = a.dims[axis];
     let inner: usize = a.dims[axis + 1..].iter().product();
@@ -272,7 +311,7 @@ fn reduce(function: Reduce, axis: usize, keep: bool, a: &Dense) -> Dense {
     Dense { dims, data }
 }
 
-fn slice(a: &Dense, axis: usize, (start, end): (usize, usize)) -> Dense {
+pub(super) fn slice(a: &Dense, axis: usize, (start, end): (usize, usize)) -> Dense {
     let outer: usize = a.dims[..axis].iter().product();
     let size = a.dims[axis];
     let inner: usize = a.dims[axis + 1..].iter().product();
@@ -286,7 +325,7 @@ fn slice(a: &Dense, axis: usize, (start, end): (usize, usize)) -> Dense {
 }
 
 /// Over the last axis.
-fn softmax(a: &Dense) -> Dense {
+pub(super) fn softmax(a: &Dense) -> Dense {
     let size = a.dims.last().copied().unwrap_or(1).max(1);
     let mut data = Vec::with_capacity(a.data.len());
     for row in a.data.chunks(size) {
@@ -301,7 +340,7 @@ fn softmax(a: &Dense) -> Dense {
     }
 }
 
-fn concat(axis: usize, operands: &[&Dense]) -> Dense {
+pub(super) fn concat(axis: usize, operands: &[&Dense]) -> Dense {
     let mut dims = operands[0].dims.clone();
     dims[axis] = operands.iter().map(|operand| operand.dims[axis]).sum();
     let outer: usize = dims[..axis].iter().product();

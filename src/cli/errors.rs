@@ -135,3 +135,15 @@ pub(super) fn nothing_expected(path: &Path, outputs: &[&str]) -> Diagnostic {
 pub(super) fn choices<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
     format!("{what} are {}", names.collect::<Vec<_>>().join(", "))
 }
+
+/// A method that is asked for by name, and is not there.
+pub(super) fn no_such_method(name: &str, known: &[String]) -> Diagnostic {
+    let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
+    names.dedup();
+    let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    Diagnostic::new(
+        Code::E0201,
+        format!("the spec has no method `{name}` to prove"),
+    )
+    .help(format!("its methods are {}", list.join(", ")))
+}

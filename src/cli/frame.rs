@@ -34,6 +34,8 @@ pub(super) struct Payload {
     pub human: String,
     /// Fields of the JSON object beside those that every output has.
     pub json: Map<String, Value>,
+    /// For `--format junit`, where test cases are more than diagnostics.
+    pub junit: Option<String>,
 }
 
 impl Payload {
@@ -45,6 +47,7 @@ impl Payload {
         Payload {
             human: human.into(),
             json,
+            junit: None,
         }
     }
 }
@@ -175,7 +178,10 @@ fn text(
         Format::Json => object(command, cx, global, payload),
         Format::Sarif => report::sarif(&subject),
         Format::Github => report::github(&subject),
-        Format::Junit => report::junit(&subject),
+        Format::Junit => match &payload.junit {
+            Some(cases) => cases.clone(),
+            None => report::junit(&subject),
+        },
     }
 }
 

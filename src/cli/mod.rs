@@ -12,6 +12,7 @@ mod compile;
 mod completions;
 mod data;
 mod data_text;
+mod docs;
 mod errors;
 mod eval;
 mod exit;
@@ -22,7 +23,9 @@ mod frame;
 mod graph;
 mod guard;
 mod inspect;
+mod merge;
 mod model_args;
+mod new;
 mod options;
 mod plan;
 mod recipe_args;
@@ -30,6 +33,7 @@ mod report;
 mod run;
 mod runtime;
 mod terminal;
+mod test;
 mod train;
 mod train_report;
 mod usage;
@@ -58,6 +62,10 @@ enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Graph(graph::Args),
+    Merge(merge::Args),
+    Test(test::Args),
+    New(new::Args),
+    Docs(docs::Args),
     Data(data::Args),
     Train(train::Args),
     Eval(eval::Args),
@@ -79,6 +87,10 @@ impl Command {
             Command::Plan(_) => "plan",
             Command::Inspect(_) => "inspect",
             Command::Graph(_) => "graph",
+            Command::Merge(_) => "merge",
+            Command::Test(_) => "test",
+            Command::New(_) => "new",
+            Command::Docs(_) => "docs",
             Command::Data(_) => "data",
             Command::Train(_) => "train",
             Command::Eval(_) => "eval",
@@ -99,6 +111,10 @@ impl Command {
             Command::Plan(args) => plan::run(args, cx),
             Command::Inspect(args) => inspect::run(args, cx),
             Command::Graph(args) => graph::run(args, cx),
+            Command::Merge(args) => merge::run(args, cx),
+            Command::Test(args) => test::run(args, cx),
+            Command::New(args) => new::run(args, cx),
+            Command::Docs(args) => docs::run(args, cx),
             Command::Data(args) => data::run(args, cx),
             Command::Train(args) => train::run(args, cx),
             Command::Eval(args) => eval::run(args, cx),

@@ -89,6 +89,7 @@ codes! {
     E0308: "formula too large",
     E0309: "not one of the choices",
     E0310: "not available here",
+    E0350: "proof fails",
     W0301: "parameter does not reach the result",
     // E04 targets
     E0401: "pattern matches nothing",
@@ -181,6 +182,8 @@ codes! {
     E0902: "tensor is not the adapter's",
     E0903: "tensor is missing",
     E0904: "tensor does not fit",
+    E0905: "method does not merge",
+    E0906: "weight cannot take merged values",
     // E10 data
     E1001: "row cannot be read",
     E1002: "column is missing",

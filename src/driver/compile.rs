@@ -454,7 +454,7 @@ fn write_adapter(
 }
 
 /// Locations of external data, relative to the model's folder.
-fn external_files(graph: &Graph) -> BTreeSet<String> {
+pub(super) fn external_files(graph: &Graph) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for id in graph.value_ids() {
         if let Some(Tensor {
@@ -478,7 +478,7 @@ fn external_files(graph: &Graph) -> BTreeSet<String> {
 /// Copies external data into another folder: runtimes refuse data outside the model's folder,
 /// symbolic links and hard links. The system copies without passing the bytes through this process
 /// where it can.
-fn copy_data(
+pub(super) fn copy_data(
     data: &BTreeSet<String>,
     model: &Path,
     folder: &Path,

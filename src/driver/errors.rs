@@ -10,6 +10,15 @@ pub(super) fn no_such_adapter(name: &str, known: &[&str]) -> Diagnostic {
     diagnostic.help(known_adapters(known))
 }
 
+/// One adapter is asked for, and the spec has several.
+pub(super) fn which_adapter(known: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::new(Code::E0452, "it is not said which adapter of the spec");
+    diagnostic.help(format!(
+        "say it with `--adapter`; {}",
+        known_adapters(known)
+    ))
+}
+
 pub(super) fn no_adapter(file: &str) -> Diagnostic {
     Diagnostic::new(Code::E0452, format!("`{file}` declares no adapter")).help(known_adapters(&[]))
 }

@@ -10,6 +10,7 @@ use crate::hir::{self, Adapter, Program};
 use crate::modules::{self, Modules};
 use crate::onnx;
 use crate::passes;
+use crate::stdlib;
 use crate::syntax::ast::StringLit;
 use crate::weights;
 use std::path::{Component, Path, PathBuf};
@@ -77,6 +78,30 @@ impl Session<'_> {
             file,
             program,
         })
+    }
+
+    /// A spec that is no file: it imports from the library alone.
+    pub fn spec_of(&mut self, name: &str, text: &str) -> Result<Spec, Reported> {
+        let file = self.sources.add(name, text);
+        let mut load = |_: &mut SourceMap, _: FileId, wanted: &StringLit, sink: &mut Sink| {
+            Err(sink.emit(errors::import_not_found(
+                wanted.span,
+                &wanted.node,
+                "the text that imports it is no file",
+            )))
+        };
+        let program = hir::resolve(self.sources, file, &mut load, self.sink)?;
+        Ok(Spec {
+            path: PathBuf::from(name),
+            file,
+            program,
+        })
+    }
+
+    /// Every method of the library, by name.
+    pub fn library(&mut self) -> Result<Spec, Reported> {
+        let names: Vec<&str> = stdlib::LIBRARY.iter().map(|file| file.name).collect();
+        self.spec_of("std", &format!("use std::{{{}}}\n", names.join(", ")))
     }
 
     /// Reads a model, infers its types and recovers its modules.
@@ -197,6 +222,23 @@ impl Session<'_> {
             found.extend(&spec.program.adapters);
         }
         Ok(found)
+    }
+
+    /// The adapter of that name, or the only one.
+    pub fn one_adapter<'s>(
+        &mut self,
+        spec: &'s Spec,
+        wanted: Option<&str>,
+    ) -> Result<&'s Adapter, Reported> {
+        let wanted: Vec<String> = wanted.map(str::to_owned).into_iter().collect();
+        let found = self.adapters(spec, &wanted)?;
+        match found.as_slice() {
+            [adapter] => Ok(adapter),
+            several => {
+                let names: Vec<&str> = several.iter().map(|a| a.name.node.as_str()).collect();
+                Err(self.sink.emit(errors::which_adapter(&names)))
+            }
+        }
     }
 
     /// Plans an adapter and checks its expectations. A failed expectation is an error; the plan is

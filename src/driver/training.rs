@@ -172,7 +172,7 @@ impl BaseData {
         })
     }
 
-    fn keep(&mut self, bytes: &[u8], sink: &mut Sink) -> Result<ExternalData, Reported> {
+    pub fn keep(&mut self, bytes: &[u8], sink: &mut Sink) -> Result<ExternalData, Reported> {
         let offset = self.end;
         let length = bytes.len() as u64;
         let padding = length.next_multiple_of(ALIGNMENT) - length;

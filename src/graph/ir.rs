@@ -451,6 +451,19 @@ impl Graph {
         }
     }
 
+    /// Gives an initializer, or the default of an input, other elements of the same type and shape.
+    /// Nothing for a value that is neither, or of another type.
+    pub fn replace_elements(&mut self, id: ValueId, new: Tensor) {
+        let value = self.value_vertex(id);
+        if let ValueKind::Initializer(old) | ValueKind::Input { default: Some(old) } =
+            &mut value.kind
+            && (old.dtype, &old.dims) == (new.dtype, &new.dims)
+        {
+            *old = new;
+            value.initializer_origin = None;
+        }
+    }
+
     /// The value of that name.
     pub fn find_value(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()

@@ -33,17 +33,26 @@ pub fn is_affine(formula: &Formula) -> Affine {
     for (_, term) in formula.terms() {
         let operands = term.kind.operands();
         let inherited = operands.iter().find_map(|id| blame[id.0 as usize]);
-        let (degree, why) = degree(&term.kind, &|id: TermId| degrees[id.0 as usize]);
+        let (degree, why) = match is_silent(formula, &term.kind) {
+            true => (Degree::Constant, ""),
+            false => degree(&term.kind, &|id: TermId| degrees[id.0 as usize]),
+        };
         degrees.push(degree);
         blame.push(match degree {
             Degree::Other => inherited.or(Some((term.span, why))),
-            _ => None,
+            Degree::Constant | Degree::Affine => None,
         });
     }
     match blame[formula.result().0 as usize] {
         Some((span, why)) => Affine::No { span, why },
         None => Affine::Yes,
     }
+}
+
+/// Whether a term is noise times something: 0 but in training.
+fn is_silent(formula: &Formula, kind: &TermKind) -> bool {
+    let is_noise = |id: &TermId| matches!(formula.term(*id).kind, TermKind::Noise(_));
+    matches!(kind, TermKind::Binary(Binary::Multiply, a, b) if is_noise(a) || is_noise(b))
 }
 
 fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static str) {

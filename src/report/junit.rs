@@ -55,3 +55,49 @@ fn case(out: &mut String, diagnostic: &Diagnostic, subject: &Subject<'_>) {
     }
     out.push_str("    </testcase>\n");
 }
+
+/// One proof as a test case.
+#[derive(Clone, Debug)]
+pub struct ProofCase {
+    pub class: String,
+    pub name: String,
+    pub outcome: ProofOutcome,
+}
+
+/// How a proof ended, in words.
+#[derive(Clone, Debug)]
+pub enum ProofOutcome {
+    Holds(String),
+    Fails(String),
+    Skipped(String),
+}
+
+/// A `testsuites` document with a test case for every proof.
+pub fn junit_of_proofs(suite: &str, cases: &[ProofCase]) -> String {
+    let count = |test: fn(&ProofOutcome) -> bool| cases.iter().filter(|c| test(&c.outcome)).count();
+    let failures = count(|outcome| matches!(outcome, ProofOutcome::Fails(_)));
+    let skipped = count(|outcome| matches!(outcome, ProofOutcome::Skipped(_)));
+    let name = escaped(suite);
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let counts = format!(
+        "tests=\"{}\" failures=\"{failures}\" errors=\"0\"",
+        cases.len()
+    );
+    let _ = writeln!(out, "<testsuites name=\"peftc\" {counts}>");
+    let _ = writeln!(
+        out,
+        "  <testsuite name=\"{name}\" {counts} skipped=\"{skipped}\">"
+    );
+    for case in cases {
+        let (class, name) = (escaped(&case.class), escaped(&case.name));
+        let _ = writeln!(out, "    <testcase classname=\"{class}\" name=\"{name}\">");
+        let line = match &case.outcome {
+            ProofOutcome::Holds(text) => format!("<system-out>{}</system-out>", escaped(text)),
+            ProofOutcome::Fails(why) => format!("<failure message=\"{}\"/>", escaped(why)),
+            ProofOutcome::Skipped(why) => format!("<skipped message=\"{}\"/>", escaped(why)),
+        };
+        let _ = writeln!(out, "      {line}\n    </testcase>");
+    }
+    out.push_str("  </testsuite>\n</testsuites>\n");
+    out
+}

@@ -20,7 +20,7 @@ pub use diff::{ChangedLine, first_change, unified_diff};
 pub use drawing::{Block, Drawing, Line, Role, Side, dot, svg, text};
 pub use events::{event, event_file};
 pub use github::github;
-pub use junit::junit;
+pub use junit::{ProofCase, ProofOutcome, junit, junit_of_proofs};
 pub use sarif::sarif;
 
 use crate::diag::{Diagnostic, LineColumn, SourceMap};

@@ -41,6 +41,25 @@ const ROOMS: &[(&str, &[&str])] = &[
         "runtime",
         &["diag", "ty", "files", "weights", "data", "train"],
     ),
+    // Reference and ONNX Runtime side by side.
+    (
+        "prove",
+        &[
+            "diag",
+            "ty",
+            "syntax",
+            "hir",
+            "graph",
+            "onnx",
+            "ops",
+            "passes",
+            "reference",
+            "modules",
+            "adapt",
+            "autodiff",
+            "runtime",
+        ],
+    ),
     ("report", &["diag"]),
     (
         "driver",
@@ -52,7 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "diag", "files", "syntax", "data", "report", "runtime", "driver",
+            "diag", "files", "syntax", "data", "report", "runtime", "prove", "driver",
         ],
     ),
 ];

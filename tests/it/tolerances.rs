@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "two test binaries share this file")]
 
+/// A merged model against the adapted one, both in ONNX Runtime: f32 rounding of the weights and of the
+/// other order of sums, through a few layers, relative to the largest magnitude of the output.
+pub const MERGED_RELATIVE: f64 = 2e-5;
+/// The same in f16, whose unit in the last place is 2⁻¹¹ of a number.
+pub const MERGED_RELATIVE_F16: f64 = 1e-2;
 /// Products of the factors of a decomposition in double precision against the matrix, absolute: entries
 /// of size 1 and a few dozen sums of rounding errors.
 pub const FACTORS: f64 = 1e-12;

@@ -5,6 +5,8 @@
 //!
 //! * `fails(E0101 W0301)`: it yields exactly these codes.
 //! * `plan(NAME)`: it is also planned against the fixture of that name, and its `expect` lines hold.
+//! * `proved`: `peftc test` has nothing against its methods; `unproved(CHECK)`: it fails that check, and
+//!   no other.
 //! * `file(PATH)`: the fences behind it may import it by that path.
 //! * `in(method)`: statements of a method; `in(forward)`: lines of a `forward`, which see `rank`,
 //!   `A : [rank, in]` and `B : [out, rank]`; `in(adapter)`: statements of an adapter, which see the
@@ -16,15 +18,17 @@ use crate::markdown::{Fence, fences};
 use crate::stage::{Files, run_stage};
 use libtest_mimic::{Failed, Trial};
 use peftc::diag::{Sink, SourceMap};
+use peftc::driver::Session;
+use peftc::prove::{CHECKS, Options, Verdict, cases_of, prove};
 use peftc::stdlib::LIBRARY;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The documents, from the root of the repository.
-pub const DOCUMENTS: &[&str] = &["README.md", "grammar/README.md"];
+pub const DOCUMENTS: &[&str] = &["README.md", "grammar/README.md", "grammar/METHOD.md"];
 
 /// Tags that mean something.
-const TAGS: &[&str] = &["fails", "plan", "file", "in"];
+const TAGS: &[&str] = &["fails", "plan", "file", "in", "proved", "unproved"];
 
 /// One test for every `peft` fence. A document that is missing or has none fails.
 pub fn trials() -> Vec<Trial> {
@@ -85,7 +89,44 @@ fn check_fence(fence: &Fence, files: &Files) -> Result<(), String> {
     if part.is_some() && !expected.contains(&"W0301") {
         codes.remove("W0301");
     }
-    compare(&expected, &codes, &found.drawn)
+    compare(&expected, &codes, &found.drawn)?;
+    let wanted = match (fence.tag("proved"), fence.tag("unproved")) {
+        (None, None) => return Ok(()),
+        (_, unproved) => unproved,
+    };
+    let failed = failed_proofs(&fence.text)?;
+    match failed.iter().eq(wanted.iter()) {
+        true => Ok(()),
+        false => Err(format!("the proofs that fail are {failed:?}")),
+    }
+}
+
+/// The checks that methods of a text fail, in the reference alone.
+fn failed_proofs(text: &str) -> Result<Vec<&'static str>, String> {
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let spec = session.spec_of("document.peft", text);
+    let spec = spec.map_err(|_| "the text does not check".to_owned())?;
+    let own = |file| file == spec.file;
+    let cases = cases_of(&spec.program, |method| own(method.name.span.file));
+    let options = Options {
+        seed: 0,
+        library: None,
+    };
+    let table = prove(&spec.program, &cases, &options, &mut sink);
+    let table = table.map_err(|_| "nothing is proved".to_owned())?;
+    let verdicts = table
+        .rows
+        .iter()
+        .flat_map(|row| CHECKS.iter().zip(&row.verdicts));
+    let failed = verdicts.filter(|(_, found)| matches!(found, Verdict::Fails { .. }));
+    match table.count(|found| matches!(found, Verdict::Holds(_))) {
+        0 => Err("no proof holds".to_owned()),
+        _ => Ok(failed.map(|(check, _)| check.name).collect()),
+    }
 }
 
 /// The part with what stands around it.

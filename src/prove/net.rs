@@ -1,0 +1,227 @@
+//! A small model of two modules of one kind, each with an input and an output of its own.
+
+use super::numbers::{made, normal};
+use crate::graph::{Attribute, Graph, Model, NewNode, OpName, Operand, Patch, Tensor};
+use crate::modules::SiteKind;
+use crate::reference::Array;
+use crate::ty::{DType, Dim, Shape, TensorType};
+
+/// Samples of an input.
+pub(super) const BATCH: usize = 2;
+/// Tokens of a sample, and positions along each side of an image behind its kernel.
+pub(super) const TOKENS: usize = 5;
+/// Sides of a convolution's kernel.
+const KERNEL: i64 = 2;
+
+/// One module of a net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// As methods count: columns of the weight; rows of an embedding; features of a norm.
+    pub input: i64,
+    pub output: i64,
+    pub has_bias: bool,
+}
+
+/// The kind and the sizes of the modules of a net.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    pub kind: SiteKind,
+    pub sizes: Vec<Size>,
+}
+
+impl Layout {
+    pub fn describe(&self) -> String {
+        let one = |size: &Size| match self.kind {
+            SiteKind::Norm => size.input.to_string(),
+            _ => format!("{} × {}", size.input, size.output),
+        };
+        let all: Vec<String> = self.sizes.iter().map(one).collect();
+        all.join(" and ")
+    }
+}
+
+/// The name of the module at a place.
+pub(super) fn path(at: usize) -> String {
+    format!("fc{}", at + 1)
+}
+
+/// The model, with weights from the seed.
+pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
+    let mut patch = Patch::new();
+    patch.front();
+    let mask = TensorType {
+        dtype: DType::I64,
+        shape: Some(Shape(vec![symbol("batch"), symbol("tokens")])),
+    };
+    patch.input("attention_mask", mask, None);
+    for (at, size) in layout.sizes.iter().enumerate() {
+        let x = patch.input(
+            &format!("x{}", at + 1),
+            input_type(layout.kind, *size),
+            None,
+        );
+        let y = module(&mut patch, layout.kind, *size, at, x, seed);
+        patch.named_output(y, &format!("y{}", at + 1));
+    }
+    let mut graph = Graph::new("net");
+    graph.apply(patch)?;
+    Ok(Model {
+        name: "net.onnx".to_owned(),
+        graph,
+        ir_version: 9,
+        opsets: vec![(String::new(), 20)],
+        metadata: Vec::new(),
+        header: None,
+        source: None,
+    })
+}
+
+fn symbol(name: &str) -> Dim {
+    Dim::symbol(name)
+}
+
+fn input_type(kind: SiteKind, size: Size) -> TensorType {
+    let (batch, tokens) = (symbol("batch"), symbol("tokens"));
+    let features = Dim::from(size.input);
+    let (dtype, dims) = match kind {
+        SiteKind::Embedding => (DType::I64, vec![batch, tokens]),
+        SiteKind::Conv => {
+            let channels = Dim::from(size.input / (KERNEL * KERNEL));
+            (
+                DType::F32,
+                vec![batch, channels, symbol("height"), symbol("width")],
+            )
+        }
+        _ => (DType::F32, vec![batch, tokens, features]),
+    };
+    TensorType {
+        dtype,
+        shape: Some(Shape(dims)),
+    }
+}
+
+fn module(
+    patch: &mut Patch,
+    kind: SiteKind,
+    size: Size,
+    at: usize,
+    x: Operand,
+    seed: u64,
+) -> Operand {
+    let path = path(at);
+    let constant = |patch: &mut Patch, part: &str, dims: &[i64], scale: f64| {
+        let name = format!("{path}.{part}");
+        let tensor = normal(&name, dims, scale, seed);
+        patch.constant(&name, shifted(tensor, kind, part))
+    };
+    let bias_of = |patch: &mut Patch, features: i64| {
+        size.has_bias
+            .then(|| constant(patch, "bias", &[features], 0.3))
+    };
+    let scale = 1.0 / (size.input.max(1) as f64).sqrt();
+    let (input, output) = (size.input, size.output);
+    match kind {
+        SiteKind::Linear => {
+            // Stored as torch does, and turned: a merge has to turn it back.
+            let weight = constant(patch, "weight", &[output, input], scale);
+            let turned = node(
+                patch,
+                &path,
+                "Transpose",
+                &[weight],
+                vec![Attribute::ints("perm", [1, 0])],
+            );
+            let product = node(patch, &path, "MatMul", &[x, turned], vec![]);
+            match bias_of(patch, output) {
+                Some(bias) => node(patch, &path, "Add", &[product, bias], vec![]),
+                None => product,
+            }
+        }
+        SiteKind::Conv => {
+            let dims = [output, input / (KERNEL * KERNEL), KERNEL, KERNEL];
+            let weight = constant(patch, "weight", &dims, scale);
+            let operands: Vec<Operand> = [x, weight]
+                .into_iter()
+                .chain(bias_of(patch, output))
+                .collect();
+            node(patch, &path, "Conv", &operands, vec![])
+        }
+        SiteKind::Embedding => {
+            let table = constant(patch, "weight", &[input, output], 0.3);
+            node(patch, &path, "Gather", &[table, x], vec![])
+        }
+        SiteKind::Norm => {
+            let weight = constant(patch, "weight", &[input], 0.3);
+            let operands: Vec<Operand> = [x, weight]
+                .into_iter()
+                .chain(bias_of(patch, input))
+                .collect();
+            let epsilon = vec![Attribute::float("epsilon", 1e-5)];
+            node(patch, &path, "LayerNormalization", &operands, epsilon)
+        }
+    }
+}
+
+/// The weight of a norm lies around 1.
+fn shifted(tensor: Tensor, kind: SiteKind, part: &str) -> Tensor {
+    if kind != SiteKind::Norm || part != "weight" {
+        return tensor;
+    }
+    let values = super::numbers::elements(&tensor);
+    let values: Vec<f32> = values.iter().map(|v| (1.0 + v) as f32).collect();
+    Tensor::from_f32(&tensor.dims, &values)
+}
+
+fn node(
+    patch: &mut Patch,
+    path: &str,
+    op_type: &str,
+    inputs: &[Operand],
+    attributes: Vec<Attribute>,
+) -> Operand {
+    let node = NewNode {
+        op: OpName::new("", op_type),
+        name: format!("/{path}/{op_type}"),
+        attributes,
+        inputs: inputs.iter().map(|operand| Some(*operand)).collect(),
+        metadata: Vec::new(),
+    };
+    patch.node(node, None)
+}
+
+/// Inputs of the net: numbers for every module, and a mask without padding.
+pub(super) fn inputs(layout: &Layout, seed: u64) -> Result<super::numbers::Named, String> {
+    let mut all = vec![("attention_mask".to_owned(), ones(BATCH, TOKENS)?)];
+    for (at, size) in layout.sizes.iter().enumerate() {
+        let name = format!("x{}", at + 1);
+        all.push((name.clone(), values(layout.kind, *size, &name, seed)?));
+    }
+    Ok(all)
+}
+
+pub(super) fn ones(batch: usize, tokens: usize) -> Result<Array, String> {
+    made(DType::I64, &[batch, tokens], vec![1.0; batch * tokens])
+}
+
+fn values(kind: SiteKind, size: Size, name: &str, seed: u64) -> Result<Array, String> {
+    let (batch, tokens) = (BATCH as i64, TOKENS as i64);
+    let dims = match kind {
+        SiteKind::Embedding => vec![batch, tokens],
+        SiteKind::Conv => {
+            let side = 3;
+            vec![batch, size.input / (KERNEL * KERNEL), side, side]
+        }
+        _ => vec![batch, tokens, size.input],
+    };
+    let drawn = super::numbers::elements(&normal(name, &dims, 1.0, seed));
+    let dims: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
+    if kind == SiteKind::Embedding {
+        let rows = size.input as f64;
+        let ids = drawn
+            .iter()
+            .map(|v| (v.abs() * 1e4).floor() % rows)
+            .collect();
+        return made(DType::I64, &dims, ids);
+    }
+    made(DType::F32, &dims, drawn)
+}

@@ -1,0 +1,198 @@
+//! A method on its net: planned, adapted, and evaluated with any values.
+
+use super::cases::Case;
+use super::net::{self, Layout};
+use super::numbers::{Named, array, elements, normal};
+use crate::adapt::{self, NewTensor, Plan};
+use crate::diag::{Reported, Sink};
+use crate::graph::{Model, Tensor};
+use crate::hir::{Adapt, Adapter, Call, Program};
+use crate::modules::{self, Modules};
+use crate::passes;
+use crate::reference::{Array, Evaluator, Options};
+use crate::syntax::ast::{Pattern, Target};
+use std::collections::BTreeMap;
+
+/// How far values for proofs lie from the start, where a tensor starts at zeros.
+const SPREAD: f64 = 0.2;
+
+pub(super) struct Stand {
+    pub layout: Layout,
+    pub base: Model,
+    pub modules: Modules,
+    pub plan: Plan,
+    pub adapted: Model,
+    /// The adapter's tensors at the start, in the order of the plan.
+    pub start: Vec<NewTensor>,
+    pub inputs: Named,
+}
+
+/// The method `times` over on the first layout that takes it; `Err` says why none does.
+pub(super) fn build(
+    program: &Program,
+    case: &Case,
+    times: usize,
+    seed: u64,
+) -> Result<Stand, String> {
+    let mut why = "no sizes are known for it".to_owned();
+    for layout in &case.layouts {
+        let mut sink = Sink::new();
+        match on_layout(program, case, times, layout, seed, &mut sink) {
+            Ok(stand) => return Ok(stand),
+            Err(Some(text)) => why = text,
+            Err(None) => {
+                // What a larger layout would not mend is said by the last of them.
+                if let Some(first) = sink.diagnostics().first() {
+                    why = first.message.clone();
+                }
+            }
+        }
+    }
+    Err(why)
+}
+
+fn on_layout(
+    program: &Program,
+    case: &Case,
+    times: usize,
+    layout: &Layout,
+    seed: u64,
+    sink: &mut Sink,
+) -> Result<Stand, Option<String>> {
+    let reported = |_: Reported| None;
+    let mut base = net::net(layout, seed).map_err(Some)?;
+    passes::infer(&mut base, sink).map_err(reported)?;
+    let options = modules::Options::default();
+    let modules = modules::recover(&base, &options, sink).map_err(reported)?;
+    let adapter = adapter(program, case, times);
+    let options = adapt::Options::default();
+    let plan = adapt::plan(program, &adapter, &base, &modules, &options, sink).map_err(reported)?;
+    let mut adapted = base.clone();
+    let none = BTreeMap::new();
+    let read = |tensor: &Tensor, _: &mut Sink| Ok(tensor.raw().cloned().unwrap_or_default());
+    let start = adapt::apply(&plan, &mut adapted, &modules, seed, &read, &none, sink)
+        .map_err(reported)?
+        .tensors;
+    passes::infer(&mut adapted, sink).map_err(reported)?;
+    let inputs = net::inputs(layout, seed).map_err(Some)?;
+    Ok(Stand {
+        layout: layout.clone(),
+        base,
+        modules,
+        plan,
+        adapted,
+        start,
+        inputs,
+    })
+}
+
+/// `adapt "fc1", "fc2" with method(…) + method(…)`.
+fn adapter(program: &Program, case: &Case, times: usize) -> Adapter {
+    let method = program.method(case.method);
+    let span = method.name.span;
+    let word = |text: String| crate::diag::Spanned { node: text, span };
+    let count = case.layouts.first().map_or(1, |layout| layout.sizes.len());
+    let targets = (0..count).map(|at| {
+        Target::Pattern(Pattern {
+            regex: false,
+            text: word(net::path(at)),
+            slice: None,
+            span,
+        })
+    });
+    let call = Call {
+        method: case.method,
+        arguments: case.arguments.clone(),
+        span,
+    };
+    Adapter {
+        name: word("proof".to_owned()),
+        doc: String::new(),
+        adapts: vec![Adapt {
+            targets: targets.collect(),
+            except: Vec::new(),
+            condition: None,
+            calls: vec![call; times],
+            overrides: Vec::new(),
+            span,
+        }],
+        trains: Vec::new(),
+        expects: Vec::new(),
+        span,
+    }
+}
+
+impl Stand {
+    /// Values away from the start for what is trained; frozen tensors keep theirs.
+    pub fn values(&self, seed: u64) -> Vec<(String, Tensor)> {
+        let moved = |tensor: &NewTensor| {
+            let start = elements(&tensor.tensor);
+            let square = start.iter().map(|v| v * v).sum::<f64>() / start.len().max(1) as f64;
+            let spread = if square == 0.0 {
+                SPREAD
+            } else {
+                SPREAD * square.sqrt()
+            };
+            let noise = elements(&normal(&tensor.name, &tensor.tensor.dims, spread, seed));
+            let sums = start.iter().zip(noise).map(|(a, b)| (a + b) as f32);
+            Tensor::from_f32(&tensor.tensor.dims, &sums.collect::<Vec<f32>>())
+        };
+        self.start
+            .iter()
+            .map(|tensor| {
+                let value = match tensor.trainable {
+                    true => moved(tensor),
+                    false => tensor.tensor.clone(),
+                };
+                (tensor.initializer.clone(), value)
+            })
+            .collect()
+    }
+
+    /// Names of the outputs.
+    pub fn outputs(&self) -> Vec<String> {
+        let places = 1..=self.layout.sizes.len();
+        places.map(|at| format!("y{at}")).collect()
+    }
+
+    /// By the names of the plan, as a merge takes them.
+    pub fn by_name(&self, values: &[(String, Tensor)]) -> BTreeMap<String, Tensor> {
+        let tensors = self.start.iter().zip(values);
+        tensors
+            .map(|(tensor, (_, value))| (tensor.name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+/// Values as the reference takes them.
+pub(super) fn arrays(values: &[(String, Tensor)]) -> Result<Named, String> {
+    let all = values.iter();
+    all.map(|(name, tensor)| Ok((name.clone(), array(tensor)?)))
+        .collect()
+}
+
+/// Evaluates a model in double precision: some values, from inputs and replaced initializers.
+pub(super) fn evaluate(
+    model: &Model,
+    given: &[&Named],
+    wanted: &[String],
+) -> Result<Named, String> {
+    let evaluator = Evaluator::new(model, &Options::default()).map_err(|f| f.to_string())?;
+    evaluated(&evaluator, given, wanted)
+}
+
+/// [`evaluate`] with a model that is ready.
+pub(super) fn evaluated(
+    evaluator: &Evaluator<'_>,
+    given: &[&Named],
+    wanted: &[String],
+) -> Result<Named, String> {
+    let inputs: Vec<(&str, Array)> = given
+        .iter()
+        .flat_map(|named| named.iter())
+        .map(|(name, array)| (name.as_str(), array.clone()))
+        .collect();
+    let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let found = evaluator.values(&inputs, &names);
+    found.map_err(|failure| failure.to_string())
+}
