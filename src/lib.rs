@@ -58,6 +58,10 @@
 //! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,
 //!   `weights` and `driver` alike.
 //!
+//! * Kernels are no part of a graph that anybody writes down. `passes::fuse` puts them into a copy in
+//!   memory when a session for training opens; one operator runs all of them, each a short program
+//!   (`kernels`), so that what is fused is decided by the graph, not by a list of patterns.
+//!
 //! Dependencies between rooms run one way; `tests/it/layers.rs` holds the table.
 
 // In reading order.
@@ -65,6 +69,8 @@ pub mod diag;
 pub mod files;
 pub mod linalg;
 pub mod ty;
+
+pub mod kernels;
 
 pub mod stdlib;
 pub mod syntax;

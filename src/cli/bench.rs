@@ -5,7 +5,7 @@ use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
 use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task};
-use crate::runtime::{Products, Provider, Sums};
+use crate::runtime::{Kernels, Products, Provider, Sums};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -66,6 +66,9 @@ struct TrainArgs {
     /// Threads inside an operator
     #[arg(long, value_name = "COUNT")]
     threads: Option<NonZeroUsize>,
+    /// Run every operator by itself, as a session without peftc does
+    #[arg(long)]
+    no_kernels: bool,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -110,6 +113,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
                 false => Sums::Ordered,
             },
             threads: args.threads,
+            kernels: match args.no_kernels {
+                true => Kernels::Off,
+                false => Kernels::On,
+            },
         },
     };
     let library = cx.onnx_runtime(args.provider.wanted())?;

@@ -31,12 +31,18 @@ pub(super) struct Args {
     /// Search the first value that is no number when a loss is none; slower
     #[arg(long)]
     debug_numerics: bool,
+    /// Run every operator by itself, as a session without peftc does: `kernels: false`
+    #[arg(long)]
+    no_kernels: bool,
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let mut changes = args.changes.clone();
     if args.recompute {
         changes.push(("recompute".to_owned(), "true".to_owned()));
+    }
+    if args.no_kernels {
+        changes.push(("kernels".to_owned(), "false".to_owned()));
     }
     let config = read_config(&args.config, &changes, &mut cx.sources, &mut cx.sink)?;
     let library = cx.onnx_runtime(config.provider.wanted())?;

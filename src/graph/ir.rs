@@ -162,6 +162,8 @@ pub struct Value {
     pub metadata: Vec<(String, String)>,
     /// The serialized `ValueInfoProto` of a graph input, output or intermediate value.
     pub origin: Option<Origin>,
+    /// Whether a file says its type, though a node computes it; see [`Graph::state_type`].
+    pub is_stated: bool,
     /// The serialized initializer, written again unless the tensor is replaced.
     pub initializer_origin: Option<Origin>,
 }
@@ -183,6 +185,7 @@ impl Value {
             kind,
             metadata: Vec::new(),
             origin: None,
+            is_stated: false,
             initializer_origin: None,
         }
     }
@@ -439,6 +442,11 @@ impl Graph {
     /// Stores a stated or inferred type.
     pub fn set_type(&mut self, id: ValueId, ty: TensorType) {
         self.value_vertex(id).ty = Some(ty);
+    }
+
+    /// Has a file say the type of a computed value: for readers that do not know its operator.
+    pub fn state_type(&mut self, id: ValueId) {
+        self.value_vertex(id).is_stated = true;
     }
 
     /// Says where the elements of an initializer lie in a file; they are the same. Nothing for a value

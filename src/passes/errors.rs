@@ -113,11 +113,8 @@ pub(super) fn branch_not_inlined(model: &Model, node: NodeId, why: &str) -> Diag
 
 /// A patch that its own graph refuses: a fault of peftc.
 pub(super) fn patch_refused(model: &str, why: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::E9901,
-        format!("`{model}` cannot be specialized: {why}"),
-    )
-    .help("please report this with the model's graph")
+    Diagnostic::new(Code::E9901, format!("`{model}` cannot be rewritten: {why}"))
+        .help("please report this with the model's graph")
 }
 
 /// The node in text form, with a mark on a part of it.

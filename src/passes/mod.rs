@@ -2,10 +2,12 @@
 //! weights, and all of them are pure functions of the model.
 
 mod errors;
+mod fuse;
 mod infer;
 mod specialize;
 #[cfg(test)]
 mod tests;
 
+pub use fuse::fuse;
 pub use infer::{Values, infer, infer_values};
 pub use specialize::specialize;

@@ -11,6 +11,7 @@ mod compare;
 mod errors;
 mod fetch;
 mod install;
+mod kernels;
 mod library;
 mod locate;
 mod port;
@@ -25,8 +26,8 @@ pub use library::{Library, Load, Tried, check, load, loaded, ready};
 pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use session::{
-    Activations, MemoryPattern, ModelSource, Optimization, Options, Products, Provider, Session,
-    Sums,
+    Activations, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products, Provider,
+    Session, Sums,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

@@ -4,7 +4,7 @@ use super::library::{Library, preload_cuda};
 use super::locate::Wanted;
 use super::port::Port;
 use super::tensor::{HostTensor, NamedTensors};
-use super::{errors, raw};
+use super::{errors, kernels, raw};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::files;
 use ort::ep;
@@ -22,13 +22,21 @@ pub enum ModelSource<'a> {
     Path(&'a Path),
     /// The model's bytes, without external data; the name is for messages.
     Bytes { name: &'a str, bytes: &'a [u8] },
+    /// The model's bytes; external data is looked for in the folder.
+    BytesIn {
+        name: &'a str,
+        bytes: &'a [u8],
+        folder: &'a Path,
+    },
 }
 
 impl ModelSource<'_> {
     fn name(&self) -> String {
         match self {
             ModelSource::Path(path) => path.display().to_string(),
-            ModelSource::Bytes { name, .. } => (*name).to_owned(),
+            ModelSource::Bytes { name, .. } | ModelSource::BytesIn { name, .. } => {
+                (*name).to_owned()
+            }
         }
     }
 }
@@ -44,6 +52,15 @@ pub struct Options {
     pub products: Products,
     pub sums: Sums,
     pub activations: Activations,
+    pub kernels: Kernels,
+}
+
+/// Whether the model may have nodes that run programs of [`kernels`](crate::kernels).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    #[default]
+    Off,
+    On,
 }
 
 /// ONNX Runtime's graph optimizations.
@@ -247,12 +264,24 @@ fn open(
     }
     let refused = |error: &ort::Error| errors::model_refused(&source.name(), error.message());
     let mut builder = builder(library, options).map_err(|error| refused(&error))?;
+    if let ModelSource::BytesIn { folder, .. } = source {
+        let key = "session.model_external_initializers_file_folder_path";
+        let placed = builder.with_config_entry(key, folder.to_string_lossy());
+        builder = placed.map_err(|error| refused(&error.into()))?;
+    }
+    if options.kernels == Kernels::On {
+        let domain = kernels::domain().map_err(|error| refused(&error))?;
+        let known = builder.with_operators(domain);
+        builder = known.map_err(|error| refused(&error.into()))?;
+    }
     if let Provider::Cuda(device) = options.provider {
         builder = with_cuda(library, builder, device, options)?;
     }
     let session = match source {
         ModelSource::Path(path) => builder.commit_from_file(path),
-        ModelSource::Bytes { bytes, .. } => builder.commit_from_memory(bytes),
+        ModelSource::Bytes { bytes, .. } | ModelSource::BytesIn { bytes, .. } => {
+            builder.commit_from_memory(bytes)
+        }
     }
     .map_err(|error| refused(&error))?;
     let optional = session.overridable_initializers();

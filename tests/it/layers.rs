@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("diag", &[]),
     ("ty", &[]),
     ("linalg", &[]),
+    ("kernels", &[]),
     ("stdlib", &[]),
     ("files", &["diag"]),
     ("syntax", &["diag"]),
@@ -19,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("graph", &["diag", "ty"]),
     ("onnx", &["diag", "ty", "files", "graph"]),
     ("ops", &["diag", "ty", "graph"]),
-    ("passes", &["diag", "ty", "graph", "ops"]),
+    ("passes", &["diag", "ty", "kernels", "graph", "ops"]),
     // Shares no code with the rooms that it is a witness for.
     ("reference", &["ty", "graph"]),
     ("modules", &["diag", "ty", "graph"]),
@@ -39,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Of `train` only its manifest; never a graph.
     (
         "runtime",
-        &["diag", "ty", "files", "weights", "data", "train"],
+        &["diag", "ty", "kernels", "files", "weights", "data", "train"],
     ),
     // Reference and ONNX Runtime side by side.
     (

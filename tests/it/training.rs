@@ -12,7 +12,7 @@ use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Task};
 use peftc::graph::TensorData;
 use peftc::reference::{Array, Rounding};
 use peftc::runtime::{
-    Feed, HostTensor, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
+    Feed, HostTensor, Kernels, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,34 @@ pub(crate) fn stateful(
     optimization: Optimization,
 ) -> Stateful {
     let file = folder.join(text(&manifest["graphs"][graph], "file"));
+    started(open(&file, optimization), folder, manifest, graph)
+}
+
+/// The same with kernels; and how many nodes run programs.
+pub(crate) fn with_kernels(folder: &Path, manifest: &Value, graph: &str) -> (Stateful, usize) {
+    let file = folder.join(text(&manifest["graphs"][graph], "file"));
+    let mut sink = peftc::diag::Sink::new();
+    let mut model = peftc::onnx::import(&file, &mut sink).unwrap().model;
+    let count = peftc::passes::fuse(&mut model, &mut sink).unwrap();
+    let mut bytes = Vec::new();
+    peftc::onnx::write_model(&model, &mut bytes).unwrap();
+    let options = Options {
+        kernels: Kernels::On,
+        threads: std::num::NonZeroUsize::new(2),
+        ..Options::default()
+    };
+    let source = ModelSource::BytesIn {
+        name: "fused",
+        bytes: &bytes,
+        folder,
+    };
+    let session = Session::open(library(), source, &options, &mut sink)
+        .unwrap_or_else(|_| panic!("{}: {:?}", file.display(), sink.diagnostics()));
+    (started(session, folder, manifest, graph), count)
+}
+
+/// Gives a session the start values of everything that it feeds back.
+fn started(session: Session, folder: &Path, manifest: &Value, graph: &str) -> Stateful {
     let feeds = ports(manifest, graph, "outputs")
         .filter(|port| port["feeds"].is_string())
         .map(|port| Feed {
@@ -74,7 +102,7 @@ pub(crate) fn stateful(
             input: text(port, "feeds").into(),
         })
         .collect();
-    let mut stateful = Stateful::new(open(&file, optimization), feeds);
+    let mut stateful = Stateful::new(session, feeds);
     let start = NamedTensors::read_safetensors(&folder.join("adapter.safetensors")).unwrap();
     let mut sink = peftc::diag::Sink::new();
     for port in ports(manifest, graph, "inputs") {
@@ -314,7 +342,9 @@ fn a_base_in_8_bits_has_nearly_the_same_gradients() {
     let (own, int8) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut found = Vec::new();
     for (folder, base) in [(own.path(), "own"), (int8.path(), "int8")] {
-        let manifest = compiled("math_task", &["--base", base], folder);
+        // Adam makes steps of one size of the smallest gradients, too.
+        let options = ["--base", base, "--optimizer", "sgd", "--beta1", "0.9"];
+        let manifest = compiled("math_task", &options, folder);
         assert_eq!(manifest["training"]["base"], base);
         let mut grad = stateful(folder, &manifest, "grad", Optimization::All);
         found.push(run(&mut grad, &batch(&rows[..16])));
@@ -421,6 +451,42 @@ fn a_base_in_half_precision_has_nearly_the_same_gradients() {
     }
 }
 
+/// A step whose nodes run programs changes everything as a step of plain operators does.
+#[test]
+fn a_step_with_kernels_is_a_step() {
+    let rows = rows("math_task.train.jsonl");
+    for base in ["own", "int8"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let manifest = compiled("math_task", &["--base", base], folder);
+        let mut plain = stateful(folder, &manifest, "step", Optimization::All);
+        let (mut fused, programs) = with_kernels(folder, &manifest, "step");
+        assert!(programs >= 10, "{base}: {programs}");
+        for step in 1..=3 {
+            let at = step as usize * 8;
+            let inputs = with_rate(batch(&rows[at..at + 8]), 1e-2, step);
+            let (a, b) = (run(&mut plain, &inputs), run(&mut fused, &inputs));
+            for (name, expected) in a.iter() {
+                let (difference, scale) = distance(b.get(name).unwrap(), expected);
+                assert!(
+                    difference <= TRAINING_HALVES * scale,
+                    "{base} {name}: {difference}"
+                );
+            }
+            for name in plain.fed().map(str::to_owned).collect::<Vec<String>>() {
+                let (a, b) = (plain.get(&name).unwrap(), fused.get(&name).unwrap());
+                let (difference, scale) = distance(&a, &b);
+                let is_close = difference <= TRAINING_HALVES * scale.max(1e-3);
+                assert!(
+                    is_close || base == "int8",
+                    "{base} {name}: {difference} of {scale}"
+                );
+                fused.set(&name, &a, &mut peftc::diag::Sink::new()).unwrap();
+            }
+        }
+    }
+}
+
 /// Twenty steps from recorded adapter tensors have the losses of PyTorch and PEFT, on every export.
 #[test]
 fn twenty_steps_are_pytorchs() {
@@ -478,17 +544,21 @@ fn twenty_steps_are_pytorchs() {
             let manifest: Value =
                 serde_json::from_str(&std::fs::read_to_string(out.join("manifest.json")).unwrap())
                     .unwrap();
-            let mut step = stateful(&out, &manifest, "step", Optimization::All);
+            let (fused, programs) = with_kernels(&out, &manifest, "step");
+            assert!(programs >= 10, "{recording} on {export}: {programs}");
+            let plain = stateful(&out, &manifest, "step", Optimization::All);
             let mut inputs = recorded_inputs(&path);
             inputs.push("labels", labels(family, &inputs));
             let rate = all["learning_rate"].as_f64().unwrap() as f32;
-            for (number_of_step, expected) in losses.iter().enumerate() {
-                let inputs = with_rate(inputs.clone(), rate, number_of_step as i64 + 1);
-                let found = number(&run(&mut step, &inputs), "loss");
-                assert!(
-                    (found - expected).abs() <= TRAINING_LOSSES,
-                    "{recording} on {export}, step {number_of_step}: {found} is not {expected}"
-                );
+            for (mut step, kind) in [(plain, "plain"), (fused, "with kernels")] {
+                for (number_of_step, expected) in losses.iter().enumerate() {
+                    let inputs = with_rate(inputs.clone(), rate, number_of_step as i64 + 1);
+                    let found = number(&run(&mut step, &inputs), "loss");
+                    assert!(
+                        (found - expected).abs() <= TRAINING_LOSSES,
+                        "{recording} on {export} {kind}, step {number_of_step}: {found} is not {expected}"
+                    );
+                }
             }
         }
     }

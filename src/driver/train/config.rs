@@ -6,7 +6,7 @@ use super::schedule::Schedule;
 use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::runtime::{Products, Provider, Sums};
+use crate::runtime::{Kernels, Products, Provider, Sums};
 use crate::train::{Adam, Base, BatchSizes, Memory, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
@@ -80,6 +80,9 @@ pub struct Config {
     pub any_order: bool,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
+    /// Let a CPU run neighbouring operators as one of peftc's own.
+    #[serde(default = "on")]
+    pub kernels: bool,
     /// The folder of everything that is written.
     pub output: PathBuf,
 }
@@ -114,6 +117,10 @@ impl From<PoolName> for Pool {
             PoolName::None => Pool::None,
         }
     }
+}
+
+fn on() -> bool {
+    true
 }
 
 /// A task by its word.
@@ -257,6 +264,10 @@ impl Config {
                 false => Sums::Ordered,
             },
             threads: self.threads,
+            kernels: match self.kernels {
+                true => Kernels::On,
+                false => Kernels::Off,
+            },
         }
     }
 

@@ -8,8 +8,8 @@ use crate::graph::{Graph, NodeId, Patch, ValueId};
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
-    Activations, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Optimization,
-    Options, Session,
+    Activations, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
+    Optimization, Options, Session,
 };
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -68,6 +68,7 @@ pub(super) fn culprit(
         products: engine.products,
         sums: engine.sums,
         activations: Activations::Exact,
+        kernels: Kernels::Off,
     };
     let mut session = Session::open(library, ModelSource::Path(copy.path()), &options, sink)?;
     let found = session.run(inputs, sink)?;

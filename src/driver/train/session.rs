@@ -4,9 +4,11 @@ use super::errors;
 use crate::data::{Batch, BatchOptions, Dataset, Elements, Input, Length, Task};
 use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
+use crate::onnx;
+use crate::passes;
 use crate::runtime::{
-    Activations, Feed, HostTensor, Library, MemoryPattern, ModelSource, NamedTensors, Options,
-    Products, Provider, Session, Stateful, Sums,
+    Activations, Feed, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
+    Options, Products, Provider, Session, Stateful, Sums,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -298,6 +300,8 @@ pub struct Engine {
     pub sums: Sums,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
+    /// Whether a CPU runs neighbouring operators as one of our own.
+    pub kernels: Kernels,
 }
 
 /// Opens a training graph with what it feeds back to itself.
@@ -319,7 +323,10 @@ pub(super) fn open(
         ..Options::default()
     };
     let path = folder.join(&entry.file);
-    let session = Session::open(library, ModelSource::Path(&path), &options, sink)?;
+    let session = match (engine.kernels, engine.provider) {
+        (Kernels::On, Provider::Cpu) => open_fused(&path, &options, library, sink)?,
+        _ => Session::open(library, ModelSource::Path(&path), &options, sink)?,
+    };
     let feeds = entry.outputs.iter().filter_map(|port| {
         let input = port.feeds.clone()?;
         Some(Feed {
@@ -328,6 +335,34 @@ pub(super) fn open(
         })
     });
     Ok(Stateful::new(session, feeds.collect()))
+}
+
+/// Opens a training graph with kernels in place of the nodes that they stand for. The file is not
+/// changed, and what is opened is written nowhere.
+fn open_fused(
+    path: &Path,
+    options: &Options,
+    library: &'static Library,
+    sink: &mut Sink,
+) -> Result<Session, Reported> {
+    let mut model = onnx::import(path, sink)?.model;
+    let fused = passes::fuse(&mut model, sink)?;
+    if fused == 0 {
+        return Session::open(library, ModelSource::Path(path), options, sink);
+    }
+    let mut bytes = Vec::new();
+    onnx::write_model(&model, &mut bytes)
+        .map_err(|error| sink.emit(errors::internal(&error.to_string())))?;
+    let source = ModelSource::BytesIn {
+        name: &model.name,
+        bytes: &bytes,
+        folder: path.parent().unwrap_or(Path::new("")),
+    };
+    let options = Options {
+        kernels: Kernels::On,
+        ..*options
+    };
+    Session::open(library, source, &options, sink)
 }
 
 /// Gives parameters their start values, which lie in a file, and states zeros.

@@ -223,7 +223,19 @@ fn value_infos(out: &mut Rope, graph: &Graph, carried: &Carried<'_>, cx: &mut Wr
                     });
                 }
             }
-            _ => out.push(raw),
+            found => {
+                rewritten.extend(found);
+                out.push(raw);
+            }
+        }
+    }
+    for id in graph.value_ids() {
+        let value = graph.value(id);
+        let is_open = value.is_stated && value.ty.is_some() && !graph.is_output(id);
+        if is_open && rewritten.insert(id) {
+            out.nest(field::VALUE_INFO, |out| {
+                encode::value_info(out, value, None, cx);
+            });
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::ty::DType;
 use project::{Terms, add_outputs, project};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use run::{Named, evaluate, execute};
+use run::{Named, evaluate, execute, execute_fused};
 use text::{Given, constant, draw, normal, number, parse, with_float};
 
 /// The step of the differences, in double precision.
@@ -222,6 +222,10 @@ impl<'a> Check<'a> {
             let found = execute(&differentiated.model, &inputs, optimization)
                 .unwrap_or_else(|words| panic!("{}: {words}", self.what()));
             self.agree(&format!("{optimization:?}"), &found, &expected);
+        }
+        if let Some(found) = execute_fused(&differentiated.model, &inputs) {
+            let found = found.unwrap_or_else(|words| panic!("{}: {words}", self.what()));
+            self.agree("with kernels", &found, &expected);
         }
     }
 

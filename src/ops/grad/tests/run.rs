@@ -4,9 +4,10 @@ use super::text::bytes;
 use crate::diag::Sink;
 use crate::graph::Model;
 use crate::onnx::write_model;
+use crate::passes;
 use crate::reference::{self, Array};
 use crate::runtime::{
-    self, HostTensor, ModelSource, NamedTensors, Network, Optimization, Options, Session,
+    self, HostTensor, Kernels, ModelSource, NamedTensors, Network, Optimization, Options, Session,
     Surroundings, Wanted,
 };
 use crate::ty::DType;
@@ -42,6 +43,13 @@ pub(super) fn evaluate(model: &Model, inputs: &[Named]) -> Vec<Named> {
     named.collect()
 }
 
+/// What ONNX Runtime computes for the outputs where neighbouring nodes run programs; `None` where none do.
+pub(super) fn execute_fused(model: &Model, inputs: &[Named]) -> Option<Result<Vec<Named>, String>> {
+    let mut model = model.clone();
+    let count = passes::fuse(&mut model, &mut Sink::new()).unwrap();
+    (count > 0).then(|| execute(&model, inputs, Optimization::All))
+}
+
 /// What ONNX Runtime computes for the outputs, or its words if it does not take the model.
 pub(super) fn execute(
     model: &Model,
@@ -56,6 +64,7 @@ pub(super) fn execute(
     let options = Options {
         optimization,
         threads: std::num::NonZeroUsize::new(1),
+        kernels: Kernels::On,
         ..Options::default()
     };
     let mut sink = Sink::new();
