@@ -8,9 +8,9 @@ use crate::reference::array;
 use crate::tolerances::{METHOD_GRADIENT, METHOD_OUTPUT};
 use peftc::adapt;
 use peftc::autodiff::gradients;
-use peftc::diag::{Reported, Sink, SourceMap, render};
+use peftc::diag::{Code, Reported, Sink, SourceMap, render};
 use peftc::driver::{ModelOptions, PlanOptions, Session};
-use peftc::graph::{Tensor, ValueId};
+use peftc::graph::{Model, Tensor, TensorData, ValueId};
 use peftc::onnx;
 use peftc::reference::Array;
 use peftc::runtime::NamedTensors;
@@ -216,6 +216,36 @@ struct Made {
     owners: Owners,
     /// The adapter's tensors.
     tensors: Numbers,
+    /// Weights and biases of the merged model, by their names; nothing of a method that does not merge.
+    merged: BTreeMap<String, Vec<f64>>,
+}
+
+/// The constants of a model after a merge.
+fn merged(
+    (plan, modules): (&adapt::Plan, &peftc::modules::Modules),
+    mut model: Model,
+    tensors: &[adapt::NewTensor],
+    read: &adapt::WeightReader<'_>,
+) -> BTreeMap<String, Vec<f64>> {
+    let values = tensors.iter();
+    let values = values.map(|t| (t.name.clone(), t.tensor.clone())).collect();
+    let mut keep = |_: &Tensor, bytes: Vec<u8>, _: &mut Sink| Ok(TensorData::Raw(bytes.into()));
+    let mut sink = Sink::new();
+    let done = adapt::merge(
+        plan, &mut model, modules, &values, read, &mut keep, &mut sink,
+    );
+    if done.is_err() {
+        let codes = sink.diagnostics().iter().map(|d| d.code);
+        let mut codes: Vec<Code> = codes.collect();
+        codes.dedup();
+        assert_eq!(codes, [Code::E0905], "{:?}", sink.diagnostics());
+        return BTreeMap::new();
+    }
+    let graph = &model.graph;
+    let constants = graph.initializers().iter().map(|id| graph.value(*id));
+    constants
+        .filter_map(|value| Some((value.name.to_string(), value.constant()?.to_f64s()?)))
+        .collect()
 }
 
 /// An adapted model with its gradients as outputs, with the recorded values or with our start values.
@@ -303,6 +333,7 @@ fn differentiated(
             .map_err(|diagnostic| sink.emit(*diagnostic))
     };
     let (model, modules) = (&mut loaded.model, &loaded.modules);
+    let base = model.clone();
     let applied = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
     let tensors = applied.tensors.iter().map(|tensor| {
         let values = tensor.tensor.to_f64s().unwrap();
@@ -315,6 +346,7 @@ fn differentiated(
             gradients: BTreeMap::new(),
             owners,
             tensors,
+            merged: BTreeMap::new(),
         });
     }
     peftc::passes::infer(model, sink)?;
@@ -336,10 +368,12 @@ fn differentiated(
         outputs.insert(name, model.graph.value(id).name.to_string());
     }
     onnx::save(model, &folder.join("trained.onnx"), sink)?;
+    let plan = (&planned.plan, modules);
     Ok(Made {
         gradients: outputs,
         owners,
         tensors,
+        merged: merged(plan, base, &applied.tensors, &read),
     })
 }
 
@@ -376,10 +410,21 @@ fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, Na
     (description, recording, made)
 }
 
-/// How far outputs and gradients of a case are off.
-fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
+/// How far merged weights are off; `None` where PEFT or peftc has none.
+fn merge_error(recording: &NamedTensors, merged: &BTreeMap<String, Vec<f64>>) -> Option<f64> {
+    let recorded = recording.iter().filter_map(|(name, tensor)| {
+        let short = name.strip_prefix("merged.")?;
+        let right = recording.get(&format!("right.{name}")).unwrap_or(tensor);
+        Some(error(merged.get(short)?, &right.to_f64s()?))
+    });
+    recorded.reduce(f64::max)
+}
+
+/// How far outputs, gradients and merged weights of a case are off.
+fn errors_of(cases: &Cases, case: &Case) -> (f64, f64, Option<f64>) {
     let folder = tempfile::tempdir().unwrap();
     let (description, recording, made) = made(cases, case, folder.path(), false);
+    let merge = merge_error(&recording, &made.merged);
     let (gradients, owners) = (made.gradients, made.owners);
     let sites = description["sites"].as_object().unwrap();
     let inputs: Vec<(String, Array)> = sites
@@ -449,13 +494,14 @@ fn errors_of(cases: &Cases, case: &Case) -> (f64, f64) {
             ),
         }
     }
-    (output, gradient)
+    (output, gradient, merge)
 }
 
 #[test]
 fn methods_compute_what_peft_computes() {
     let wanted = std::env::var("PEFTC_METHOD").ok();
-    let mut table = String::from("| recording | as | output | gradient |\n|---|---|---|---|\n");
+    let mut table =
+        String::from("| recording | as | output | gradient | merged |\n|---|---|---|---|---|\n");
     let mut far = Vec::new();
     let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
     let cases: Cases = serde_yaml::from_str(&text).unwrap();
@@ -466,14 +512,16 @@ fn methods_compute_what_peft_computes() {
         {
             continue;
         }
-        let (output, gradient) = errors_of(&cases, case);
+        let (output, gradient, merge) = errors_of(&cases, case);
+        let merged = merge.map_or("–".to_owned(), |error| format!("{error:.1e}"));
         table += &format!(
-            "| {} | `{}` | {output:.1e} | {gradient:.1e} |\n",
+            "| {} | `{}` | {output:.1e} | {gradient:.1e} | {merged} |\n",
             case.recording, case.with
         );
-        if output > METHOD_OUTPUT || gradient > METHOD_GRADIENT {
+        let is_merged = merge.is_none_or(|error| error <= METHOD_OUTPUT);
+        if output > METHOD_OUTPUT || gradient > METHOD_GRADIENT || !is_merged {
             far.push(format!(
-                "{}: output {output:e}, gradient {gradient:e}",
+                "{}: output {output:e}, gradient {gradient:e}, merged {merged}",
                 case.recording
             ));
         }
