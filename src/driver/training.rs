@@ -92,7 +92,8 @@ pub(super) fn tensor_name(head: &PlannedHead, parameter: &str) -> String {
     format!("{}.{parameter}", head.module)
 }
 
-/// The model with its flags fixed, and without branches that are never taken.
+/// The model with its flags fixed, without branches that are never taken, and with caches of earlier
+/// tokens empty.
 pub(super) fn specialized<'m>(
     model: &'m Model,
     flags: &[(String, bool)],
@@ -100,12 +101,14 @@ pub(super) fn specialized<'m>(
 ) -> Result<Cow<'m, Model>, Reported> {
     let mut nodes = model.graph.node_ids();
     let has_branches = nodes.any(|node| model.graph.node(node).op.is("If"));
-    if flags.is_empty() && !has_branches {
-        return Ok(Cow::Borrowed(model));
+    let mut specialized = Cow::Borrowed(model);
+    if !flags.is_empty() || has_branches {
+        passes::specialize(specialized.to_mut(), flags, sink)?;
     }
-    let mut specialized = model.clone();
-    passes::specialize(&mut specialized, flags, sink)?;
-    Ok(Cow::Owned(specialized))
+    if passes::has_past(&specialized) {
+        passes::without_past(specialized.to_mut(), sink)?;
+    }
+    Ok(specialized)
 }
 
 /// What is trained, in the order of the adapter's tensors, with the rates of a recipe.

@@ -7,7 +7,9 @@ mod infer;
 mod specialize;
 #[cfg(test)]
 mod tests;
+mod without_past;
 
 pub use fuse::fuse;
 pub use infer::{Values, infer, infer_values};
 pub use specialize::specialize;
+pub use without_past::{has_past, without_past};

@@ -34,6 +34,7 @@ mod mutated_cases;
 mod node_cases;
 mod node_gradients;
 mod proofs;
+mod past;
 mod python;
 mod recompute;
 mod recorded;
