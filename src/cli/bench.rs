@@ -98,6 +98,8 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
                     rows: args.batch.get(),
                     tokens: args.length.get(),
                 },
+                budget: None,
+                measures: false,
             },
         },
         rows: args.batch,

@@ -2,8 +2,13 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
-use crate::driver::{ModelOptions, PlanOptions, Session, Summary};
+use super::recipe_args::parse_task;
+use crate::driver::{
+    Adam, Base, BatchSizes, Memory, ModelOptions, Optimizer, PlanOptions, Recipe, Session, Summary,
+    TaskKind, estimates,
+};
 use serde_json::json;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Show which modules an adapter changes, and what that costs, without writing anything
@@ -20,8 +25,39 @@ pub(super) struct Args {
     /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+    /// Rows of a batch: shows what a step of training with AdamW takes of memory
+    #[arg(long, value_name = "ROWS")]
+    batch: Option<NonZeroUsize>,
+    /// Tokens of its rows
+    #[arg(long, value_name = "TOKENS", default_value = "256", requires = "batch")]
+    length: NonZeroUsize,
+    /// What is learned
+    #[arg(long, value_parser = parse_task, default_value = "causal_lm", requires = "batch")]
+    task: TaskKind,
     #[command(flatten)]
     recovery: ModelArgs,
+}
+
+impl Args {
+    /// What is trained on batches of the size that was asked for.
+    fn recipe(&self) -> Option<Recipe> {
+        let rows = self.batch?;
+        Some(Recipe {
+            task: self.task.with(0.0, None),
+            output: None,
+            optimizer: Optimizer::AdamW(Adam::default()),
+            max_grad_norm: None,
+            base: Base::Own,
+            rates: Vec::new(),
+            memory: Memory {
+                batch: BatchSizes {
+                    rows: rows.get(),
+                    tokens: self.length.get(),
+                },
+                ..Memory::default()
+            },
+        })
+    }
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
@@ -50,7 +86,13 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         };
         let summary = Summary::new(&planned, &loaded);
         human.push_str(&summary.to_text(&loaded.model));
-        plans.push(summary.to_json());
+        let mut json = summary.to_json();
+        if let Some(recipe) = args.recipe() {
+            let estimates = estimates(&planned, &loaded, &recipe, session.sink)?;
+            human.push_str(&estimates.to_text());
+            json["training_step"] = estimates.to_json();
+        }
+        plans.push(json);
     }
     Ok(Payload::new(human, json!({ "plans": plans })))
 }

@@ -3,8 +3,10 @@
 use super::errors;
 use crate::diag::{Reported, Sink};
 use crate::driver::{
-    Adam, Base, Head, Memory, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind, Trains,
+    Adam, Base, BatchSizes, Head, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
+    TaskKind, Trains, parse_bytes,
 };
+use std::num::NonZeroUsize;
 
 /// Arguments of a recipe and of what stands on the model for it.
 #[derive(Debug, clap::Args)]
@@ -56,6 +58,9 @@ pub(super) struct RecipeArgs {
         requires = "train"
     )]
     epsilon: f64,
+    /// What Adam keeps its two means in: int8 takes a quarter of the memory
+    #[arg(long, value_enum, default_value_t, requires = "train")]
+    optimizer_state: StateName,
     /// Scale gradients down to this norm of all of them together
     #[arg(long, value_name = "NORM", requires = "train")]
     max_grad_norm: Option<f64>,
@@ -68,6 +73,15 @@ pub(super) struct RecipeArgs {
     /// Compute activations again in the backward pass in place of keeping them: less memory, slower
     #[arg(long, requires = "train")]
     recompute: bool,
+    /// The most memory that training may take, such as 8GiB: activations are computed again if need be
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "train")]
+    memory: Option<u64>,
+    /// Rows of the largest batch, for `--memory`
+    #[arg(long, value_name = "ROWS", default_value = "4", requires = "train")]
+    batch: NonZeroUsize,
+    /// Tokens of its rows
+    #[arg(long, value_name = "TOKENS", default_value = "256", requires = "train")]
+    length: NonZeroUsize,
 }
 
 /// What the frozen weights are computed with in training.
@@ -114,6 +128,13 @@ enum OptimizerName {
     Sgd,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum StateName {
+    #[default]
+    F32,
+    Int8,
+}
+
 fn parse_rate(text: &str) -> Result<Rate, String> {
     let (parameters, times) = text.rsplit_once('=').ok_or("write it as `B=16`")?;
     match times.trim().parse::<f64>() {
@@ -127,7 +148,7 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-fn parse_task(name: &str) -> Result<TaskKind, String> {
+pub(super) fn parse_task(name: &str) -> Result<TaskKind, String> {
     // The command line's own way to write words is understood, too.
     let found = TaskKind::parse(&name.replace('-', "_"));
     found.ok_or_else(|| errors::choices("tasks", TaskKind::names()))
@@ -191,6 +212,10 @@ impl RecipeArgs {
             beta2: self.beta2,
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
+            moments: match self.optimizer_state {
+                StateName::F32 => Moments::F32,
+                StateName::Int8 => Moments::Int8,
+            },
         };
         Recipe {
             task: self.task.with(label_smoothing, self.temperature),
@@ -208,8 +233,16 @@ impl RecipeArgs {
             base: self.base.into(),
             rates: self.rates.clone(),
             memory: Memory {
-                recompute: self.recompute.into(),
-                ..Memory::default()
+                recompute: match (self.recompute, self.memory) {
+                    (false, Some(_)) => Recompute::Auto,
+                    (wanted, _) => wanted.into(),
+                },
+                batch: BatchSizes {
+                    rows: self.batch.get(),
+                    tokens: self.length.get(),
+                },
+                budget: self.memory,
+                measures: false,
             },
         }
     }

@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Compute activations again in the backward pass in place of keeping them: less memory, slower
     #[arg(long)]
     recompute: bool,
+    /// The most memory that training may take, such as 8GiB: activations are computed again if need be
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// Search the first value that is no number when a loss is none; slower
     #[arg(long)]
     debug_numerics: bool,
@@ -43,6 +46,9 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     }
     if args.no_kernels {
         changes.push(("kernels".to_owned(), "false".to_owned()));
+    }
+    if let Some(size) = &args.memory {
+        changes.push(("memory".to_owned(), size.clone()));
     }
     let config = read_config(&args.config, &changes, &mut cx.sources, &mut cx.sink)?;
     let library = cx.onnx_runtime(config.provider.wanted())?;

@@ -15,7 +15,9 @@ use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
-use crate::train::{self, Base, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph};
+use crate::train::{
+    self, Base, Estimate, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph,
+};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::borrow::Cow;
@@ -64,6 +66,8 @@ pub struct Artifacts {
     pub manifest: Manifest,
     /// Copied external data with sizes in bytes.
     pub copied: Vec<(PathBuf, u64)>,
+    /// What training takes of memory.
+    pub estimate: Option<Estimate>,
 }
 
 /// Applies a plan to its model and writes everything. The loaded model is changed in place: it is of
@@ -74,6 +78,34 @@ pub fn compile(
     loaded: &mut Loaded,
     planned: &Planned,
     options: &CompileOptions,
+) -> Result<Artifacts, Reported> {
+    compile_over(session, spec, loaded, planned, options, None)
+}
+
+/// [`compile`] into the folder of earlier artifacts of the same plan and model, with other values of
+/// the adapter: what does not depend on these stays as it is, training graphs and external data.
+pub fn deploy(
+    session: &mut Session<'_>,
+    spec: &Spec,
+    loaded: &mut Loaded,
+    planned: &Planned,
+    options: &CompileOptions,
+    earlier: Artifacts,
+) -> Result<Artifacts, Reported> {
+    let options = CompileOptions {
+        training: None,
+        ..options.clone()
+    };
+    compile_over(session, spec, loaded, planned, &options, Some(earlier))
+}
+
+fn compile_over(
+    session: &mut Session<'_>,
+    spec: &Spec,
+    loaded: &mut Loaded,
+    planned: &Planned,
+    options: &CompileOptions,
+    earlier: Option<Artifacts>,
 ) -> Result<Artifacts, Reported> {
     let sink = &mut *session.sink;
     let base = match (options.depth, loaded.fingerprint.take()) {
@@ -124,6 +156,7 @@ pub fn compile(
     names.check_base(path, &data, sink)?;
     let staging = Staging::new(&names.folder, sink)?;
     let mut base_data = None;
+    let mut estimate = None;
     let training = match &recipe {
         None => None,
         Some(recipe) => {
@@ -135,6 +168,7 @@ pub fn compile(
                 model = Cow::Owned(rounded);
             }
             let mut graphs = train::graphs(&model, &trained, recipe, sink)?;
+            estimate = Some(graphs.estimate.clone());
             share(&mut graphs, data, sink)?;
             Some(graphs)
         }
@@ -145,10 +179,31 @@ pub fn compile(
     };
     let graphs = Named::of(training.as_ref(), &names);
     let copied = match &options.destination {
+        _ if earlier.is_some() => Vec::new(),
         Destination::Beside => Vec::new(),
         Destination::Folder(folder) => copy_data(&data, path, folder, &staging, sink)?,
     };
     let text = session.sources.text(spec.file).clone();
+    let entries = graphs
+        .iter()
+        .map(|named| (named.name, named.entry(&trained)));
+    let entry = recipe
+        .as_ref()
+        .zip(training.as_ref())
+        .map(|(recipe, graphs)| {
+            let data = base_data.clone();
+            TrainingEntry::new(recipe, &options.classes, data, graphs.recomputes)
+        });
+    let paths = graphs.iter().map(|named| names.folder.join(&named.file));
+    let (training, entries, paths, estimate) = match earlier {
+        Some(earlier) => {
+            let Manifest {
+                training, graphs, ..
+            } = earlier.manifest;
+            (training, graphs, earlier.graphs, earlier.estimate)
+        }
+        None => (entry, entries.collect(), paths.collect(), estimate),
+    };
     let manifest = Manifest {
         schema_version: manifest::SCHEMA_VERSION,
         compiler: format!("peftc {}", env!("CARGO_PKG_VERSION")),
@@ -186,13 +241,8 @@ pub fn compile(
             .as_ref()
             .zip(head_output)
             .map(|(head, output)| HeadEntry::new(head, output)),
-        training: recipe
-            .as_ref()
-            .map(|recipe| TrainingEntry::new(recipe, &options.classes, base_data.clone())),
-        graphs: graphs
-            .iter()
-            .map(|named| (named.name, named.entry(&trained)))
-            .collect(),
+        training,
+        graphs: entries,
     };
     for named in &graphs {
         onnx::save(&named.graph.model, &staging.path(&named.file), sink)?;
@@ -212,8 +262,9 @@ pub fn compile(
         model: place(&names.model),
         weights: place(&names.weights),
         manifest_path: place(&names.manifest),
-        graphs: graphs.iter().map(|named| place(&named.file)).collect(),
+        graphs: paths,
         manifest,
+        estimate,
         copied: copied
             .iter()
             .map(|(name, size)| (place(name), *size))

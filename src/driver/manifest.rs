@@ -83,10 +83,17 @@ pub struct TrainingEntry {
     /// The file of their codes, if they are rounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_data: Option<String>,
+    /// Whether activations are computed again in the backward pass.
+    pub recompute: bool,
 }
 
 impl TrainingEntry {
-    pub fn new(recipe: &Recipe, classes: &[String], base_data: Option<String>) -> TrainingEntry {
+    pub fn new(
+        recipe: &Recipe,
+        classes: &[String],
+        base_data: Option<String>,
+        recompute: bool,
+    ) -> TrainingEntry {
         let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
         match recipe.optimizer {
             Optimizer::Sgd(sgd) => optimizer.extend([
@@ -99,6 +106,7 @@ impl TrainingEntry {
                 ("beta2", adam.beta2.into()),
                 ("epsilon", adam.epsilon.into()),
                 ("weight_decay", adam.weight_decay.into()),
+                ("state", adam.moments.name().into()),
             ]),
         }
         TrainingEntry {
@@ -118,6 +126,7 @@ impl TrainingEntry {
                 .collect(),
             base: recipe.base.name(),
             base_data,
+            recompute,
         }
     }
 }

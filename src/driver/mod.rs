@@ -7,6 +7,7 @@
 
 mod compile;
 mod errors;
+mod estimate;
 mod fingerprint;
 mod format;
 mod inspect;
@@ -20,6 +21,7 @@ mod training;
 mod tree;
 
 pub use compile::{Artifacts, CompileOptions, Destination, compile, trained_values};
+pub use estimate::{Estimates, estimates};
 pub use fingerprint::{Depth, fingerprint};
 pub use format::Formatted;
 pub use inspect::{modules_json, modules_text, write_names};
@@ -34,6 +36,6 @@ pub use training::{GraphEntry, PortEntry};
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
 pub use crate::train::{
-    Adam, Base, BatchSizes, Graphs, Head, Memory, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
-    Task, TaskKind, Trains,
+    Adam, Base, BatchSizes, Estimate, Graphs, Head, Memory, Moments, Optimizer, Pool, Rate, Recipe,
+    Recompute, Sgd, Task, TaskKind, Trains, parse_bytes, show_bytes,
 };

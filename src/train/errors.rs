@@ -1,6 +1,8 @@
 //! Diagnostics of this room: E075x.
 
-use super::{Base, Task};
+use super::bytes::show_bytes;
+use super::memory::Estimate;
+use super::{Base, BatchSizes, Task};
 use crate::diag::{Code, Diagnostic};
 use crate::graph::Value;
 use crate::ops::Refusal;
@@ -8,6 +10,38 @@ use crate::ops::Refusal;
 pub(super) fn nothing_to_train() -> Diagnostic {
     Diagnostic::new(Code::E0751, "the adapter has nothing to train").help(
         "a method trains its `param`s: adapt a module with one that has some, or `train` a module",
+    )
+}
+
+/// `recomputes` is whether it is so with activations computed again.
+pub(super) fn does_not_fit(estimate: &Estimate, budget: u64, recomputes: bool) -> Diagnostic {
+    let BatchSizes { rows, tokens } = estimate.batch;
+    let message = format!(
+        "a step on {rows} × {tokens} tokens takes about {}, and `memory` is {}",
+        show_bytes(estimate.total()),
+        show_bytes(budget)
+    );
+    let parts = format!(
+        "weights take {}, parameters and optimizer {}, activations {}, the process {}",
+        show_bytes(estimate.weights),
+        show_bytes(estimate.state),
+        show_bytes(estimate.activations),
+        show_bytes(estimate.process)
+    );
+    let mut diagnostic = Diagnostic::new(Code::E0757, message).note(parts);
+    if let Some((name, ty, bytes)) = estimate.largest.first() {
+        let largest = format!(
+            "the largest tensor is `{name}`, {ty}, with {}",
+            show_bytes(*bytes)
+        );
+        diagnostic = diagnostic.note(largest);
+    }
+    if !recomputes {
+        let help = "compute activations again in place of keeping them: `recompute: auto`";
+        diagnostic = diagnostic.help(help);
+    }
+    diagnostic.help(
+        "lower `batch_size` with `accumulate` raised, or cut texts with `data.max_length`; `base: int8` quarters the weights",
     )
 }
 

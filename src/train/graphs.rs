@@ -1,9 +1,10 @@
 //! The training graphs and what to bind to them.
 
 use super::errors;
+use super::memory::{self, Estimate};
 use super::open::Open;
 use super::update::update_graph;
-use super::{Parameter, Recipe};
+use super::{Memory, Parameter, Recipe, Recompute};
 use crate::autodiff;
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, Patch, Value, ValueId};
@@ -109,6 +110,10 @@ pub struct Graphs {
     pub update: TrainingGraph,
     /// Loss and, where that makes sense, how many labels are right.
     pub eval: TrainingGraph,
+    /// Whether activations are computed again.
+    pub recomputes: bool,
+    /// What training takes with a batch of the recipe's sizes.
+    pub estimate: Estimate,
 }
 
 /// Makes the training graphs of an adapted model.
@@ -124,15 +129,54 @@ pub fn graphs(
     autodiff::check_opset(adapted, sink)?;
     let open = Open::new(adapted, parameters, recipe.output.as_deref(), sink)?;
     let eval = open.clone().eval(recipe.task, sink)?;
-    let differentiated = open.differentiate(recipe, sink)?;
+    let Memory {
+        recompute, budget, ..
+    } = recipe.memory;
+    let mut made = with(
+        open.clone(),
+        &eval,
+        recipe,
+        recompute == Recompute::Blocks,
+        sink,
+    )?;
+    let fits = |made: &Graphs| budget.is_none_or(|budget| made.estimate.total() <= budget);
+    if recompute == Recompute::Auto && !fits(&made) {
+        made = with(open, &eval, recipe, true, sink)?;
+    }
+    match budget {
+        Some(budget) if !fits(&made) => Err(sink.emit(errors::does_not_fit(
+            &made.estimate,
+            budget,
+            made.recomputes,
+        ))),
+        _ => Ok(made),
+    }
+}
+
+/// The graphs with or without recomputation.
+fn with(
+    open: Open,
+    eval: &TrainingGraph,
+    recipe: &Recipe,
+    recomputes: bool,
+    sink: &mut Sink,
+) -> Result<Graphs, Reported> {
+    let differentiated = open.differentiate(recipe, recomputes, sink)?;
     let update = update_graph(&differentiated, recipe, sink)?;
     let step = differentiated.clone().step(recipe, sink)?;
     let grad = differentiated.grad(sink)?;
+    let batch = recipe.memory.batch;
+    let mut estimate = memory::estimate(&step, batch);
+    if recipe.memory.measures {
+        estimate = estimate.beside(&memory::estimate(eval, batch));
+    }
     Ok(Graphs {
         step,
         grad,
         update,
-        eval,
+        eval: eval.clone(),
+        recomputes,
+        estimate,
     })
 }
 

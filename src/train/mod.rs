@@ -20,12 +20,16 @@
 //!
 //! Not here: gradients of operators (`ops`), the reverse walk (`autodiff`), running (`runtime`).
 
+mod arena;
 mod base;
+mod blockwise;
+mod bytes;
 mod dropout;
 mod errors;
 mod graphs;
 mod head;
 mod loss;
+mod memory;
 mod open;
 mod optimizer;
 mod sizes;
@@ -35,9 +39,11 @@ mod tests;
 mod update;
 
 pub use base::{Keep, ReadWeight, round_base};
+pub use bytes::{parse_bytes, show_bytes};
 pub use graphs::{Graphs, Port, Role, TrainingGraph, eval_graph, graphs};
 pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
-pub use optimizer::{Adam, Optimizer, Sgd};
+pub use memory::Estimate;
+pub use optimizer::{Adam, Moments, Optimizer, Sgd};
 pub use sizes::BatchSizes;
 pub use task::{Task, TaskKind};
 
@@ -74,8 +80,12 @@ pub struct Recipe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub recompute: Recompute,
-    /// The batch that this is decided for.
+    /// The largest batch that comes.
     pub batch: BatchSizes,
+    /// The most bytes that a step may take.
+    pub budget: Option<u64>,
+    /// Whether a session that measures stands beside the one that trains.
+    pub measures: bool,
 }
 
 /// What the backward pass does for the activations of the forward pass.
@@ -86,6 +96,8 @@ pub enum Recompute {
     Off,
     /// What crosses the borders of blocks is kept, the rest is computed again.
     Blocks,
+    /// As [`Recompute::Off`], unless a step is above its budget then.
+    Auto,
 }
 
 impl From<bool> for Recompute {

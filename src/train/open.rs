@@ -8,7 +8,7 @@ use super::graphs::{
 use super::loss::{Loss, Want, loss};
 use super::sizes::Sizes;
 use super::update::emit_update;
-use super::{BatchSizes, Parameter, Recipe, Recompute, Task};
+use super::{BatchSizes, Parameter, Recipe, Task};
 use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Operand, Patch, Value, ValueId};
@@ -179,6 +179,7 @@ impl Open {
     pub fn differentiate(
         mut self,
         recipe: &Recipe,
+        recomputes: bool,
         sink: &mut Sink,
     ) -> Result<Differentiated, Reported> {
         let task = recipe.task;
@@ -216,7 +217,7 @@ impl Open {
             &self.parameters,
             sink,
         )?;
-        if recipe.memory.recompute == Recompute::Blocks {
+        if recomputes {
             self.recompute(&found, recipe.memory.batch, sink)?;
         }
         let mut gradients = found.of;

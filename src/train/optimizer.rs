@@ -3,6 +3,9 @@
 //! All gradients become one vector, so that an update is a fixed number of operators. Only the
 //! parameters themselves stay tensors of their own: the model reads them.
 
+use super::blockwise::{
+    BLOCK, Codes, as_vector, block_count, decoded, encoded, in_blocks, thresholds,
+};
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
 
@@ -31,6 +34,47 @@ pub struct Adam {
     pub beta2: f64,
     pub epsilon: f64,
     pub weight_decay: f64,
+    pub moments: Moments,
+}
+
+/// What Adam keeps its two means in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moments {
+    #[default]
+    F32,
+    /// Codes of 8 bits with a scale for every 256.
+    Int8,
+}
+
+impl Moments {
+    /// The word of configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Moments::F32 => "f32",
+            Moments::Int8 => "int8",
+        }
+    }
+}
+
+/// A tensor that an optimizer keeps from step to step; zeros at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// As long as all parameters together, in f32.
+    Whole,
+    Codes(Codes),
+    Scales,
+}
+
+impl Kept {
+    /// Of so many parameters.
+    pub fn ty(self, elements: i64) -> (DType, Vec<i64>) {
+        let blocks = block_count(elements);
+        match self {
+            Kept::Whole => (DType::F32, vec![elements]),
+            Kept::Codes(codes) => (codes.dtype(), vec![blocks, BLOCK]),
+            Kept::Scales => (DType::F32, vec![blocks, 1]),
+        }
+    }
 }
 
 impl Default for Adam {
@@ -40,6 +84,7 @@ impl Default for Adam {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
+            moments: Moments::F32,
         }
     }
 }
@@ -56,12 +101,20 @@ impl Optimizer {
         }
     }
 
-    /// The kinds of state that it keeps, each as long as all parameters together; PyTorch's names.
-    pub fn states(self) -> &'static [&'static str] {
+    /// What it keeps; PyTorch's names.
+    pub(super) fn states(self) -> &'static [(&'static str, Kept)] {
         match self {
             Optimizer::Sgd(Sgd { momentum: 0.0, .. }) => &[],
-            Optimizer::Sgd(_) => &["momentum_buffer"],
-            Optimizer::Adam(_) | Optimizer::AdamW(_) => &["exp_avg", "exp_avg_sq"],
+            Optimizer::Sgd(_) => &[("momentum_buffer", Kept::Whole)],
+            Optimizer::Adam(adam) | Optimizer::AdamW(adam) => match adam.moments {
+                Moments::F32 => &[("exp_avg", Kept::Whole), ("exp_avg_sq", Kept::Whole)],
+                Moments::Int8 => &[
+                    ("exp_avg", Kept::Codes(Codes::Signed)),
+                    ("exp_avg.scale", Kept::Scales),
+                    ("exp_avg_sq", Kept::Codes(Codes::Unsigned)),
+                    ("exp_avg_sq.scale", Kept::Scales),
+                ],
+            },
         }
     }
 }
@@ -105,11 +158,11 @@ pub(super) fn update<'b>(
         Optimizer::Sgd(sgd) => sgd_change(sgd, gradient, before)?,
         Optimizer::Adam(adam) => {
             let decayed = with_decay(gradient, adam.weight_decay, before)?;
-            let (change, states) = adam_change(adam, decayed, before);
+            let (change, states) = adam_change(adam, decayed, before)?;
             (change, states, 0.0)
         }
         Optimizer::AdamW(adam) => {
-            let (change, states) = adam_change(adam, gradient, before);
+            let (change, states) = adam_change(adam, gradient, before)?;
             (change, states, adam.weight_decay)
         }
     };
@@ -145,8 +198,30 @@ fn adam_change<'b>(
     adam: Adam,
     gradient: Expr<'b>,
     before: &Before<'b>,
-) -> (Expr<'b>, Vec<Expr<'b>>) {
-    let (m, v) = (before.states[0], before.states[1]);
+) -> Result<(Expr<'b>, Vec<Expr<'b>>), Refusal> {
+    if adam.moments == Moments::F32 {
+        let moments = [before.states[0], before.states[1]];
+        let (change, moments) = adam_moments(adam, gradient, moments, before);
+        return Ok((change, moments.to_vec()));
+    }
+    let elements = elements(gradient)?;
+    let gradient = in_blocks(gradient, elements)?;
+    let kept = |at: usize, codes: Codes| decoded(before.states[at], before.states[at + 1], codes);
+    let moments = [kept(0, Codes::Signed), kept(2, Codes::Unsigned)];
+    let (change, [m, v]) = adam_moments(adam, gradient, moments, before);
+    let threshold = thresholds(before.step, block_count(elements))?;
+    let (m, m_scale) = encoded(m, threshold, Codes::Signed);
+    let (v, v_scale) = encoded(v, threshold, Codes::Unsigned);
+    Ok((as_vector(change, elements)?, vec![m, m_scale, v, v_scale]))
+}
+
+/// The change and the new moments; all have the gradient's shape.
+fn adam_moments<'b>(
+    adam: Adam,
+    gradient: Expr<'b>,
+    [m, v]: [Expr<'b>; 2],
+    before: &Before<'b>,
+) -> (Expr<'b>, [Expr<'b>; 2]) {
     let m = m + (gradient - m) * (1.0 - adam.beta1);
     let v = v * adam.beta2 + gradient.square() * (1.0 - adam.beta2);
     // In 64 bits: 1 − 0.999 has four digits less than 0.999.
@@ -155,7 +230,7 @@ fn adam_change<'b>(
     let rate = before.learning_rate.cast(DType::F64) / correction(adam.beta1);
     let root = correction(adam.beta2).sqrt();
     let denominator = v.sqrt() / root.cast(DType::F32) + adam.epsilon;
-    (m / denominator * rate.cast(DType::F32), vec![m, v])
+    (m / denominator * rate.cast(DType::F32), [m, v])
 }
 
 /// The gradient of ½ λ p² added.

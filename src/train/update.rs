@@ -100,11 +100,14 @@ fn emit<'b>(
     for parameter in &parameters {
         length += elements(*parameter)?;
     }
-    let states: Vec<&'static str> = recipe.optimizer.states().to_vec();
+    let states = recipe.optimizer.states();
     let before = Before {
         states: states
             .iter()
-            .map(|name| take(&state_name(name), Role::State, DType::F32, &[length]))
+            .map(|(name, kept)| {
+                let (dtype, dims) = kept.ty(length);
+                take(&state_name(name), Role::State, dtype, &dims)
+            })
             .collect(),
         learning_rate: take("learning_rate", Role::LearningRate, DType::F32, &[]),
         step: take("step", Role::Step, DType::I64, &[]),
@@ -128,7 +131,7 @@ fn emit<'b>(
             value,
         );
     }
-    for (name, value) in states.iter().zip(new) {
+    for ((name, _), value) in states.iter().zip(new) {
         outputs.add_next(build, Role::State, &state_name(name), None, value);
     }
     Ok(inputs)

@@ -65,6 +65,14 @@ dtypes! {
 }
 
 impl DType {
+    /// The type of this name.
+    pub fn named(name: &str) -> Option<DType> {
+        DType::ALL
+            .iter()
+            .copied()
+            .find(|dtype| dtype.name() == name)
+    }
+
     /// Whether gradients can flow through values of this type.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)

@@ -124,3 +124,64 @@ fn a_step_takes_less_memory() {
     let (plain, again) = (peak(&[]), peak(&["--recompute"]));
     assert!(again < 0.8 * plain, "{again} of {plain}");
 }
+
+/// What `peftc plan` says of a step on 64 × 64 tokens: with activations kept and computed again.
+fn planned() -> [f64; 2] {
+    let quickstart = fixtures().join("quickstart");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["plan", "--format", "json"]);
+    command.arg(quickstart.join("tasks.peft"));
+    command.arg("--model").arg(quickstart.join("model.onnx"));
+    command.args(["--adapter", "math_task", "--batch", "64", "--length", "64"]);
+    let output = command.output().expect("peftc starts");
+    assert!(output.status.success(), "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let step = &found["plans"][0]["training_step"];
+    ["kept", "recomputed"].map(|which| step[which]["bytes"].as_f64().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_estimate_is_near_the_peak() {
+    let [kept, again] = planned();
+    for (estimate, measured) in [(kept, peak(&[])), (again, peak(&["--recompute"]))] {
+        let ratio = estimate / measured;
+        assert!((0.8..1.2).contains(&ratio), "{estimate} for {measured}");
+    }
+}
+
+/// Compiles with a budget; answers with whether activations are computed again, or with the codes of
+/// what is said against it.
+fn within(budget: f64) -> Result<bool, String> {
+    let quickstart = fixtures().join("quickstart");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["compile", "--train", "--adapter", "math_task"]);
+    command.args([quickstart.join("tasks.peft"), quickstart.join("model.onnx")]);
+    command.args(["--batch", "64", "--length", "64", "--memory"]);
+    command
+        .arg(format!("{budget:.0}"))
+        .arg("-o")
+        .arg(folder.path());
+    let output = command.output().expect("peftc starts");
+    match output.status.success() {
+        true => {
+            let bytes = std::fs::read(folder.path().join("step.onnx")).unwrap();
+            Ok(bytes.windows(6).any(|part| part == b"again/"))
+        }
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+#[test]
+fn a_budget_decides_what_is_kept() {
+    let [kept, again] = planned();
+    assert!(again < 0.9 * kept, "{again} {kept}");
+    assert_eq!(within(kept * 1.01), Ok(false));
+    assert_eq!(within((kept + again) / 2.0), Ok(true));
+    let said = within(again * 0.99).unwrap_err();
+    assert!(
+        said.contains("E0757") && said.contains("64 × 64 tokens"),
+        "{said}"
+    );
+}

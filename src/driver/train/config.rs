@@ -7,9 +7,14 @@ use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
 use crate::runtime::{Kernels, Products, Provider, Sums};
-use crate::train::{Adam, Base, BatchSizes, Memory, Optimizer, Pool, Rate, Recipe, Sgd, TaskKind};
+use crate::train::{
+    Adam, Base, BatchSizes, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
+    TaskKind, parse_bytes,
+};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Component, Path, PathBuf};
 
@@ -47,12 +52,19 @@ pub struct Config {
     pub steps: Option<NonZeroU64>,
     /// Passes over the data, if `steps` is not given.
     pub epochs: Option<NonZeroU64>,
+    /// Inputs of one truth value that always have this value in training.
+    #[serde(default)]
+    pub specialize: std::collections::BTreeMap<String, bool>,
     /// What the frozen weights are computed with.
     #[serde(default)]
     pub base: BaseName,
     /// Compute activations again in the backward pass in place of keeping them.
-    #[serde(default)]
-    pub recompute: bool,
+    /// Without it as `memory` needs.
+    #[serde(default, deserialize_with = "recompute")]
+    pub recompute: Option<Recompute>,
+    /// The most bytes that training may take.
+    #[serde(default, deserialize_with = "memory")]
+    pub memory: Option<u64>,
     #[serde(default)]
     pub optimizer: OptimizerConfig,
     /// Measure on `data.eval` every so many steps, besides before and after.
@@ -134,6 +146,55 @@ fn provider<'de, D: Deserializer<'de>>(from: D) -> Result<Provider, D::Error> {
     from.deserialize_str(Word(str::parse))
 }
 
+/// `true`, `false` or `auto`.
+fn recompute<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Recompute>, D::Error> {
+    from.deserialize_any(RecomputeWord).map(Some)
+}
+
+/// A size of memory, such as `8GiB`.
+fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    from.deserialize_any(SizeWord).map(Some)
+}
+
+struct RecomputeWord;
+
+impl Visitor<'_> for RecomputeWord {
+    type Value = Recompute;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or auto")
+    }
+
+    fn visit_bool<E: Error>(self, wanted: bool) -> Result<Recompute, E> {
+        Ok(wanted.into())
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Recompute, E> {
+        match word {
+            "auto" => Ok(Recompute::Auto),
+            _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+        }
+    }
+}
+
+struct SizeWord;
+
+impl Visitor<'_> for SizeWord {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size of memory, such as 8GiB")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
+        Ok(bytes)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        parse_bytes(text).map_err(E::custom)
+    }
+}
+
 /// The precision of frozen weights in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +220,8 @@ pub struct OptimizerConfig {
     pub epsilon: f64,
     pub momentum: f64,
     pub nesterov: bool,
+    /// What Adam keeps its means in.
+    pub state: StateName,
     /// `null` leaves gradients as they are.
     pub max_grad_norm: Option<f64>,
     /// Learning rates of some parameters: factors by a glob of their names, `B` or
@@ -184,6 +247,14 @@ pub enum OptimizerName {
     Sgd,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateName {
+    #[default]
+    F32,
+    Int8,
+}
+
 impl Default for OptimizerConfig {
     fn default() -> Self {
         let adam = Adam::default();
@@ -198,6 +269,7 @@ impl Default for OptimizerConfig {
             epsilon: adam.epsilon,
             momentum: 0.0,
             nesterov: false,
+            state: StateName::F32,
             max_grad_norm: Some(1.0),
             rates: Vec::new(),
         }
@@ -213,6 +285,10 @@ impl Config {
             beta2: optimizer.beta2,
             epsilon: optimizer.epsilon,
             weight_decay: optimizer.weight_decay,
+            moments: match optimizer.state {
+                StateName::F32 => Moments::F32,
+                StateName::Int8 => Moments::Int8,
+            },
         };
         Recipe {
             task: self.task.with(self.label_smoothing, self.temperature),
@@ -236,11 +312,16 @@ impl Config {
                 })
                 .collect(),
             memory: Memory {
-                recompute: self.recompute.into(),
+                recompute: self.recompute.unwrap_or(match self.memory {
+                    Some(_) => Recompute::Auto,
+                    None => Recompute::Off,
+                }),
                 batch: BatchSizes {
                     rows: self.batch_size.get(),
                     ..BatchSizes::default()
                 },
+                budget: self.memory,
+                measures: self.data.eval.is_some(),
             },
             base: match self.base {
                 BaseName::Own => Base::Own,
@@ -407,6 +488,9 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     if config.temperature.is_some() && task.temperature().is_none() {
         sink.emit(errors::no_meaning("temperature", task));
     }
+    if optimizer.name == OptimizerName::Sgd && optimizer.state == StateName::Int8 {
+        sink.emit(errors::no_state());
+    }
     for rate in &optimizer.rates {
         if !(rate.times.is_finite() && rate.times >= 0.0) {
             sink.emit(errors::bad_number(
@@ -432,6 +516,9 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());
+    }
+    if config.recompute == Some(Recompute::Auto) && config.memory.is_none() {
+        sink.emit(errors::auto_without_budget());
     }
     sink.failed()
 }

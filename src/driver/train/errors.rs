@@ -49,6 +49,19 @@ pub(super) fn best_of_nothing() -> Diagnostic {
     .help("name some with `data.eval`, and measure now and then with `eval_every`")
 }
 
+pub(super) fn no_state() -> Diagnostic {
+    Diagnostic::new(
+        Code::E1101,
+        "`optimizer.state: int8` has no meaning for `sgd`",
+    )
+    .help("leave it out, or choose `adamw` or `adam`, which keep two means of every gradient")
+}
+
+pub(super) fn auto_without_budget() -> Diagnostic {
+    Diagnostic::new(Code::E1101, "`recompute: auto` needs a budget that decides")
+        .help("say how much memory training may take: `memory: 8GiB`")
+}
+
 /// A setting that the CPU has nothing for.
 pub(super) fn needs_gpu(setting: &str) -> Diagnostic {
     let message = format!("`{setting}` is for GPUs, and `provider` is `cpu`");

@@ -61,6 +61,19 @@ impl Examples {
         }
     }
 
+    /// Tokens of the longest example.
+    pub fn longest(&self) -> usize {
+        let all = std::iter::once(&self.train).chain(&self.held_out);
+        let lengths = all.flat_map(|dataset| {
+            let examples = dataset.examples();
+            let texts = (0..examples.len()).map(|example| examples.length(example));
+            // Arrays have their tokens along the second axis.
+            let arrays = dataset.arrays().iter();
+            texts.chain(arrays.filter_map(|array| array.dims.get(1).copied()))
+        });
+        lengths.max().unwrap_or(1).max(1)
+    }
+
     /// How many numbers a head has to give for them.
     fn width(&self) -> usize {
         let classes = self.train.classes().len();

@@ -4,7 +4,7 @@ use super::config::Config;
 use super::errors;
 use super::examples::{Examples, head};
 use crate::diag::Reported;
-use crate::driver::compile::{Artifacts, CompileOptions, Destination, compile};
+use crate::driver::compile::{Artifacts, CompileOptions, Destination, compile, deploy};
 use crate::driver::session::{Loaded, ModelOptions, Planned, Session, Spec};
 use crate::driver::{Depth, PlanOptions};
 use crate::hir::Adapter;
@@ -24,6 +24,8 @@ pub(super) struct Decided {
     pub head: Option<Head>,
     /// Names of the classes, by number.
     pub classes: Vec<String>,
+    /// Of the longest row of a batch.
+    pub tokens: usize,
 }
 
 impl Job<'_> {
@@ -47,30 +49,52 @@ impl Job<'_> {
         Decided {
             head: head(self.config, examples, loaded),
             classes: examples.class_names(),
+            tokens: match self.config.data.pack {
+                Some(tokens) => tokens.get(),
+                None => examples.longest(),
+            },
         }
     }
 
-    /// Writes everything. `values` is a trained adapter.
+    /// Writes everything, with start values.
     pub fn compile(
         &self,
         (mut loaded, planned): (Loaded, Planned),
         decided: &Decided,
-        values: Option<PathBuf>,
         session: &mut Session<'_>,
     ) -> Result<Artifacts, Reported> {
+        let options = self.options(decided, None);
+        compile(session, self.spec, &mut loaded, &planned, &options)
+    }
+
+    /// Writes the model again, with the values of a trained adapter.
+    pub fn deploy(
+        &self,
+        (mut loaded, planned): (Loaded, Planned),
+        decided: &Decided,
+        values: PathBuf,
+        earlier: Artifacts,
+        session: &mut Session<'_>,
+    ) -> Result<Artifacts, Reported> {
+        let options = self.options(decided, Some(values));
+        deploy(session, self.spec, &mut loaded, &planned, &options, earlier)
+    }
+
+    fn options(&self, decided: &Decided, values: Option<PathBuf>) -> CompileOptions {
         let config = self.config;
-        let options = CompileOptions {
+        let mut recipe = config.recipe();
+        recipe.memory.batch.tokens = decided.tokens;
+        CompileOptions {
             destination: Destination::Folder(config.output.clone()),
             seed: config.seed,
             depth: Depth::Sampled,
             settings: config.settings(),
             values,
             head: decided.head.clone(),
-            training: Some(config.recipe()),
+            training: Some(recipe),
             classes: decided.classes.clone(),
-            flags: Vec::new(),
-        };
-        compile(session, self.spec, &mut loaded, &planned, &options)
+            flags: config.specialize.clone().into_iter().collect(),
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub fn train(
     let planned = job.load(session)?;
     let examples = Examples::load(config, &planned.0, session)?;
     let decided = job.decide(&examples, &planned.0);
-    let artifacts = job.compile(planned, &decided, None, session)?;
+    let artifacts = job.compile(planned, &decided, session)?;
     let mut run = Run::new(
         config,
         &examples,
@@ -137,14 +137,17 @@ pub fn train(
         after = run.evaluate(best.step, session.sink, on)?;
     }
     let values = run.adapter(&artifacts, session.sink)?;
+    let stopped = last < run.steps;
+    // What runs training graphs is done; the model needs its memory.
+    drop(run);
     let planned = job.load(session)?;
     Ok(Outcome {
-        artifacts: job.compile(planned, &decided, Some(values), session)?,
+        artifacts: job.deploy(planned, &decided, values, artifacts, session)?,
         steps: last,
         before,
         after,
         best: best.map(|best| best.step),
-        stopped: last < run.steps,
+        stopped,
     })
 }
 
@@ -155,7 +158,8 @@ struct Run<'c> {
     steps: u64,
     library: &'static Library,
     step: Stepper,
-    eval: Stateful,
+    /// Without held-out examples nothing is measured.
+    eval: Option<Stateful>,
     eval_wiring: Wiring,
     train: Batcher,
     train_options: BatchOptions,
@@ -199,6 +203,10 @@ impl<'c> Run<'c> {
                 Some(held_out)
             }
         };
+        let eval = match &held_out {
+            Some(_) => Some(open(folder, graph("eval"), engine, library, sink)?),
+            None => None,
+        };
         let steps = match (config.steps, config.epochs) {
             (Some(steps), _) => steps.get(),
             (None, Some(epochs)) => {
@@ -211,7 +219,7 @@ impl<'c> Run<'c> {
             identity: identity(config, decided, artifacts, train.dataset()),
             library,
             step,
-            eval: open(folder, graph("eval"), engine, library, sink)?,
+            eval,
             next: train.position(),
             config,
             steps,
@@ -387,16 +395,16 @@ impl<'c> Run<'c> {
         sink: &mut Sink,
         on: &mut dyn FnMut(&Event),
     ) -> Result<Option<Scores>, Reported> {
-        let Some(held_out) = &self.held_out else {
+        let (Some(held_out), Some(eval)) = (&self.held_out, &mut self.eval) else {
             return Ok(None);
         };
         for carried in &self.eval_wiring.carried {
             if let Some(tensor) = self.step.get(&carried.name) {
-                self.eval.set(&carried.name, &tensor, sink)?;
+                eval.set(&carried.name, &tensor, sink)?;
             }
         }
         let mut batches = again(held_out, &self.eval_options, sink)?;
-        let scores = measure(&mut self.eval, &self.eval_wiring, &mut batches, sink)?;
+        let scores = measure(eval, &self.eval_wiring, &mut batches, sink)?;
         on(&Event::Evaluated { step, scores });
         let is_better = self.best.is_none_or(|best| scores.loss < best.loss);
         // Before the first step there is nothing to deploy.
@@ -469,5 +477,9 @@ fn identity(
         config.accumulate,
         config.optimizer.rates,
     );
+    let text = match config.specialize.is_empty() {
+        true => text,
+        false => format!("{text} {:?}", config.specialize),
+    };
     format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
 }

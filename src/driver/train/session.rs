@@ -126,6 +126,7 @@ pub(super) struct Carried {
     pub name: String,
     /// `<module>.<parameter>` of a trained tensor; `None` for a state.
     pub parameter: Option<String>,
+    dtype: DType,
     pub dims: Vec<i64>,
 }
 
@@ -142,8 +143,20 @@ impl Carried {
         Carried {
             name: port.name.clone(),
             parameter,
+            dtype: DType::named(port.dtype).unwrap_or(DType::F32),
             dims: dims.collect(),
         }
+    }
+
+    /// What it is at the start of a run without a value of its own.
+    fn zeros(&self) -> Option<HostTensor> {
+        let elements = self.dims.iter().product::<i64>();
+        let bytes = self.dtype.byte_len(u64::try_from(elements).ok()?)?;
+        HostTensor::new(
+            self.dtype,
+            &self.dims,
+            vec![0; usize::try_from(bytes).ok()?],
+        )
     }
 }
 
@@ -378,11 +391,9 @@ pub(super) fn start(
             let tensor = tensors.iter().find(|tensor| tensor.name == *name)?;
             HostTensor::new(tensor.dtype, &tensor.dims, tensor.data.clone())
         });
-        let tensor = named.unwrap_or_else(|| {
-            let count = carried.dims.iter().product::<i64>() as usize;
-            HostTensor::from_f32(&carried.dims, &vec![0.0; count])
-        });
-        step.set(&carried.name, &tensor, sink)?;
+        if let Some(tensor) = named.or_else(|| carried.zeros()) {
+            step.set(&carried.name, &tensor, sink)?;
+        }
     }
     Ok(())
 }

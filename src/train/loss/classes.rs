@@ -19,10 +19,11 @@ pub(super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
     Ok(moved + build.scalar(IGNORED as f64, DType::I64))
 }
 
-/// −mean log softmax(x)[label] over the labels that count; with smoothing ε the target is
+/// −mean (x[label] − log Σ exp x) over the labels that count; with smoothing ε the target is
 /// (1 − ε) · one-hot + ε / C (PyTorch's `cross_entropy`).
 ///
-/// Derivative: (softmax(x) − target) / count in the rows that count.
+/// Derivative: (softmax(x) − target) / count in the rows that count. The logits' own memory becomes
+/// that of their derivative: nothing reads them after their exponentials are there.
 pub(super) fn cross_entropy<'b>(
     output: Expr<'b>,
     labels: Expr<'b>,
@@ -45,23 +46,29 @@ pub(super) fn cross_entropy<'b>(
         count,
         share,
     } = Counted::of(counted);
-    let log = logits.with("LogSoftmax", vec![Attribute::int("axis", 1)]);
-    let picked = build
-        .node(
-            "GatherElements",
-            &[log, label],
-            vec![Attribute::int("axis", 1)],
-        )
-        .stated(&[rows.clone(), Dim::from(1)]);
-    let mut each = picked * (1.0 - smoothing);
-    if smoothing > 0.0 {
-        each = each + log.mean_keeping(&[1]) * smoothing;
+    let best = (want == Want::Correct).then(|| best(logits));
+    let picked = at(logits, label);
+    let mean = (smoothing > 0.0).then(|| logits.mean_keeping(&[1]));
+    // No logit is above the highest and no mean of them, but for rounding, which is of no account for
+    // what is only taken off: maxima say that these are read before anything is written over the logits.
+    let highest = match best {
+        Some(best) => at(logits, best),
+        None => logits.reduce_keeping("ReduceMax", &[1]),
+    };
+    let highest = highest.apply2("Max", picked);
+    let highest = mean.map_or(highest, |mean| highest.apply2("Max", mean));
+    let powers = (logits - highest).exp();
+    let sum = powers.sum_keeping(&[1]);
+    let log_sum = highest + sum.log();
+    let mut each = (picked - log_sum) * (1.0 - smoothing);
+    if let Some(mean) = mean {
+        each = each + (mean - log_sum) * smoothing;
     }
     let value = -(each * share).sum_dropping(&[0, 1]);
-    let (correct, exact) = match want {
-        Want::Gradient => (None, None),
-        Want::Correct => {
-            let hits = best(logits).is_equal(label).cast(DType::F32) * weight;
+    let (correct, exact) = match best {
+        None => (None, None),
+        Some(best) => {
+            let hits = best.is_equal(label).cast(DType::F32) * weight;
             (
                 Some(hits.sum_dropping(&[0, 1])),
                 exact_rows(hits, weight, &dims)?,
@@ -71,13 +78,13 @@ pub(super) fn cross_entropy<'b>(
     let gradient = match want {
         Want::Correct => None,
         Want::Gradient => {
-            let mut slope = log.exp();
+            let mut slope = powers * (share / sum);
             if smoothing > 0.0 {
                 let part = slope.number(smoothing) / class_count(build, &classes)?;
-                slope = slope - part;
+                slope = slope - share * part;
             }
             let at_label = share * -(1.0 - smoothing);
-            let slope = add_at(slope * share, label, at_label)?;
+            let slope = add_at(slope, label, at_label)?;
             Some(slope.reshape(&dims)?)
         }
     };
@@ -89,6 +96,12 @@ pub(super) fn cross_entropy<'b>(
         by_class: None,
         gradient,
     })
+}
+
+/// The element of every row at a column, `[R, 1]`.
+fn at<'b>(rows: Expr<'b>, column: Expr<'b>) -> Expr<'b> {
+    let axis = vec![Attribute::int("axis", 1)];
+    rows.builder.node("GatherElements", &[rows, column], axis)
 }
 
 /// Labels by class; `None` where the number of classes is not known.

@@ -1,6 +1,7 @@
 //! Losses, optimizers and dropout on graphs of a few nodes, evaluated in f64, against numbers of
 //! PyTorch 2 in f64 (`torch.optim`, `torch.nn.functional`).
 
+mod eight_bits;
 mod embeddings;
 mod heads;
 
@@ -338,7 +339,7 @@ fn updated_at(
     };
     let graphs = made_with_rate(rate, &model(&[3], None), &recipe);
     let mut parameter = vec![0.5, -1.0, 2.0];
-    let states = optimizer.states();
+    let states: Vec<&str> = optimizer.states().iter().map(|(name, _)| *name).collect();
     let mut state = vec![vec![0.0; 3]; states.len()];
     let gradients = [[0.1, -2.0, 3.0], [0.4, 1.0, -0.5], [-0.3, 0.2, 0.1]];
     for (step, gradient) in gradients.iter().enumerate() {

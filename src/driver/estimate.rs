@@ -1,0 +1,99 @@
+//! What training a planned adapter takes of memory. The weights need not be there.
+
+use super::session::{Loaded, Planned};
+use super::training::{brought, specialized, trained};
+use crate::adapt;
+use crate::diag::{Reported, Sink};
+use crate::graph::Tensor;
+use crate::train::{self, BatchSizes, Estimate, Memory, Recipe, Recompute, Trains, show_bytes};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The estimates of a recipe, with activations kept and with activations computed again.
+#[derive(Clone, Debug)]
+pub struct Estimates {
+    pub kept: Estimate,
+    pub again: Estimate,
+}
+
+/// Makes the training graphs of a plan and estimates what a step on a batch takes.
+pub fn estimates(
+    planned: &Planned,
+    loaded: &Loaded,
+    recipe: &Recipe,
+    sink: &mut Sink,
+) -> Result<Estimates, Reported> {
+    let mut model = loaded.model.clone();
+    // Start values take the same memory whatever they are.
+    let reader = |tensor: &Tensor, _: &mut Sink| {
+        let length = usize::try_from(tensor.byte_len()).unwrap_or(0);
+        Ok(bytes::Bytes::from(vec![0; length]))
+    };
+    let plan = &planned.plan;
+    let none = BTreeMap::new();
+    let adapted = adapt::apply(plan, &mut model, &loaded.modules, 0, &reader, &none, sink)?;
+    let tensors = brought(planned, adapted, Trains::default());
+    let trained = trained(&tensors, &recipe.rates, sink)?;
+    let model = specialized(&model, &[], sink)?;
+    let mut with = |recompute: Recompute| {
+        let recipe = Recipe {
+            memory: Memory {
+                recompute,
+                budget: None,
+                ..recipe.memory
+            },
+            ..recipe.clone()
+        };
+        train::graphs(&model, &trained, &recipe, sink).map(|graphs| graphs.estimate)
+    };
+    Ok(Estimates {
+        kept: with(Recompute::Off)?,
+        again: with(Recompute::Blocks)?,
+    })
+}
+
+impl Estimates {
+    pub fn to_json(&self) -> Value {
+        let entry = |estimate: &Estimate| {
+            let largest = estimate.largest.iter();
+            let largest = largest.map(
+                |(name, ty, bytes)| json!({ "name": name, "type": ty.to_string(), "bytes": bytes }),
+            );
+            json!({
+                "bytes": estimate.total(),
+                "weights": estimate.weights,
+                "state": estimate.state,
+                "activations": estimate.activations,
+                "process": estimate.process,
+                "largest": largest.collect::<Vec<Value>>(),
+            })
+        };
+        let BatchSizes { rows, tokens } = self.kept.batch;
+        json!({
+            "batch": rows, "length": tokens, "kept": entry(&self.kept), "recomputed": entry(&self.again),
+        })
+    }
+
+    pub fn to_text(&self) -> String {
+        let BatchSizes { rows, tokens } = self.kept.batch;
+        let line = |what: &str, estimate: &Estimate| {
+            format!(
+                "  {what:<22}{:>10}   weights {}, state {}, activations {}\n",
+                show_bytes(estimate.total()),
+                show_bytes(estimate.weights),
+                show_bytes(estimate.state),
+                show_bytes(estimate.activations),
+            )
+        };
+        let mut text = format!("\n  a step of training on {rows} × {tokens} tokens, about\n");
+        text.push_str(&line("activations kept", &self.kept));
+        text.push_str(&line("with `recompute: true`", &self.again));
+        if let Some((name, ty, bytes)) = self.kept.largest.first() {
+            let bytes = show_bytes(*bytes);
+            text.push_str(&format!(
+                "  the largest tensor is `{name}`, {ty}, {bytes}\n"
+            ));
+        }
+        text
+    }
+}
