@@ -75,7 +75,7 @@ pub fn merge(
         changes.plan(&group, new, model, modules, keep, sink)?;
     }
     changes.apply(model);
-    merged.sort_by(|a, b| a.0.cmp(&b.0));
+    merged.sort_by_key(|(site, _)| *site);
     Ok(merged.into_iter().map(|(_, row)| row).collect())
 }
 
