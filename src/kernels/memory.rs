@@ -79,7 +79,7 @@ impl<'a> Source<'a> {
 
     /// Whether they are the same memory.
     pub(super) fn is(&self, target: &Target<'_>) -> bool {
-        let is_same = self.start as usize == target.start as usize;
+        let is_same = self.start.addr() == target.start.addr();
         is_same && self.kind == Kind::F32 && self.elements == target.elements
     }
 

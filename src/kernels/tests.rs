@@ -53,8 +53,8 @@ fn run_on(
     inputs: &[Tensor],
     processor: Processor,
 ) -> Result<Vec<Tensor>, String> {
-    let truths: Vec<Vec<u8>> = inputs.iter().map(|t| truths(t)).collect();
-    let integers: Vec<Vec<i64>> = inputs.iter().map(|t| integers(t)).collect();
+    let truths: Vec<Vec<u8>> = inputs.iter().map(truths).collect();
+    let integers: Vec<Vec<i64>> = inputs.iter().map(integers).collect();
     let dims: Vec<Vec<usize>> = inputs.iter().map(|t| t.dims.clone()).collect();
     let plan = Plan::new(program, &dims)?;
     let sources = program

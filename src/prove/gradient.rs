@@ -1,10 +1,11 @@
 //! Gradients of a random loss, against slopes measured on both sides.
 
+use super::net::node;
 use super::numbers::{Named, array, elements, made, normal};
 use super::stand::{Stand, arrays, evaluate, evaluated};
 use crate::autodiff::gradients;
 use crate::diag::{Code, Sink};
-use crate::graph::{Attribute, Model, NewNode, OpName, Operand, Patch, Tensor, ValueId};
+use crate::graph::{Attribute, Model, Operand, Patch, Tensor, ValueId};
 use crate::reference::{Evaluator, Options};
 
 /// The step of central differences.
@@ -206,11 +207,11 @@ fn project(model: &mut Model, outputs: &[String]) -> Result<ValueId, String> {
             patch.behind(producer);
         }
         let factors = patch.input(&format!("projection.{name}"), ty, None);
-        let product = node(&mut patch, "Mul", &[id.into(), factors], vec![]);
+        let product = node(&mut patch, "loss", "Mul", &[id.into(), factors], vec![]);
         let all = vec![Attribute::int("keepdims", 0)];
-        let sum = node(&mut patch, "ReduceSum", &[product], all);
+        let sum = node(&mut patch, "loss", "ReduceSum", &[product], all);
         total = Some(match total {
-            Some(before) => node(&mut patch, "Add", &[before, sum], vec![]),
+            Some(before) => node(&mut patch, "loss", "Add", &[before, sum], vec![]),
             None => sum,
         });
     }
@@ -221,20 +222,4 @@ fn project(model: &mut Model, outputs: &[String]) -> Result<ValueId, String> {
         Operand::New(index) => Ok(applied.values[index as usize]),
         Operand::Existing(id) | Operand::Original(id) => Ok(id),
     }
-}
-
-fn node(
-    patch: &mut Patch,
-    op_type: &str,
-    inputs: &[Operand],
-    attributes: Vec<Attribute>,
-) -> Operand {
-    let node = NewNode {
-        op: OpName::new("", op_type),
-        name: format!("loss/{op_type}"),
-        attributes,
-        inputs: inputs.iter().map(|operand| Some(*operand)).collect(),
-        metadata: Vec::new(),
-    };
-    patch.node(node, None)
 }

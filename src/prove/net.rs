@@ -109,6 +109,7 @@ fn module(
     seed: u64,
 ) -> Operand {
     let path = path(at);
+    let scope = format!("/{path}");
     let constant = |patch: &mut Patch, part: &str, dims: &[i64], scale: f64| {
         let name = format!("{path}.{part}");
         let tensor = normal(&name, dims, scale, seed);
@@ -126,14 +127,14 @@ fn module(
             let weight = constant(patch, "weight", &[output, input], scale);
             let turned = node(
                 patch,
-                &path,
+                &scope,
                 "Transpose",
                 &[weight],
                 vec![Attribute::ints("perm", [1, 0])],
             );
-            let product = node(patch, &path, "MatMul", &[x, turned], vec![]);
+            let product = node(patch, &scope, "MatMul", &[x, turned], vec![]);
             match bias_of(patch, output) {
-                Some(bias) => node(patch, &path, "Add", &[product, bias], vec![]),
+                Some(bias) => node(patch, &scope, "Add", &[product, bias], vec![]),
                 None => product,
             }
         }
@@ -144,11 +145,11 @@ fn module(
                 .into_iter()
                 .chain(bias_of(patch, output))
                 .collect();
-            node(patch, &path, "Conv", &operands, vec![])
+            node(patch, &scope, "Conv", &operands, vec![])
         }
         SiteKind::Embedding => {
             let table = constant(patch, "weight", &[input, output], 0.3);
-            node(patch, &path, "Gather", &[table, x], vec![])
+            node(patch, &scope, "Gather", &[table, x], vec![])
         }
         SiteKind::Norm => {
             let weight = constant(patch, "weight", &[input], 0.3);
@@ -157,7 +158,7 @@ fn module(
                 .chain(bias_of(patch, input))
                 .collect();
             let epsilon = vec![Attribute::float("epsilon", 1e-5)];
-            node(patch, &path, "LayerNormalization", &operands, epsilon)
+            node(patch, &scope, "LayerNormalization", &operands, epsilon)
         }
     }
 }
@@ -172,16 +173,17 @@ fn shifted(tensor: Tensor, kind: SiteKind, part: &str) -> Tensor {
     Tensor::from_f32(&tensor.dims, &values)
 }
 
-fn node(
+/// A node with one result, named after its operator within a scope.
+pub(super) fn node(
     patch: &mut Patch,
-    path: &str,
+    scope: &str,
     op_type: &str,
     inputs: &[Operand],
     attributes: Vec<Attribute>,
 ) -> Operand {
     let node = NewNode {
         op: OpName::new("", op_type),
-        name: format!("/{path}/{op_type}"),
+        name: format!("{scope}/{op_type}"),
         attributes,
         inputs: inputs.iter().map(|operand| Some(*operand)).collect(),
         metadata: Vec::new(),

@@ -83,7 +83,7 @@ pub enum HyperType {
 #[derive(Clone, Debug)]
 pub enum MethodItem {
     Require(Require),
-    Param(Param),
+    Param(Box<Param>),
     Let(Let),
     Function(Function),
     Forward(Forward),

@@ -91,9 +91,12 @@ struct Case {
 }
 
 /// Numbers by name, in the library's layout.
-type Numbers = BTreeMap<String, (Vec<i64>, Vec<f64>)>;
+type Numbers = BTreeMap<String, Dense>;
 
-fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> (Vec<i64>, Vec<f64>) {
+/// Dims and elements, row by row.
+type Dense = (Vec<i64>, Vec<f64>);
+
+fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> Dense {
     assert_eq!(dims.len(), order.len(), "{dims:?}");
     let strides: Vec<usize> = (0..dims.len())
         .map(|axis| dims[axis + 1..].iter().product::<i64>() as usize)
@@ -539,7 +542,7 @@ fn methods_compute_what_peft_computes() {
 }
 
 /// The product of named matrices.
-fn product(words: &str, find: &dyn Fn(&str) -> (Vec<i64>, Vec<f64>)) -> (Vec<i64>, Vec<f64>) {
+fn product(words: &str, find: &dyn Fn(&str) -> Dense) -> Dense {
     let factors = words.split(' ').map(|word| match word.strip_suffix(".T") {
         Some(name) => {
             let (dims, data) = find(name);

@@ -386,7 +386,8 @@ fn older_checkpoints_and_the_best_one_stay() {
 fn an_input_that_data_does_not_give_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let spec = folder.path().join("a.peft");
-    let text = "use std::lora\nadapter math_task { adapt \"SelfAttention.q\" with lora(rank = 2) }\n";
+    let text =
+        "use std::lora\nadapter math_task { adapt \"SelfAttention.q\" with lora(rank = 2) }\n";
     std::fs::write(&spec, text).unwrap();
     let with = |key: &str, path: &Path| format!("{key}={}", path.display());
     let model = with("model", &crate::adapters::model("t5.ts"));

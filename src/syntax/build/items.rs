@@ -153,7 +153,7 @@ impl Builder<'_> {
     fn method_item(&mut self, pair: Pair<'_, Rule>) -> MethodItem {
         match pair.as_rule() {
             Rule::require => MethodItem::Require(self.require(pair)),
-            Rule::param => MethodItem::Param(self.param(pair)),
+            Rule::param => MethodItem::Param(Box::new(self.param(pair))),
             Rule::let_item => MethodItem::Let(self.let_item(pair)),
             Rule::function => MethodItem::Function(self.function(pair)),
             rule => {
