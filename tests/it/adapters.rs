@@ -168,6 +168,31 @@ fn lora_on_all_linear_layers_of_every_fixture_starts_as_the_base() {
     }
 }
 
+/// Half precision has no 4999: it is 5000 there, behind the end of the table.
+#[test]
+fn positions_at_a_site_of_half_precision_are_exact() {
+    let spec = "\
+        method picked() on linear {\n\
+          param table : [5000] = 0 * iota(5000)\n\
+          const at    : [1] = constant(4999)\n\
+          forward(x, y) { y + gather(table, at) + gather(table, iota(5000)[4999..]) }\n\
+        }\n\
+        adapter a { adapt \"q_proj\" with picked() }\n";
+    let name = "llama.fp16.dynamo";
+    let folder = tempfile::tempdir().unwrap();
+    let adapted = compiled(spec, &model(name), None, folder.path());
+    let inputs = recorded(&model(name).with_extension("io.safetensors"), "input.");
+    let base = outputs(&model(name), &inputs);
+    let found = outputs(&adapted, &inputs);
+    for (output, expected) in base.iter() {
+        let (difference, _) = distance(found.get(output).unwrap(), expected);
+        assert!(
+            difference <= START_ABSOLUTE_F16,
+            "`{output}` differs by {difference:e}"
+        );
+    }
+}
+
 #[test]
 fn a_module_trained_in_full_starts_as_the_base() {
     for (name, target) in [

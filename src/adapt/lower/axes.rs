@@ -201,3 +201,44 @@ fn reads_the_site(lowering: &Lowering<'_>, id: TermId) -> bool {
         .iter()
         .any(|operand| reads_the_site(lowering, *operand))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diag::{SourceMap, Span};
+    use crate::hir::{Formula, TermType};
+
+    #[test]
+    fn an_old_model_is_refused_what_its_opset_lacks() {
+        let file = SourceMap::new().add("a.peft", String::new());
+        let span = Span {
+            file,
+            start: 0,
+            end: 0,
+        };
+        let mut formula = Formula::default();
+        let row = TermType::of(Lead::None, [3.into()]);
+        let counted = formula.push(TermKind::Iota, row.clone(), span);
+        let sum = |operand: &str, result: &str| Equation {
+            operands: vec![operand.to_owned()],
+            result: result.to_owned(),
+        };
+        let einsum = |equation| TermKind::Einsum {
+            equation,
+            operands: vec![counted],
+        };
+        let copy = formula.push(einsum(sum("a", "a")), row, span);
+        formula.result = Some(copy);
+        // A permutation is a transpose, which every opset has.
+        assert_eq!(opset_refusal(&formula, 11), None);
+        assert!(opset_refusal(&formula, 10).is_some_and(|why| why.contains("`iota`")));
+        let total = formula.push(einsum(sum("a", "")), TermType::scalar(), span);
+        formula.result = Some(total);
+        assert_eq!(opset_refusal(&formula, 12), None);
+        let why = opset_refusal(&formula, 11).unwrap();
+        assert!(
+            why.contains("`einsum` needs opset 12") && why.contains("opset 11"),
+            "{why}"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::diag::{Code, Sink};
 use crate::graph::{Attribute, Graph, Model, NewNode, OpName, Patch, Tensor, Value, ValueKind};
+use crate::ops::NOISE;
 use crate::reference::{self, Array, Rounding};
 use crate::ty::{DType, Dim, Shape, TensorType};
 
@@ -466,6 +467,55 @@ fn dropout_draws_evenly_and_its_seed_decides() {
         let second = kept(other, count, p);
         let pairs = first.iter().zip(&second);
         share(pairs.filter(|(a, b)| **a && **b).count(), count, both);
+    }
+}
+
+/// Noise of a seed: y is noise + w, with w zero.
+fn noise(seed: i64, count: usize) -> Vec<f64> {
+    let mut model = model(&[1, count as i64], Some(0.5));
+    let node = model
+        .graph
+        .node_ids()
+        .find(|id| model.graph.node(*id).op.is("Dropout"))
+        .unwrap();
+    let mark = (NOISE.0.to_owned(), NOISE.1.to_owned());
+    model.graph.node_mut(node).metadata.push(mark);
+    let recipe = recipe(Task::Regression, Optimizer::AdamW(Adam::default()));
+    let graphs = made(&model, &recipe);
+    let inputs = [
+        ("x", floats(&[1, count], &vec![0.0; count])),
+        ("w", floats(&[1, count], &vec![0.0; count])),
+        ("labels", floats(&[1, count], &vec![0.0; count])),
+        ("seed", integer(seed)),
+    ];
+    // d mean(y²) / dw = 2 y / n.
+    let gradient = get(&run(&graphs.grad, &inputs), "w.grad");
+    gradient.iter().map(|g| g * count as f64 / 2.0).collect()
+}
+
+/// Moments and correlations within four standard deviations of those of normal numbers.
+#[test]
+fn noise_is_normal_and_its_seed_decides() {
+    let count = 20_000;
+    let mean = |values: &mut dyn Iterator<Item = f64>, deviation: f64, expected: f64| {
+        let found = values.sum::<f64>() / count as f64;
+        let bound = 4.0 * deviation / (count as f64).sqrt();
+        assert!((found - expected).abs() < bound, "{found} {expected}");
+    };
+    let first = noise(1, count);
+    assert_eq!(first, noise(1, count));
+    // Variances of the powers of a normal number: 1, 2, 15, 96.
+    mean(&mut first.iter().copied(), 1.0, 0.0);
+    mean(&mut first.iter().map(|v| v.powi(2)), 2f64.sqrt(), 1.0);
+    mean(&mut first.iter().map(|v| v.powi(3)), 15f64.sqrt(), 0.0);
+    mean(&mut first.iter().map(|v| v.powi(4)), 96f64.sqrt(), 3.0);
+    for lag in [1, 2, 64, 1000] {
+        let around = first.iter().cycle().skip(lag);
+        mean(&mut first.iter().zip(around).map(|(a, b)| a * b), 1.0, 0.0);
+    }
+    for other in [0, 2, 1 << 20] {
+        let second = noise(other, count);
+        mean(&mut first.iter().zip(&second).map(|(a, b)| a * b), 1.0, 0.0);
     }
 }
 
