@@ -358,7 +358,7 @@ pub(super) fn concat(axis: usize, operands: &[&Dense]) -> Dense {
 mod tests {
     use super::*;
 
-    fn dense(dims: &[usize], data: &[f64]) -> Dense {
+    pub(super) fn dense(dims: &[usize], data: &[f64]) -> Dense {
         Dense {
             dims: dims.to_vec(),
             data: data.to_vec(),

@@ -121,11 +121,7 @@ fn compile_over(
         path,
         ..
     } = loaded;
-    let reader = |tensor: &Tensor, sink: &mut Sink| {
-        weights
-            .bytes(tensor)
-            .map_err(|diagnostic| sink.emit(*diagnostic))
-    };
+    let reader = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
     let head = match &options.head {
         Some(head) => Some(plan_head(&planned.plan, model, head, sink)?),
         None => None,

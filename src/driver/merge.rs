@@ -49,11 +49,7 @@ pub fn merge(
         path,
         ..
     } = loaded;
-    let reader = |tensor: &Tensor, sink: &mut Sink| {
-        weights
-            .bytes(tensor)
-            .map_err(|diagnostic| sink.emit(*diagnostic))
-    };
+    let reader = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
     // A weight of the file stays in the file, one of the data beside it stays beside it.
     let mut keep = |old: &Tensor, bytes: Vec<u8>, sink: &mut Sink| match old.data {
         TensorData::External(_) => data.keep(&bytes, sink).map(TensorData::External),

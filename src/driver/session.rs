@@ -164,11 +164,7 @@ impl Session<'_> {
             None => None,
         };
         let candidates = self.candidates(&options.weights)?;
-        let read = |tensor: &Tensor, sink: &mut Sink| {
-            weights
-                .bytes(tensor)
-                .map_err(|diagnostic| sink.emit(*diagnostic))
-        };
+        let read = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
         let checkpoint = modules::Checkpoint {
             candidates: &candidates,
             read: &read,

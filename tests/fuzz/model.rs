@@ -95,10 +95,7 @@ fn written_twice(model: &Model) -> Option<String> {
 
 /// How far an adapter came: applied, written, read again and typed.
 pub fn compiled(plan: &Plan, loaded: &Loaded, sink: &mut Sink) -> char {
-    let reader = |tensor: &Tensor, sink: &mut Sink| {
-        let bytes = loaded.weights.bytes(tensor);
-        bytes.map_err(|found| sink.emit(*found))
-    };
+    let reader = |tensor: &Tensor, sink: &mut Sink| loaded.weights.read(tensor, sink);
     let mut model = loaded.model.clone();
     let none = BTreeMap::new();
     let modules = &loaded.modules;

@@ -161,11 +161,7 @@ fn differentiate(
         named.push(parameter.name.clone(), tensor);
     }
     let weights = &loaded.weights;
-    let read = |tensor: &Tensor, sink: &mut Sink| {
-        weights
-            .bytes(tensor)
-            .map_err(|diagnostic| sink.emit(*diagnostic))
-    };
+    let read = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
     let (model, modules) = (&mut loaded.model, &loaded.modules);
     let adapted = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
     peftc::passes::infer(model, sink)?;

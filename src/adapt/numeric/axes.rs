@@ -157,14 +157,8 @@ pub(super) fn top_places(a: &Dense, count: usize) -> Dense {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::dense;
     use super::*;
-
-    fn dense(dims: &[usize], data: &[f64]) -> Dense {
-        Dense {
-            dims: dims.to_vec(),
-            data: data.to_vec(),
-        }
-    }
 
     fn equation(operands: &[&str], result: &str) -> Equation {
         Equation {

@@ -2,7 +2,7 @@
 
 use super::location::Folder;
 use super::{Seen, errors};
-use crate::diag::{Code, Diagnostic, Sink};
+use crate::diag::{Code, Diagnostic, Reported, Sink};
 use crate::files::{cannot_read, map};
 use crate::graph::{ExternalData, Tensor, TensorData};
 use bytes::Bytes;
@@ -65,6 +65,12 @@ impl ExternalFiles {
                 "a tensor of strings has no raw data",
             ))),
         }
+    }
+
+    /// [`bytes`](Self::bytes), where what is wrong is reported.
+    pub fn read(&self, tensor: &Tensor, sink: &mut Sink) -> Result<Bytes, Reported> {
+        self.bytes(tensor)
+            .map_err(|diagnostic| sink.emit(*diagnostic))
     }
 
     /// The bytes of a region of a data file.
