@@ -200,6 +200,16 @@ fn with_arguments(
         )));
     }
     let init = (named.make)(&values);
+    if let Init::Random(Random::Integers(low, high)) = init
+        && high <= low
+    {
+        let wanted = "a lower bound below the upper one";
+        return Err(eval.fail(errors::wrong_type(
+            span,
+            wanted,
+            &format!("{low} and {high}"),
+        )));
+    }
     if let Init::Random(Random::Distinct(rows, columns)) = init {
         check_places(eval, rows, columns, span, ty)?;
     }
