@@ -5,8 +5,10 @@ use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
 use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task};
-use crate::runtime::{Kernels, Products, Provider, Sums};
+use crate::files;
+use crate::runtime::{Kernels, OperatorTime, Products, Profiling, Provider, Sums};
 use serde_json::json;
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -54,6 +56,9 @@ struct TrainArgs {
     /// Compute activations again in the backward pass in place of keeping them
     #[arg(long)]
     recompute: bool,
+    /// In how many pieces of the tokens logits are computed; as many as keep them small without it
+    #[arg(long, value_name = "COUNT")]
+    loss_pieces: Option<NonZeroUsize>,
     /// What computes: cpu, cuda, or cuda:1 for another device
     #[arg(long, default_value = "cpu")]
     provider: Provider,
@@ -69,6 +74,9 @@ struct TrainArgs {
     /// Run every operator by itself, as a session without peftc does
     #[arg(long)]
     no_kernels: bool,
+    /// Say which operators the time goes to, and write ONNX Runtime's record of every node here, for Perfetto or Chrome's tracing
+    #[arg(long, value_name = "JSON")]
+    profile: Option<PathBuf>,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -94,6 +102,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             rates: Vec::new(),
             memory: Memory {
                 recompute: args.recompute.into(),
+                pieces: args.loss_pieces.map(NonZeroUsize::get),
                 batch: BatchSizes {
                     rows: args.batch.get(),
                     tokens: args.length.get(),
@@ -118,6 +127,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             kernels: match args.no_kernels {
                 true => Kernels::Off,
                 false => Kernels::On,
+            },
+            profiling: match args.profile {
+                Some(_) => Profiling::On,
+                None => Profiling::Off,
             },
         },
     };
@@ -149,19 +162,67 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
     let tokens = (args.batch.get() * args.length.get()) as f64 / median * 1e3;
     let peak = peak_memory();
     let shown_peak = peak.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-    let text = format!(
+    let mut text = format!(
         "  batch     {} × {} tokens, {} steps\n  a step    {median:.1} ms, at least {least:.1} ms\n  speed     {tokens:.0} tokens/s\n  memory    {shown_peak} at most\n  start     {:.1} s until the first step\n",
         args.batch,
         args.length,
         args.steps,
         start.as_secs_f64(),
     );
-    let json = json!({
+    let mut json = json!({
         "batch": args.batch, "length": args.length, "milliseconds": times,
         "median_milliseconds": median, "least_milliseconds": least, "tokens_per_second": tokens,
         "peak_memory_bytes": peak, "start_seconds": start.as_secs_f64(),
     });
+    if let (Some(path), Some(profile)) = (&args.profile, bench.profile(&mut cx.sink)?) {
+        let trace = |file: &mut dyn Write| file.write_all(&profile.trace);
+        files::write(path, &mut cx.sink, trace)?;
+        text += &table(&profile.operators, bench.done());
+        json["operators"] = operators(&profile.operators, bench.done());
+    }
     Ok(Payload::new(text, json))
+}
+
+/// Operators that are shown by themselves.
+const SHOWN: usize = 12;
+
+/// Milliseconds of one step; the record is of all of them, those that are not timed, too.
+fn milliseconds(microseconds: u64, steps: u64) -> f64 {
+    microseconds as f64 / 1e3 / steps as f64
+}
+
+fn table(operators: &[OperatorTime], steps: u64) -> String {
+    let sum = |of: &[OperatorTime]| of.iter().map(|op| op.microseconds).sum::<u64>();
+    let calls = |of: &[OperatorTime]| of.iter().map(|op| op.calls).sum::<u64>();
+    let all = sum(operators).max(1);
+    let line = |name: &str, calls: u64, microseconds: u64| {
+        format!(
+            "  {name:<24} {:>6} {:>9.1} ms {:>6.1} %\n",
+            calls / steps,
+            milliseconds(microseconds, steps),
+            100.0 * microseconds as f64 / all as f64,
+        )
+    };
+    let (shown, others) = operators.split_at(operators.len().min(SHOWN));
+    let mut text = "\n  operator                  nodes      a step   share\n".to_owned();
+    for op in shown {
+        text += &line(&op.op_type, op.calls, op.microseconds);
+    }
+    if !others.is_empty() {
+        let name = format!("{} others", others.len());
+        text += &line(&name, calls(others), sum(others));
+    }
+    text
+}
+
+fn operators(operators: &[OperatorTime], steps: u64) -> serde_json::Value {
+    let row = |op: &OperatorTime| {
+        json!({
+            "op_type": op.op_type, "nodes": op.calls / steps,
+            "milliseconds": milliseconds(op.microseconds, steps),
+        })
+    };
+    operators.iter().map(row).collect()
 }
 
 /// Of at least one time.

@@ -73,6 +73,9 @@ pub(super) struct RecipeArgs {
     /// Compute activations again in the backward pass in place of keeping them: less memory, slower
     #[arg(long, requires = "train")]
     recompute: bool,
+    /// In how many pieces of the tokens a language model's logits are computed; as many as keep them small without it
+    #[arg(long, value_name = "COUNT", requires = "train")]
+    loss_pieces: Option<NonZeroUsize>,
     /// The most memory that training may take, such as 8GiB: activations are computed again if need be
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "train")]
     memory: Option<u64>,
@@ -237,6 +240,7 @@ impl RecipeArgs {
                     (false, Some(_)) => Recompute::Auto,
                     (wanted, _) => wanted.into(),
                 },
+                pieces: self.loss_pieces.map(NonZeroUsize::get),
                 batch: BatchSizes {
                     rows: self.batch.get(),
                     tokens: self.length.get(),

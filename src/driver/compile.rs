@@ -188,7 +188,12 @@ fn compile_over(
         .zip(training.as_ref())
         .map(|(recipe, graphs)| {
             let data = base_data.clone();
-            TrainingEntry::new(recipe, &options.classes, data, graphs.recomputes)
+            TrainingEntry::new(
+                recipe,
+                &options.classes,
+                data,
+                (graphs.recomputes, graphs.pieces),
+            )
         });
     let paths = graphs.iter().map(|named| names.folder.join(&named.file));
     let (training, entries, paths, estimate) = match earlier {

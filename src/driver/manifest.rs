@@ -85,6 +85,8 @@ pub struct TrainingEntry {
     pub base_data: Option<String>,
     /// Whether activations are computed again in the backward pass.
     pub recompute: bool,
+    /// In how many pieces of the tokens logits are computed.
+    pub loss_pieces: usize,
 }
 
 impl TrainingEntry {
@@ -92,7 +94,7 @@ impl TrainingEntry {
         recipe: &Recipe,
         classes: &[String],
         base_data: Option<String>,
-        recompute: bool,
+        (recompute, loss_pieces): (bool, usize),
     ) -> TrainingEntry {
         let mut optimizer = BTreeMap::from([("name", recipe.optimizer.name().into())]);
         match recipe.optimizer {
@@ -127,6 +129,7 @@ impl TrainingEntry {
             base: recipe.base.name(),
             base_data,
             recompute,
+            loss_pieces,
         }
     }
 }

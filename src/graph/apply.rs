@@ -301,6 +301,24 @@ impl Graph {
         self.value_vertex(id).name = name;
     }
 
+    /// Puts a scope in front of the names of all values but captured ones, and of all nodes; for a graph that
+    /// becomes a body, whose names must differ from those around it. Nothing in it may have bodies.
+    pub fn qualify(&mut self, scope: &str) {
+        let values: Vec<ValueId> = self.value_ids().collect();
+        for id in values {
+            if !matches!(self.value(id).kind, ValueKind::Captured) {
+                let name = format!("{scope}/{}", self.value(id).name);
+                self.give_name(id, &name);
+            }
+        }
+        let nodes: Vec<NodeId> = self.node_ids().collect();
+        for id in nodes {
+            let node = self.node_mut(id);
+            node.name = format!("{scope}/{}", node.name);
+            node.is_changed = true;
+        }
+    }
+
     /// Edits a subgraph of a node: the node is written anew. Values captured by the
     /// edit must be linked with [`Graph::add_capture`] by the caller.
     pub fn edit_subgraph<T>(

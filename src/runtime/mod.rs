@@ -15,6 +15,7 @@ mod kernels;
 mod library;
 mod locate;
 mod port;
+mod profile;
 mod raw;
 mod session;
 mod stateful;
@@ -25,9 +26,10 @@ pub use install::{Flavor, Install, Installed, Network, install};
 pub use library::{Library, Load, Tried, check, load, loaded, ready};
 pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
+pub use profile::{OperatorTime, Profile};
 pub use session::{
-    Activations, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products, Provider,
-    Session, Sums,
+    Activations, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products, Profiling,
+    Provider, Session, Sums,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

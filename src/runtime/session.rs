@@ -3,6 +3,7 @@
 use super::library::{Library, preload_cuda};
 use super::locate::Wanted;
 use super::port::Port;
+use super::profile::{self, Profile, Recorder};
 use super::tensor::{HostTensor, NamedTensors};
 use super::{errors, kernels, raw};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -53,6 +54,15 @@ pub struct Options {
     pub sums: Sums,
     pub activations: Activations,
     pub kernels: Kernels,
+    pub profiling: Profiling,
+}
+
+/// Whether a session records where its time goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profiling {
+    #[default]
+    Off,
+    On,
 }
 
 /// Whether the model may have nodes that run programs of [`kernels`](crate::kernels).
@@ -160,6 +170,7 @@ pub struct Session {
     /// Inputs with a default in the model; given, the value replaces the default.
     optional: Vec<Port>,
     pub(super) provider: Provider,
+    recorder: Option<Recorder>,
 }
 
 impl Session {
@@ -201,6 +212,20 @@ impl Session {
         }
         self.run_fitting(inputs)
             .map_err(|diagnostic| sink.emit(diagnostic))
+    }
+
+    /// Ends the recording of a session that was opened with [`Profiling::On`]; `None` of another
+    /// one, and the second time.
+    pub fn profile(&mut self, sink: &mut Sink) -> Result<Option<Profile>, Reported> {
+        let Some(_folder) = self.recorder.take() else {
+            return Ok(None);
+        };
+        let ended = self.session.end_profiling();
+        let path = ended.map_err(|error| sink.emit(errors::run_failed(error.message())))?;
+        let trace = std::fs::read(&path)
+            .map_err(|error| sink.emit(files::cannot_read(Path::new(&path), &error)))?;
+        let profile = profile::read(trace).map_err(|diagnostic| sink.emit(diagnostic))?;
+        Ok(Some(profile))
     }
 
     fn misfits(&self, inputs: &NamedTensors) -> Vec<Diagnostic> {
@@ -274,6 +299,14 @@ fn open(
         let known = builder.with_operators(domain);
         builder = known.map_err(|error| refused(&error.into()))?;
     }
+    let recorder = match options.profiling {
+        Profiling::On => Some(Recorder::new()?),
+        Profiling::Off => None,
+    };
+    if let Some(recorder) = &recorder {
+        let recording = builder.with_profiling(recorder.prefix());
+        builder = recording.map_err(|error| refused(&error.into()))?;
+    }
     if let Provider::Cuda(device) = options.provider {
         builder = with_cuda(library, builder, device, options)?;
     }
@@ -293,6 +326,7 @@ fn open(
             .map(|given| Port::from_type(given.name(), given.dtype()))
             .collect(),
         provider: options.provider,
+        recorder,
         session,
     })
 }

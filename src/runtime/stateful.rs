@@ -3,7 +3,7 @@
 
 use super::session::{Provider, Session, fits, host_tensor, value};
 use super::tensor::{HostTensor, NamedTensors};
-use super::{Port, errors};
+use super::{Port, Profile, errors};
 use crate::diag::{Diagnostic, Reported, Sink};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, SessionInputValue};
@@ -95,6 +95,11 @@ impl Stateful {
     /// Every input that an output feeds.
     pub fn fed(&self) -> impl Iterator<Item = &str> {
         self.feeds.values().map(String::as_str)
+    }
+
+    /// What [`Session::profile`] says.
+    pub fn profile(&mut self, sink: &mut Sink) -> Result<Option<Profile>, Reported> {
+        self.session.profile(sink)
     }
 
     /// Runs once on the state and on `inputs`; returns the outputs that are fed to no input, in the

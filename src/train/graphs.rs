@@ -19,7 +19,7 @@ pub fn eval_graph(
     sink: &mut Sink,
 ) -> Result<TrainingGraph, Reported> {
     let open = Open::new(model, parameters, recipe.output.as_deref(), sink)?;
-    open.eval(recipe.task, sink)
+    open.eval(recipe, sink)
 }
 
 /// What a value is to a trainer.
@@ -112,6 +112,8 @@ pub struct Graphs {
     pub eval: TrainingGraph,
     /// Whether activations are computed again.
     pub recomputes: bool,
+    /// In how many pieces of the tokens logits are computed.
+    pub pieces: usize,
     /// What training takes with a batch of the recipe's sizes.
     pub estimate: Estimate,
 }
@@ -128,7 +130,7 @@ pub fn graphs(
     }
     autodiff::check_opset(adapted, sink)?;
     let open = Open::new(adapted, parameters, recipe.output.as_deref(), sink)?;
-    let eval = open.clone().eval(recipe.task, sink)?;
+    let eval = open.clone().eval(recipe, sink)?;
     let Memory {
         recompute, budget, ..
     } = recipe.memory;
@@ -162,6 +164,7 @@ fn with(
     sink: &mut Sink,
 ) -> Result<Graphs, Reported> {
     let differentiated = open.differentiate(recipe, recomputes, sink)?;
+    let pieces = differentiated.pieces;
     let update = update_graph(&differentiated, recipe, sink)?;
     let step = differentiated.clone().step(recipe, sink)?;
     let grad = differentiated.grad(sink)?;
@@ -176,6 +179,7 @@ fn with(
         update,
         eval: eval.clone(),
         recomputes,
+        pieces,
         estimate,
     })
 }

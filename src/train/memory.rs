@@ -126,19 +126,33 @@ fn weights(graph: &Graph) -> u64 {
             continue;
         };
         let bytes = stored(tensor);
-        // A transposed operand is packed in another order.
-        let mut orders: FxHashSet<Option<i64>> = FxHashSet::default();
-        for (reader, slot) in graph.uses(*id) {
-            let node = graph.node(reader);
-            let packs = |(op, at): &(&str, usize)| *node.op.op_type == **op && Some(*at) == slot;
-            orders.insert(match PRODUCTS.iter().any(packs) {
-                true => Some(node.int("transB").unwrap_or(0)),
-                false => None,
-            });
-        }
+        let mut found = FxHashSet::default();
+        orders(graph, *id, &mut found);
+        let orders = found;
         sum = sum.saturating_add(bytes.saturating_mul(orders.len().max(1) as u64));
     }
     sum
+}
+
+/// The orders that a weight is kept in: a transposed operand is packed in another one; `None` is its own.
+fn orders(graph: &Graph, weight: ValueId, found: &mut FxHashSet<Option<i64>>) {
+    for (reader, slot) in graph.uses(weight) {
+        let node = graph.node(reader);
+        if slot.is_none() {
+            let bodies = node.attributes.iter().flat_map(|at| at.value.graphs());
+            for body in bodies {
+                if let Some(inside) = body.find_value(&graph.value(weight).name) {
+                    orders(body, inside, found);
+                }
+            }
+            continue;
+        }
+        let packs = |(op, at): &(&str, usize)| *node.op.op_type == **op && Some(*at) == slot;
+        found.insert(match PRODUCTS.iter().any(packs) {
+            true => Some(node.int("transB").unwrap_or(0)),
+            false => None,
+        });
+    }
 }
 
 /// Weights as the file has them.
@@ -190,6 +204,8 @@ struct Walk<'g> {
     /// Of what is alive.
     held: FxHashMap<ValueId, (Place, u64)>,
     alive: u64,
+    /// What the bodies of the node that runs take while it does.
+    passing: Option<(Place, u64)>,
 }
 
 impl<'g> Walk<'g> {
@@ -219,6 +235,7 @@ impl<'g> Walk<'g> {
             readers: FxHashMap::default(),
             held: FxHashMap::default(),
             alive: 0,
+            passing: None,
         }
     }
 
@@ -239,6 +256,11 @@ impl<'g> Walk<'g> {
 
     fn run(&mut self, node: NodeId) {
         let graph = self.graph;
+        if graph.node(node).has_subgraphs() {
+            let bytes = self.bodies(node);
+            self.passing = Some((self.arena.take(bytes), bytes));
+            self.alive = self.alive.saturating_add(bytes);
+        }
         let op = &graph.node(node).op;
         let is = |list: &[&str]| op.domain.is_empty() && list.contains(&&*op.op_type);
         let reused = match () {
@@ -267,6 +289,18 @@ impl<'g> Walk<'g> {
         }
     }
 
+    /// What one turn of the largest body touches.
+    fn bodies(&self, node: NodeId) -> u64 {
+        let attributes = self.graph.node(node).attributes.iter();
+        let bodies = attributes.flat_map(|attribute| attribute.value.graphs());
+        let touched = bodies.map(|body| {
+            let mut walk = Walk::new(body, self.sizes, Arena::new());
+            walk.all(&order(body));
+            walk.arena.touched()
+        });
+        touched.max().unwrap_or(0)
+    }
+
     fn is_here(&self, value: ValueId) -> bool {
         self.owner.contains_key(&value)
     }
@@ -289,6 +323,10 @@ impl<'g> Walk<'g> {
 
     fn free(&mut self, node: NodeId) {
         let graph = self.graph;
+        if let Some((place, bytes)) = self.passing.take() {
+            self.arena.give_back(place);
+            self.alive = self.alive.saturating_sub(bytes);
+        }
         let operands = graph.operands(node).into_iter().flatten();
         let read: Vec<ValueId> = operands.chain(graph.captures(node)).collect();
         let results = graph.results(node).into_iter().flatten();

@@ -32,6 +32,7 @@ mod loss;
 mod memory;
 mod open;
 mod optimizer;
+mod pieces;
 mod sizes;
 mod task;
 #[cfg(test)]
@@ -80,6 +81,9 @@ pub struct Recipe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub recompute: Recompute,
+    /// In how many pieces of the tokens logits are computed; as many as keeps them small without it, and at
+    /// once where the model does not allow pieces.
+    pub pieces: Option<usize>,
     /// The largest batch that comes.
     pub batch: BatchSizes,
     /// The most bytes that a step may take.

@@ -6,9 +6,10 @@ use super::graphs::{
     Outputs, Port, Role, TrainingGraph, apply, builder, free, gradient_name, port,
 };
 use super::loss::{Loss, Want, loss};
+use super::pieces::{How, Pieces};
 use super::sizes::Sizes;
 use super::update::emit_update;
-use super::{BatchSizes, Parameter, Recipe, Task};
+use super::{BatchSizes, Memory, Parameter, Recipe, Task};
 use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Operand, Patch, Value, ValueId};
@@ -75,12 +76,13 @@ impl Open {
     fn loss<'b>(
         &self,
         build: &'b Builder<'b>,
-        task: Task,
-        want: Want,
-    ) -> Result<(Loss<'b>, Port), Box<Diagnostic>> {
+        (task, pieces): (Task, Option<&Pieces>),
+        (want, of_sum): (Want, bool),
+        sink: &mut Sink,
+    ) -> Result<(Loss<'b>, Port), Reported> {
         let graph = &self.model.graph;
         let value = graph.value(self.output);
-        let dims = output_dims(&self.model, value, task)?;
+        let dims = output_dims(&self.model, value, task).map_err(|fault| sink.emit(*fault))?;
         let examples = Dim::symbol(&free_symbol(graph, "examples"));
         let (dtype, sizes) = task.labels(&dims, &examples);
         let counts_examples = sizes.contains(&examples);
@@ -94,9 +96,20 @@ impl Open {
         if counts_examples {
             build.tell_size(&examples, build.expr(labels).apply("Shape"));
         }
-        let loss = loss(task, build.expr(self.output), build.expr(labels), want)
+        let loss = match (pieces, task) {
+            (Some(pieces), Task::CausalLm { label_smoothing }) => {
+                let how = How {
+                    smoothing: label_smoothing,
+                    want,
+                    of_sum,
+                };
+                pieces.loss(build, &self.model, build.expr(labels), how, sink)?
+            }
+            _ => loss(task, build.expr(self.output), build.expr(labels), want),
+        };
+        let loss = loss
             .and_then(|loss| build.trouble().map_or(Ok(loss), Err))
-            .map_err(|refusal| Box::new(errors::no_loss(task, &value.name, &refusal)))?;
+            .map_err(|refusal| sink.emit(errors::no_loss(task, &value.name, &refusal)))?;
         let port = Port {
             name,
             role: Role::Labels,
@@ -107,14 +120,22 @@ impl Open {
         Ok((loss, port))
     }
 
-    pub fn eval(mut self, task: Task, sink: &mut Sink) -> Result<TrainingGraph, Reported> {
+    /// The layers behind which the loss is computed in pieces.
+    fn pieces(&self, recipe: &Recipe) -> Option<Pieces> {
+        let Memory { pieces, batch, .. } = recipe.memory;
+        let is_of_tokens = matches!(recipe.task, Task::CausalLm { .. });
+        let find = || Pieces::find(&self.model, self.output, pieces, batch);
+        is_of_tokens.then(find).flatten()
+    }
+
+    pub fn eval(mut self, recipe: &Recipe, sink: &mut Sink) -> Result<TrainingGraph, Reported> {
         let known = passes::infer_values(&mut self.model, sink)?;
+        let pieces = self.pieces(recipe);
         let mut outputs = Outputs::default();
         let (patch, labels) = {
             let build = builder(&self.model, known.all());
-            let (loss, labels) = self
-                .loss(&build, task, Want::Correct)
-                .map_err(|fault| sink.emit(*fault))?;
+            let task = (recipe.task, pieces.as_ref());
+            let (loss, labels) = self.loss(&build, task, (Want::Correct, false), sink)?;
             build.with_patch(Patch::drop_outputs);
             outputs.add(&build, Role::Loss, "loss", loss.value);
             outputs.add(&build, Role::Metric, "count", loss.count);
@@ -182,23 +203,27 @@ impl Open {
         recomputes: bool,
         sink: &mut Sink,
     ) -> Result<Differentiated, Reported> {
-        let task = recipe.task;
         self.with_dropout(sink)?;
         let known = passes::infer_values(&mut self.model, sink)?;
         let scaled = computes_in_f16(&self.model.graph);
+        let pieces = self.pieces(recipe);
+        // Where the reverse walk starts.
+        let end = pieces.as_ref().map_or(self.output, |pieces| pieces.hidden);
         let mut outputs = Outputs::default();
         let (patch, labels, gradient, scale) = {
             let build = builder(&self.model, known.all());
-            let (loss, labels) = self
-                .loss(&build, task, Want::Gradient)
-                .map_err(|fault| sink.emit(*fault))?;
+            let task = (recipe.task, pieces.as_ref());
+            let (loss, labels) = self.loss(&build, task, (Want::Gradient, scaled), sink)?;
             build.with_patch(Patch::drop_outputs);
             outputs.add(&build, Role::Loss, "loss", loss.value);
             outputs.add(&build, Role::Metric, "count", loss.count);
             let scale = scaled.then(|| loss.count.apply2("Max", loss.count.number(1.0)));
-            let stored = build.expr(self.output).dtype();
+            let stored = build.expr(end).dtype();
             let gradient = loss.gradient.map(|gradient| {
-                let gradient = scale.map_or(gradient, |scale| gradient * scale);
+                let gradient = match scale.filter(|_| pieces.is_none()) {
+                    Some(scale) => gradient * scale,
+                    None => gradient,
+                };
                 gradient.cast(stored)
             });
             let operand = |expr: Expr<'_>| expr.operand;
@@ -210,15 +235,10 @@ impl Open {
             return Err(sink.emit(errors::internal("the loss has no derivative")));
         };
         self.inputs.push(labels);
-        let found = autodiff::gradients_from(
-            &mut self.model,
-            self.output,
-            gradient,
-            &self.parameters,
-            sink,
-        )?;
+        let found =
+            autodiff::gradients_from(&mut self.model, end, gradient, &self.parameters, sink)?;
         if recomputes {
-            self.recompute(&found, recipe.memory.batch, sink)?;
+            self.recompute(end, &found, recipe.memory.batch, sink)?;
         }
         let mut gradients = found.of;
         if let Some(scale) = scale {
@@ -228,11 +248,13 @@ impl Open {
             open: self,
             gradients,
             outputs,
+            pieces: pieces.map_or(1, |pieces| pieces.count()),
         })
     }
 
     fn recompute(
         &mut self,
+        end: ValueId,
         gradients: &Gradients,
         batch: BatchSizes,
         sink: &mut Sink,
@@ -240,7 +262,7 @@ impl Open {
         let sizes = Sizes::of(&self.model.graph, batch);
         let bytes = |ty: &TensorType| sizes.bytes(ty);
         let wrt = &self.parameters;
-        autodiff::recompute(&mut self.model, self.output, gradients, wrt, &bytes, sink)?;
+        autodiff::recompute(&mut self.model, end, gradients, wrt, &bytes, sink)?;
         Ok(())
     }
 
@@ -298,6 +320,8 @@ pub(super) struct Differentiated {
     /// Of each trained tensor.
     gradients: Vec<ValueId>,
     outputs: Outputs,
+    /// In how many pieces of the tokens logits are computed.
+    pub pieces: usize,
 }
 
 impl Differentiated {

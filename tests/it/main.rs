@@ -34,6 +34,7 @@ mod mutated_cases;
 mod node_cases;
 mod node_gradients;
 mod past;
+mod pieces;
 mod proofs;
 mod python;
 mod recompute;

@@ -73,6 +73,9 @@ pub const TRAINING_LOSSES: f64 = 2e-5;
 /// Losses of a short run with Adam's means in codes of 8 bits against means in 32 bits, relative: codes lie
 /// up to a tenth apart, and what rounding gives in one step it takes in another.
 pub const ADAM_INT8_LOSS: f64 = 5e-2;
+/// Loss and gradients with logits in pieces against those of all logits at once, relative to the largest
+/// element: f32 sums over tokens in another order, and through the layers below.
+pub const PIECES: f64 = 2e-5;
 /// Gradients with activations computed again against gradients with activations kept, relative to the
 /// largest element: copies are the same operators on the same numbers, which ONNX Runtime may fuse in
 /// another way.

@@ -454,3 +454,38 @@ fn the_benchmark_times_every_step() {
     let stated = found["tokens_per_second"].as_f64().unwrap();
     assert!((stated / speed - 1.0).abs() < 1e-9, "{stated} {speed}");
 }
+
+/// What is said of operators is what ONNX Runtime recorded, and the record is written.
+#[test]
+fn the_benchmark_says_where_the_time_goes() {
+    let quickstart = fixtures().join("quickstart");
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("trace.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["bench", "train", "--format", "json", "--profile"]);
+    command.arg(&record);
+    command.args([quickstart.join("tasks.peft"), quickstart.join("model.onnx")]);
+    command.args(["--adapter", "code_task", "--batch", "2", "--length", "8"]);
+    command.args(["--steps", "2", "--warmup", "1"]);
+    let found = finished(command);
+    let rows = found["operators"].as_array().unwrap();
+    let stated = |row: &Value| row["milliseconds"].as_f64().unwrap();
+    assert!(
+        rows.windows(2)
+            .all(|pair| stated(&pair[0]) >= stated(&pair[1]))
+    );
+    let events: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    let events = events.as_array().unwrap();
+    let ran = |event: &&Value| event["name"].as_str().unwrap().ends_with("_kernel_time");
+    for row in rows {
+        let of_it = |event: &&Value| event["args"]["op_name"] == row["op_type"];
+        let of_it: Vec<&Value> = events.iter().filter(ran).filter(of_it).collect();
+        let time: u64 = of_it
+            .iter()
+            .map(|event| event["dur"].as_u64().unwrap())
+            .sum();
+        assert!((stated(row) - time as f64 / 3e3).abs() < 1e-9, "{row}");
+        assert_eq!(row["nodes"], of_it.len() / 3, "{row}");
+    }
+    assert!(rows.iter().any(|row| row["op_type"] == "MatMul"));
+}

@@ -11,7 +11,7 @@ use crate::driver::{Depth, Recipe};
 use crate::files;
 use crate::graph::Model;
 use crate::modules::SiteKind;
-use crate::runtime::{HostTensor, Library, NamedTensors, Stateful};
+use crate::runtime::{HostTensor, Library, NamedTensors, Profile, Stateful};
 use crate::ty::DType;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -130,6 +130,16 @@ impl Bench {
         inputs.push("step", HostTensor::from_i64(&[], &[self.done as i64]));
         let found = self.step.run(&inputs, sink)?;
         Ok(super::scores::number(&found, "loss"))
+    }
+
+    /// How many steps were done.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Where the time of all steps went, if the engine records it; nothing the second time.
+    pub fn profile(&mut self, sink: &mut Sink) -> Result<Option<Profile>, Reported> {
+        self.step.profile(sink)
     }
 }
 

@@ -6,7 +6,7 @@ use super::schedule::Schedule;
 use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::runtime::{Kernels, Products, Provider, Sums};
+use crate::runtime::{Kernels, Products, Profiling, Provider, Sums};
 use crate::train::{
     Adam, Base, BatchSizes, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
     TaskKind, parse_bytes,
@@ -62,6 +62,9 @@ pub struct Config {
     /// Without it as `memory` needs.
     #[serde(default, deserialize_with = "recompute")]
     pub recompute: Option<Recompute>,
+    /// In how many pieces of the tokens a language model's logits are computed.
+    /// Without it as many as keep them small.
+    pub loss_pieces: Option<NonZeroUsize>,
     /// The most bytes that training may take.
     #[serde(default, deserialize_with = "memory")]
     pub memory: Option<u64>,
@@ -316,6 +319,7 @@ impl Config {
                     Some(_) => Recompute::Auto,
                     None => Recompute::Off,
                 }),
+                pieces: self.loss_pieces.map(NonZeroUsize::get),
                 batch: BatchSizes {
                     rows: self.batch_size.get(),
                     ..BatchSizes::default()
@@ -349,6 +353,7 @@ impl Config {
                 true => Kernels::On,
                 false => Kernels::Off,
             },
+            profiling: Profiling::Off,
         }
     }
 

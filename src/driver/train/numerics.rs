@@ -9,7 +9,7 @@ use crate::onnx;
 use crate::passes;
 use crate::runtime::{
     Activations, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
-    Optimization, Options, Session,
+    Optimization, Options, Profiling, Session,
 };
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -69,6 +69,7 @@ pub(super) fn culprit(
         sums: engine.sums,
         activations: Activations::Exact,
         kernels: Kernels::Off,
+        profiling: Profiling::Off,
     };
     let mut session = Session::open(library, ModelSource::Path(copy.path()), &options, sink)?;
     let found = session.run(inputs, sink)?;

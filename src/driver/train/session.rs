@@ -8,7 +8,7 @@ use crate::onnx;
 use crate::passes;
 use crate::runtime::{
     Activations, Feed, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
-    Options, Products, Provider, Session, Stateful, Sums,
+    Options, Products, Profiling, Provider, Session, Stateful, Sums,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -315,6 +315,7 @@ pub struct Engine {
     pub threads: Option<NonZeroUsize>,
     /// Whether a CPU runs neighbouring operators as one of our own.
     pub kernels: Kernels,
+    pub profiling: Profiling,
 }
 
 /// Opens a training graph with what it feeds back to itself.
@@ -333,6 +334,7 @@ pub(super) fn open(
         // Batches have many shapes; a plan for each would keep memory for all of them.
         memory_pattern: MemoryPattern::Off,
         activations: Activations::Exact,
+        profiling: engine.profiling,
         ..Options::default()
     };
     let path = folder.join(&entry.file);

@@ -7,7 +7,7 @@ use crate::ty::{DType, Dim};
 
 /// The label of every position's next token; the last position has none. Moving the labels costs
 /// nothing, moving the logits would copy the largest tensor of the model.
-pub(super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
+pub(in super::super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
     let dims = labels.dims()?;
     let build = labels.builder;
     let above = labels + build.scalar(-IGNORED as f64, DType::I64);
@@ -20,15 +20,17 @@ pub(super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
 }
 
 /// −mean (x[label] − log Σ exp x) over the labels that count; with smoothing ε the target is
-/// (1 − ε) · one-hot + ε / C (PyTorch's `cross_entropy`).
+/// (1 − ε) · one-hot + ε / C (PyTorch's `cross_entropy`). `share` is what a label counts where others are
+/// counted elsewhere.
 ///
 /// Derivative: (softmax(x) − target) / count in the rows that count. The logits' own memory becomes
 /// that of their derivative: nothing reads them after their exponentials are there.
-pub(super) fn cross_entropy<'b>(
+pub(in super::super) fn cross_entropy<'b>(
     output: Expr<'b>,
     labels: Expr<'b>,
     smoothing: f64,
     want: Want,
+    share: Option<Expr<'b>>,
 ) -> Result<Loss<'b>, Refusal> {
     let build = output.builder;
     let dims = output.dims()?;
@@ -45,7 +47,7 @@ pub(super) fn cross_entropy<'b>(
         weight,
         count,
         share,
-    } = Counted::of(counted);
+    } = Counted::of(counted, share);
     let best = (want == Want::Correct).then(|| best(logits));
     let picked = at(logits, label);
     let mean = (smoothing > 0.0).then(|| logits.mean_keeping(&[1]));
@@ -65,15 +67,10 @@ pub(super) fn cross_entropy<'b>(
         each = each + (mean - log_sum) * smoothing;
     }
     let value = -(each * share).sum_dropping(&[0, 1]);
-    let (correct, exact) = match best {
-        None => (None, None),
-        Some(best) => {
-            let hits = best.is_equal(label).cast(DType::F32) * weight;
-            (
-                Some(hits.sum_dropping(&[0, 1])),
-                exact_rows(hits, weight, &dims)?,
-            )
-        }
+    let hits = best.map(|best| best.is_equal(label).cast(DType::F32) * weight);
+    let exact = match hits {
+        Some(hits) => exact_rows(hits, weight, &dims)?,
+        None => None,
     };
     let gradient = match want {
         Want::Correct => None,
@@ -91,8 +88,9 @@ pub(super) fn cross_entropy<'b>(
     Ok(Loss {
         value,
         count,
-        correct,
+        correct: hits.map(|hits| hits.sum_dropping(&[0, 1])),
         exact,
+        hits,
         by_class: None,
         gradient,
     })
@@ -132,7 +130,7 @@ pub(super) fn by_class<'b>(
 }
 
 /// Rows of the output `[B, S, C]` in which everything that counts is a hit.
-pub(super) fn exact_rows<'b>(
+pub(in super::super) fn exact_rows<'b>(
     hits: Expr<'b>,
     weight: Expr<'b>,
     dims: &[Dim],

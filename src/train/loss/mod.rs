@@ -13,7 +13,8 @@ use super::Task;
 use crate::graph::Attribute;
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
-use classes::{by_class, cross_entropy, next};
+use classes::by_class;
+pub(super) use classes::{cross_entropy, exact_rows, next};
 use numbers::{multi_label, squared_error};
 use pairs::{contrast, cosine};
 use teacher::divergence;
@@ -32,6 +33,8 @@ pub(super) struct Loss<'b> {
     /// In how many rows it gets every label that counts right, of those with one; `f32[]`, where a
     /// row has several labels.
     pub exact: Option<Expr<'b>>,
+    /// Which rows count and are right: 1 or 0, `f32[R, 1]`; where labels are classes.
+    pub hits: Option<Expr<'b>>,
     /// The same class by class, where there are a known number of them.
     pub by_class: Option<ByClass<'b>>,
     /// The derivative of `value` by the output, in 32 bits and in the output's shape.
@@ -65,7 +68,7 @@ pub(super) fn loss<'b>(
 ) -> Result<Loss<'b>, Refusal> {
     match task {
         Task::CausalLm { label_smoothing } => {
-            cross_entropy(output, next(labels)?, label_smoothing, want)
+            cross_entropy(output, next(labels)?, label_smoothing, want, None)
         }
         Task::Classification { label_smoothing }
         | Task::TokenClassification { label_smoothing } => Ok(Loss {
@@ -73,7 +76,7 @@ pub(super) fn loss<'b>(
                 Want::Gradient => None,
                 Want::Correct => by_class(output, labels)?,
             },
-            ..cross_entropy(output, labels, label_smoothing, want)?
+            ..cross_entropy(output, labels, label_smoothing, want, None)?
         }),
         Task::MultiLabel => multi_label(output, labels, want),
         Task::Regression => squared_error(output, labels, want),
@@ -100,12 +103,16 @@ struct Counted<'b> {
 }
 
 impl<'b> Counted<'b> {
-    /// Of a boolean for every row, `[R, 1]`.
-    fn of(rows: Expr<'b>) -> Counted<'b> {
+    /// Of a boolean for every row, `[R, 1]`. `share` is what a row that counts adds to the mean, `f32[]`, where
+    /// there are others besides these.
+    fn of(rows: Expr<'b>, share: Option<Expr<'b>>) -> Counted<'b> {
         let weight = rows.cast(DType::F32);
         let count = weight.sum_dropping(&[0, 1]);
-        // No row at all gives a loss of 0, not a division by 0.
-        let share = weight / count.apply2("Max", count.number(1.0));
+        let share = match share {
+            Some(share) => weight * share,
+            // No row at all gives a loss of 0, not a division by 0.
+            None => weight / count.apply2("Max", count.number(1.0)),
+        };
         Counted {
             weight,
             count,

@@ -41,6 +41,7 @@ pub(super) fn multi_label<'b>(
         count,
         correct: measured.map(|(correct, ..)| correct),
         exact: measured.map(|(_, exact, _)| exact),
+        hits: None,
         by_class: measured.map(|(.., by_class)| by_class),
         gradient,
     })
@@ -70,6 +71,7 @@ pub(super) fn squared_error<'b>(
         count,
         correct: None,
         exact: None,
+        hits: None,
         by_class: None,
         gradient,
     })

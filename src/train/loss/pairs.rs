@@ -66,7 +66,7 @@ pub(super) fn contrast<'b>(
     let anchors = unit.part(None, Some(&examples))?;
     let others = unit.part(Some(&examples), None)?;
     let scores = anchors.matmul(others.transpose(&[1, 0])) * (1.0 / temperature);
-    let loss = cross_entropy(scores, labels, 0.0, want)?;
+    let loss = cross_entropy(scores, labels, 0.0, want, None)?;
     let gradient = loss.gradient.map(|slope| {
         let slope = slope * (1.0 / temperature);
         let of_anchors = slope.matmul(others);
@@ -107,6 +107,7 @@ pub(super) fn cosine<'b>(
         count,
         correct: None,
         exact: None,
+        hits: None,
         by_class: None,
         gradient,
     })

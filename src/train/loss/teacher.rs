@@ -35,7 +35,7 @@ pub(super) fn divergence<'b>(
         weight,
         count,
         share,
-    } = Counted::of(counted);
+    } = Counted::of(counted, None);
     let log = |value: Expr<'b>| {
         let softened = value * (1.0 / temperature);
         softened.with("LogSoftmax", vec![Attribute::int("axis", 1)])
@@ -65,6 +65,7 @@ pub(super) fn divergence<'b>(
         count,
         correct,
         exact,
+        hits: None,
         by_class: None,
         gradient,
     })
