@@ -1,9 +1,9 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
 use super::errors;
-use super::initial::{WeightReader, initial_tensor};
 use super::lower::{Bindings, Lowering};
 use super::plan::{Plan, PlannedSite};
+use super::starts::{Starts, start_values};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId, ValueKind};
 use crate::hir::TermKind;
@@ -52,40 +52,24 @@ pub(super) fn mask_input(model: &Model) -> Option<ValueId> {
     (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
 }
 
-/// Changes the model as planned. Start values come from `seed`, from the name of the tensor and,
-/// where the method asks for it, from the base weight through `weights`; `values` holds tensors that
-/// replace them, by name, already checked against the plan.
+/// Changes the model as planned.
 pub fn apply(
     plan: &Plan,
     model: &mut Model,
     modules: &Modules,
-    seed: u64,
-    weights: &WeightReader<'_>,
-    values: &BTreeMap<String, Tensor>,
+    starts: &Starts<'_>,
     sink: &mut Sink,
 ) -> Result<Adapted, Reported> {
     check_size(plan, sink)?;
-    let mut tensors = Vec::with_capacity(plan.parameters.len());
-    for parameter in &plan.parameters {
-        let tensor = match values.get(&parameter.name) {
-            Some(value) => value.clone(),
-            None => {
-                let before: Vec<&Tensor> = parameter
-                    .reads
-                    .iter()
-                    .filter_map(|index| tensors.get(*index).map(|t: &NewTensor| &t.tensor))
-                    .collect();
-                let place = (modules, &*model);
-                initial_tensor(parameter, &before, place, seed, weights, sink)?
-            }
-        };
-        tensors.push(NewTensor {
-            name: parameter.name.clone(),
-            initializer: parameter.name.clone(),
-            tensor,
-            trainable: parameter.trainable,
-        });
-    }
+    let values = start_values(plan, model, modules, starts, sink)?;
+    let parameters = plan.parameters.iter().zip(values);
+    let tensors = parameters.map(|(parameter, tensor)| NewTensor {
+        name: parameter.name.clone(),
+        initializer: parameter.name.clone(),
+        tensor,
+        trainable: parameter.trainable,
+    });
+    let mut tensors: Vec<NewTensor> = tensors.collect();
     let opset = model.opset("").unwrap_or(1);
     let mut scopes: BTreeMap<&Scope, Vec<&PlannedSite>> = BTreeMap::new();
     for site in &plan.sites {

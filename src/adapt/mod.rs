@@ -21,18 +21,23 @@ mod norms;
 mod numeric;
 mod plan;
 mod planner;
+mod random;
 mod refusal;
 mod rows;
 mod rowwise;
 mod select;
 mod settings;
+mod starts;
+mod stored;
 
 pub use apply::{Adapted, NewTensor, apply};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
-pub use initial::{WeightReader, initial_tensor, random_tensor};
+pub use initial::WeightReader;
 pub use merge::{Keep, MergedSite, merge};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
     total,
 };
+pub use random::random_tensor;
 pub use select::sites_named;
+pub use starts::{Starts, start_values};

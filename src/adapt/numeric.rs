@@ -1,9 +1,11 @@
 //! Evaluates terms without leading axes in f64: computed start values, and what merges need.
 
 mod axes;
+mod factors;
 
-use crate::hir::{Axis, Binary, Factor, Formula, Reduce, Term, TermId, TermKind};
-use crate::linalg::{self, Matrix};
+pub(super) use factors::Factors;
+
+use crate::hir::{Axis, Binary, Formula, Reduce, Term, TermId, TermKind};
 use std::borrow::Cow;
 
 /// A dense row-major tensor.
@@ -29,15 +31,15 @@ impl Dense {
     }
 }
 
-/// The value of a formula without input and output; `given` has parameters and random numbers. `Err`
-/// names what it cannot compute.
+/// The value of a formula without input and output; `base` is the weight and the bias, `given` has
+/// parameters and random numbers, `factors` what has been decomposed. `Err` names what it cannot compute.
 pub(super) fn evaluate<'v>(
     formula: &Formula,
-    weight: Option<&'v Dense>,
-    bias: Option<&'v Dense>,
+    base: (Option<&'v Dense>, Option<&'v Dense>),
     given: &dyn Fn(TermId) -> Option<&'v Dense>,
+    factors: &Factors,
 ) -> Result<Dense, String> {
-    let mut values = evaluate_terms(formula, &[formula.result()], (weight, bias), given)?;
+    let mut values = evaluate_terms(formula, &[formula.result()], base, given, factors)?;
     Ok(values.remove(0))
 }
 
@@ -47,6 +49,7 @@ pub(super) fn evaluate_terms<'v>(
     wanted: &[TermId],
     (weight, bias): (Option<&'v Dense>, Option<&'v Dense>),
     given: &dyn Fn(TermId) -> Option<&'v Dense>,
+    factors: &Factors,
 ) -> Result<Vec<Dense>, String> {
     let needed = needed(formula, wanted, given);
     let mut values: Vec<Option<Cow<'_, Dense>>> = Vec::with_capacity(needed.len());
@@ -116,7 +119,7 @@ pub(super) fn evaluate_terms<'v>(
             TermKind::Equal(a, b) => elementwise(of(*a), of(*b), |a, b| f64::from(a == b)),
             TermKind::Largest(a) => axes::top(of(*a), last(term)).0,
             TermKind::LargestAt(a) => axes::top(of(*a), last(term)).1,
-            TermKind::Factor(factor, a) => factored(*factor, of(*a), term)?,
+            TermKind::Factor(factor, a) => factors.factor(*factor, of(*a), term)?,
             TermKind::Slice {
                 operand,
                 axis,
@@ -175,34 +178,6 @@ fn sizes(term: &Term) -> Vec<usize> {
 
 fn last(term: &Term) -> usize {
     sizes(term).last().copied().unwrap_or(1)
-}
-
-fn factored(factor: Factor, a: &Dense, term: &Term) -> Result<Dense, String> {
-    if a.data.iter().any(|value| !value.is_finite()) {
-        return Err("it is a factor of a matrix with numbers that are not finite".to_owned());
-    }
-    let dims = sizes(term);
-    let matrix = || Matrix::new(a.dims[0], a.dims[1], a.data.clone()).ok_or("it is no matrix");
-    let part = |matrix: Matrix| {
-        let whole = Dense {
-            dims: vec![matrix.rows, matrix.columns],
-            data: matrix.data,
-        };
-        (0..2).fold(whole, |part, axis| slice(&part, axis, (0, dims[axis])))
-    };
-    let fault = |fault: linalg::Fault| fault.to_string();
-    match factor {
-        Factor::LargestPlaces => Ok(axes::top_places(a, dims[0])),
-        Factor::LeftSingular => Ok(part(linalg::svd(&matrix()?).map_err(fault)?.u)),
-        Factor::RightSingular => Ok(part(linalg::svd(&matrix()?).map_err(fault)?.vt)),
-        Factor::SingularValues => {
-            let mut data = linalg::svd(&matrix()?).map_err(fault)?.s;
-            data.truncate(dims[0]);
-            Ok(Dense { dims, data })
-        }
-        Factor::Q => Ok(part(linalg::qr(&matrix()?).map_err(fault)?.q)),
-        Factor::R => Ok(part(linalg::qr(&matrix()?).map_err(fault)?.r)),
-    }
 }
 
 pub(super) fn binary(function: Binary, a: &Dense, b: &Dense) -> Dense {

@@ -5,7 +5,7 @@
 //! all rows ([`Constants`]); the frequent others on whole blocks of rows, all others row by row, as
 //! terms without leading axes.
 
-use super::numeric::{self, Dense, evaluate_terms};
+use super::numeric::{self, Dense, Factors, evaluate_terms};
 use crate::hir::{Axis, Binary, Formula, Term, TermId, TermKind};
 use crate::modules::SiteKind;
 use std::borrow::Cow;
@@ -165,7 +165,7 @@ impl<'f> Constants<'f> {
             TermKind::Param(index) => parameters.get(*index),
             _ => None,
         };
-        let found = evaluate_terms(formula, &wanted, (None, None), &given)?;
+        let found = evaluate_terms(formula, &wanted, (None, None), &given, &Factors::default())?;
         let mut values = vec![None; varies.len()];
         for (id, value) in wanted.into_iter().zip(found) {
             values[id.0 as usize] = Some(value);
@@ -392,7 +392,13 @@ impl Block<'_> {
                 let found = of_row.iter().find(|(operand, _)| *operand == wanted);
                 found.map(|(_, value)| value)
             };
-            let value = evaluate_terms(self.constants.formula, &[id], (None, None), &given)?;
+            let value = evaluate_terms(
+                self.constants.formula,
+                &[id],
+                (None, None),
+                &given,
+                &Factors::default(),
+            )?;
             let value = value.into_iter().next().ok_or("a term has one value")?;
             dims = value.dims;
             data.extend(value.data);

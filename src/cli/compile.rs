@@ -2,12 +2,14 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_flag, parse_setting};
+use super::progress::Bar;
 use super::recipe_args::RecipeArgs;
+use super::terminal::Terminal;
 use super::verify;
 use crate::diag::Reported;
 use crate::driver::{
     Adapter, Artifacts, CompileOptions, Depth, Destination, Loaded, ModelOptions, PlanOptions,
-    Session, Spec, Summary, compile,
+    Progress, Session, Spec, Summary, compile,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -94,7 +96,8 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             Some(folder) if several => Destination::Folder(folder.join(&adapter.name.node)),
             Some(folder) => Destination::Folder(folder.clone()),
         };
-        let (text, json, loaded) = compile_one(args, &spec, adapter, destination, &mut session)?;
+        let one = (&spec, adapter, destination);
+        let (text, json, loaded) = compile_one(args, one, &cx.terminal, &mut session)?;
         last = Some(loaded);
         human.push_str(&text);
         written.push(json);
@@ -137,9 +140,8 @@ fn plan_options(args: &Args) -> PlanOptions {
 
 fn compile_one(
     args: &Args,
-    spec: &Spec,
-    adapter: &Adapter,
-    destination: Destination,
+    (spec, adapter, destination): (&Spec, &Adapter, Destination),
+    terminal: &Terminal,
     session: &mut Session<'_>,
 ) -> Result<(String, Value, Loaded), Reported> {
     let options = ModelOptions {
@@ -152,6 +154,7 @@ fn compile_one(
     session.sink.failed()?;
     let summary = Summary::new(&planned, &loaded);
     let mut text = summary.to_text(&loaded.model);
+    let bar = Bar::new("start values", terminal);
     let options = CompileOptions {
         destination,
         seed: args.seed,
@@ -166,6 +169,7 @@ fn compile_one(
         training: args.train.then(|| args.recipe.recipe()),
         classes: args.recipe.classes.clone(),
         flags: args.specialize.clone(),
+        progress: Progress::new(move |done, of| bar.at(done, of)),
     };
     let artifacts = compile(session, spec, &mut loaded, &planned, &options)?;
     describe(&artifacts, &mut text);

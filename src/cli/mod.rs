@@ -28,6 +28,7 @@ mod model_args;
 mod new;
 mod options;
 mod plan;
+mod progress;
 mod recipe_args;
 mod report;
 mod run;

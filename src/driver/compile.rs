@@ -10,7 +10,7 @@ use super::training::{
     BaseData, Brought, GraphEntry, brought, rounded, share, specialized, tensor_name, trained,
     with_head,
 };
-use crate::adapt::{self, Plan};
+use crate::adapt::{self, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
@@ -22,7 +22,9 @@ use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where artifacts go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,30 @@ pub struct CompileOptions {
     pub classes: Vec<String>,
     /// Inputs of one truth value that have this value in training graphs.
     pub flags: Vec<(String, bool)>,
+    /// Hears of start values that take time.
+    pub progress: Progress,
+}
+
+/// Who hears how many modules have their start values, and of how many.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<dyn Fn(usize, usize)>>);
+
+impl Progress {
+    pub fn new(hear: impl Fn(usize, usize) + 'static) -> Progress {
+        Progress(Some(Arc::new(hear)))
+    }
+
+    fn tell(&self, done: usize, of: usize) {
+        if let Some(hear) = &self.0 {
+            hear(done, of);
+        }
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 /// What has been written.
@@ -132,7 +158,11 @@ fn compile_over(
     };
     let seed = options.seed;
     let plan = &planned.plan;
-    let adapted = adapt::apply(plan, model, modules, seed, &reader, &values, sink)?;
+    let starts = Starts {
+        progress: &|done, of| options.progress.tell(done, of),
+        ..Starts::new(seed, &reader, &values)
+    };
+    let adapted = adapt::apply(plan, model, modules, &starts, sink)?;
     let trains = options.head.as_ref().map(|head| head.trains);
     let mut tensors = brought(planned, adapted, trains.unwrap_or_default());
     let mut recipe = options.training.clone();

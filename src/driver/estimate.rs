@@ -1,13 +1,13 @@
 //! What training a planned adapter takes of memory. The weights need not be there.
 
+use super::neighborhood::without_values;
 use super::session::{Loaded, Planned};
 use super::training::{brought, specialized, trained};
-use crate::adapt;
+use crate::adapt::{self, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::Tensor;
 use crate::train::{self, BatchSizes, Estimate, Memory, Recipe, Recompute, Trains, show_bytes};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The estimates of a recipe, with activations kept and with activations computed again.
 #[derive(Clone, Debug)]
@@ -25,13 +25,13 @@ pub fn estimates(
 ) -> Result<Estimates, Reported> {
     let mut model = loaded.model.clone();
     // Start values take the same memory whatever they are.
-    let reader = |tensor: &Tensor, _: &mut Sink| {
-        let length = usize::try_from(tensor.byte_len()).unwrap_or(0);
-        Ok(bytes::Bytes::from(vec![0; length]))
-    };
+    let reader = |_: &Tensor, _: &mut Sink| unreachable!("every parameter has its value already");
     let plan = &planned.plan;
-    let none = BTreeMap::new();
-    let adapted = adapt::apply(plan, &mut model, &loaded.modules, 0, &reader, &none, sink)?;
+    let parameters = plan.parameters.iter();
+    let values = parameters.map(|p| (p.name.clone(), without_values(&p.dims)));
+    let values = values.collect();
+    let starts = Starts::new(0, &reader, &values);
+    let adapted = adapt::apply(plan, &mut model, &loaded.modules, &starts, sink)?;
     let tensors = brought(planned, adapted, Trains::default());
     let trained = trained(&tensors, &recipe.rates, sink)?;
     let model = specialized(&model, &[], sink)?;

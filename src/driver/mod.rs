@@ -20,7 +20,7 @@ pub mod train;
 mod training;
 mod tree;
 
-pub use compile::{Artifacts, CompileOptions, Destination, compile, trained_values};
+pub use compile::{Artifacts, CompileOptions, Destination, Progress, compile, trained_values};
 pub use estimate::{Estimates, estimates};
 pub use fingerprint::{Depth, fingerprint};
 pub use format::Formatted;

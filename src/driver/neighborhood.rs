@@ -1,7 +1,7 @@
 //! The part of a graph around a module, before and after an adapter.
 
 use super::session::{Loaded, Planned, Session};
-use crate::adapt;
+use crate::adapt::{self, Starts};
 use crate::diag::{Reported, Sink, Span, Spanned};
 use crate::graph::{ExternalData, Graph, Model, NodeId, Tensor, TensorData, ValueId, ValueKind};
 use crate::modules::Site;
@@ -129,15 +129,8 @@ impl Session<'_> {
         let mut model = loaded.model.clone();
         let reader =
             |_: &Tensor, _: &mut Sink| unreachable!("every parameter has its value already");
-        adapt::apply(
-            &plan,
-            &mut model,
-            &loaded.modules,
-            0,
-            &reader,
-            &values,
-            self.sink,
-        )?;
+        let starts = Starts::new(0, &reader, &values);
+        adapt::apply(&plan, &mut model, &loaded.modules, &starts, self.sink)?;
         // Types of the new values; what the model itself has wrong has been said already.
         let _ = passes::infer(&mut model, &mut Sink::new());
         Ok(model)
@@ -145,7 +138,7 @@ impl Session<'_> {
 }
 
 /// A parameter that is somewhere else: a drawing shows its type only.
-fn without_values(dims: &[i64]) -> Tensor {
+pub(super) fn without_values(dims: &[i64]) -> Tensor {
     let size = |dim: &i64| u64::try_from(*dim).unwrap_or(0);
     let elements = dims.iter().map(size).fold(1, u64::saturating_mul);
     Tensor {

@@ -3,7 +3,7 @@
 use super::cases::Case;
 use super::net::{self, Layout};
 use super::numbers::{Named, array, elements, normal};
-use crate::adapt::{self, NewTensor, Plan};
+use crate::adapt::{self, NewTensor, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
 use crate::hir::{Adapt, Adapter, Call, Program};
@@ -70,7 +70,8 @@ fn on_layout(
     let mut adapted = base.clone();
     let none = BTreeMap::new();
     let read = |tensor: &Tensor, _: &mut Sink| Ok(tensor.raw().cloned().unwrap_or_default());
-    let start = adapt::apply(&plan, &mut adapted, &modules, seed, &read, &none, sink)
+    let starts = Starts::new(seed, &read, &none);
+    let start = adapt::apply(&plan, &mut adapted, &modules, &starts, sink)
         .map_err(reported)?
         .tensors;
     passes::infer(&mut adapted, sink).map_err(reported)?;

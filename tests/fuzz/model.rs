@@ -7,7 +7,7 @@ use crate::spec::planned;
 use crate::told::{resolved, told};
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use peftc::adapt::{self, Plan};
+use peftc::adapt::{self, Plan, Starts};
 use peftc::diag::{Sink, SourceMap};
 use peftc::driver::{Loaded, ModelOptions, Session, modules_json, modules_text};
 use peftc::graph::{Model, Tensor};
@@ -99,7 +99,8 @@ pub fn compiled(plan: &Plan, loaded: &Loaded, sink: &mut Sink) -> char {
     let mut model = loaded.model.clone();
     let none = BTreeMap::new();
     let modules = &loaded.modules;
-    if adapt::apply(plan, &mut model, modules, 0, &reader, &none, sink).is_err() {
+    let starts = Starts::new(0, &reader, &none);
+    if adapt::apply(plan, &mut model, modules, &starts, sink).is_err() {
         return 'p';
     }
     assert_eq!(written_twice(&model), None);

@@ -75,7 +75,8 @@ fn adapted(path: &Path, sink: &mut Sink) -> Result<(), Reported> {
     let values = trained_values(plan, None, path, sink)?;
     let mut model = loaded.model.clone();
     let reader = |tensor: &peftc::graph::Tensor, sink: &mut Sink| loaded.weights.read(tensor, sink);
-    adapt::apply(plan, &mut model, &loaded.modules, 0, &reader, &values, sink)?;
+    let starts = adapt::Starts::new(0, &reader, &values);
+    adapt::apply(plan, &mut model, &loaded.modules, &starts, sink)?;
     let done = onnx::write_model(&model, &mut Vec::new());
     assert!(done.is_ok(), "a model with trained values can be written");
     Ok(())

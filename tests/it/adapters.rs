@@ -4,7 +4,8 @@ use crate::runtime::library;
 use crate::tolerances::{START_ABSOLUTE, START_ABSOLUTE_F16};
 use peftc::diag::{Sink, SourceMap, render};
 use peftc::driver::{
-    CompileOptions, Depth, Destination, Head, ModelOptions, PlanOptions, Recipe, Session, compile,
+    CompileOptions, Depth, Destination, Head, ModelOptions, PlanOptions, Progress, Recipe, Session,
+    compile,
 };
 use peftc::runtime::{HostTensor, ModelSource, NamedTensors, Options, Session as Running};
 use peftc::ty::DType;
@@ -65,6 +66,7 @@ pub(crate) fn compiled_with_head(
             settings: Vec::new(),
             values: values.map(Path::to_owned),
             flags: Vec::new(),
+            progress: Progress::default(),
         };
         compile(&mut session, &spec, &mut loaded, &planned, &options)
     })();

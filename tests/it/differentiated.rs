@@ -163,7 +163,8 @@ fn differentiate(
     let weights = &loaded.weights;
     let read = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
     let (model, modules) = (&mut loaded.model, &loaded.modules);
-    let adapted = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
+    let starts = adapt::Starts::new(0, &read, &tensors);
+    let adapted = adapt::apply(&planned.plan, model, modules, &starts, sink)?;
     peftc::passes::infer(model, sink)?;
     let loss = loss(model);
     let trained = adapted.tensors.iter();

@@ -89,6 +89,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("zip", &["runtime/", "data/read/"]),
     ("miette", &["diag/render/"]),
     ("clap", &["cli/"]),
+    ("indicatif", &["cli/progress.rs"]),
     ("signal_hook", &["cli/"]),
     ("tokenizers", &["data/"]),
     ("plotters", &["report/"]),

@@ -43,6 +43,7 @@ mod reference;
 mod rewriting;
 mod roles;
 mod runtime;
+mod starts;
 mod statements;
 mod stored;
 mod tasks;

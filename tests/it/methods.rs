@@ -96,7 +96,7 @@ struct Case {
 type Numbers = BTreeMap<String, Dense>;
 
 /// Dims and elements, row by row.
-type Dense = (Vec<i64>, Vec<f64>);
+pub(crate) type Dense = (Vec<i64>, Vec<f64>);
 
 fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> Dense {
     assert_eq!(dims.len(), order.len(), "{dims:?}");
@@ -205,7 +205,7 @@ fn named(
 }
 
 /// The largest difference, relative to the largest number of the recording.
-fn error(found: &[f64], expected: &[f64]) -> f64 {
+pub(crate) fn error(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let pairs = found.iter().zip(expected);
     let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -335,7 +335,8 @@ fn differentiated(
     let read = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
     let (model, modules) = (&mut loaded.model, &loaded.modules);
     let base = model.clone();
-    let applied = adapt::apply(&planned.plan, model, modules, 0, &read, &tensors, sink)?;
+    let starts = adapt::Starts::new(0, &read, &tensors);
+    let applied = adapt::apply(&planned.plan, model, modules, &starts, sink)?;
     let tensors = applied.tensors.iter().map(|tensor| {
         let values = tensor.tensor.to_f64s().unwrap();
         (tensor.name.clone(), (tensor.tensor.dims.clone(), values))
@@ -409,6 +410,27 @@ fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, Na
         panic!("{}: {text}", case.recording)
     });
     (description, recording, made)
+}
+
+/// The start values of LoRA's tensors, by site and name, beside a recording.
+pub(crate) fn lora_starts(
+    recording: &str,
+    base: Option<&str>,
+    with: &str,
+) -> (NamedTensors, BTreeMap<(String, String), Dense>) {
+    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
+    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let case = Case {
+        recording: recording.to_owned(),
+        names: "lora".to_owned(),
+        with: with.to_owned(),
+        base: base.map(str::to_owned),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (_, recording, made) = made(&cases, &case, folder.path(), true);
+    let tensors = made.owners.into_iter();
+    let tensors = tensors.map(|(place, name)| (place, made.tensors[&name].clone()));
+    (recording, tensors.collect())
 }
 
 /// How far merged weights are off; `None` where PEFT has none. A bias that the module has not had is
@@ -533,7 +555,7 @@ fn methods_compute_what_peft_computes() {
 }
 
 /// The product of named matrices.
-fn product(words: &str, find: &dyn Fn(&str) -> Dense) -> Dense {
+pub(crate) fn product(words: &str, find: &dyn Fn(&str) -> Dense) -> Dense {
     let factors = words.split(' ').map(|word| match word.strip_suffix(".T") {
         Some(name) => {
             let (dims, data) = find(name);

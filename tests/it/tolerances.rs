@@ -95,3 +95,6 @@ pub const CONTRIB_RELATIVE: f64 = 3e-6;
 /// some of PEFT's methods compute in single precision whatever the model is.
 pub const METHOD_OUTPUT: f64 = 1e-5;
 pub const METHOD_GRADIENT: f64 = 1e-4;
+/// A product of start values that is 0 but for their rounding to single precision, relative to the
+/// product of their lengths.
+pub const START_PRODUCT: f64 = 1e-6;

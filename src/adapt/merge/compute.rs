@@ -1,10 +1,11 @@
 //! The new weight and bias of one node, from the formulas of its modules.
 
-use super::super::initial::{WeightReader, constant};
+use super::super::initial::WeightReader;
 use super::super::numeric::Dense;
 use super::super::plan::{Plan, PlannedSite};
 use super::super::refusal::excerpt;
 use super::super::rowwise::{Constants, Layer, Rows};
+use super::super::stored::constant;
 use super::super::{apply, errors, rows};
 use super::place::Unit;
 use crate::diag::{Diagnostic, Reported, Sink};

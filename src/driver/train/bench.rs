@@ -4,7 +4,7 @@ use super::job::one_adapter;
 use super::session::{Engine, Wiring, open, start};
 use crate::diag::{Reported, Sink};
 use crate::driver::PlanOptions;
-use crate::driver::compile::{CompileOptions, Destination, compile};
+use crate::driver::compile::{CompileOptions, Destination, Progress, compile};
 use crate::driver::session::{ModelOptions, Session};
 use crate::driver::training::PortEntry;
 use crate::driver::{Depth, Recipe};
@@ -97,6 +97,7 @@ impl Bench {
             classes: Vec::new(),
             training: Some(options.recipe.clone()),
             flags: Vec::new(),
+            progress: Progress::default(),
         };
         let artifacts = compile(session, &spec, &mut loaded, &planned, &compile_options)?;
         let entry = &artifacts.manifest.graphs["step"];

@@ -4,7 +4,7 @@ use super::config::Config;
 use super::errors;
 use super::examples::{Examples, head};
 use crate::diag::Reported;
-use crate::driver::compile::{Artifacts, CompileOptions, Destination, compile, deploy};
+use crate::driver::compile::{Artifacts, CompileOptions, Destination, Progress, compile, deploy};
 use crate::driver::session::{Loaded, ModelOptions, Planned, Session, Spec};
 use crate::driver::{Depth, PlanOptions};
 use crate::hir::Adapter;
@@ -94,6 +94,7 @@ impl Job<'_> {
             training: Some(recipe),
             classes: decided.classes.clone(),
             flags: config.specialize.clone().into_iter().collect(),
+            progress: Progress::default(),
         }
     }
 }
