@@ -37,6 +37,10 @@
 //!   the inverse's own derivative.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off
 //!   subtracts its own start in `forward`: the adapter stays one for the base model, and two of them add.
+//! * What data tells of a module is a term like the base weight (`Statistic`), measured by a pass of its
+//!   own and kept in a file: a start value stays a formula that is computed when compiling, and the file
+//!   serves every spec whose modules it covers. The gradient of a weight is dYᵀX of the module's output
+//!   and input, so that it asks nothing of how the weight is stored.
 //! * Positions are floats in specs and exact integers in graphs: at a site of half precision they are
 //!   computed in 32 bits (`adapt/lower/axes.rs`).
 //! * A size divided by a size is taken to come out even while sizes are symbols; at every module the

@@ -371,6 +371,32 @@ pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic
     .help("check the model's weights, or use a method that does not read them")
 }
 
+pub(super) fn no_calibration(span: Span) -> Diagnostic {
+    let message = "start values are made from data, and there is no calibration";
+    Diagnostic::new(Code::E0459, message)
+        .label(span, "starts from what data tells of the module")
+        .help("measure with `peftc calibrate CONFIG.yaml`, then compile with `--calibration FILE`, or train with `calibration: FILE`")
+}
+
+/// `found` is the shape that the calibration has.
+pub(super) fn not_calibrated(
+    span: Span,
+    path: &str,
+    name: &str,
+    wanted: &[i64],
+    found: Option<&[i64]>,
+) -> Diagnostic {
+    let what = match found {
+        None => format!("the calibration lacks `{name}` of `{path}`"),
+        Some(found) => {
+            format!("`{name}` of `{path}` is {found:?} in the calibration, not {wanted:?}")
+        }
+    };
+    Diagnostic::new(Code::E0907, what)
+        .label(span, "its start value is made from it")
+        .help("measure again with the spec and the model as they are now: `peftc calibrate CONFIG.yaml`")
+}
+
 /// The expression that prevents a merge, and the call that asks for the method.
 pub(super) fn does_not_merge(
     method: &PlannedMethod,

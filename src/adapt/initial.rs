@@ -1,12 +1,13 @@
 //! The start value of one tensor.
 
+use super::calibration::Calibration;
 use super::numeric::{self, Dense, Factors};
 use super::plan::PlannedParameter;
 use super::random::{draw, generator, random_tensor};
 use super::stored::{base_bias, base_weight, unusable};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
-use crate::hir::{Formula, Init, TermId, TermKind};
+use crate::hir::{Formula, Init, Statistic, TermId, TermKind};
 use crate::modules::Site;
 use crate::ty::Dim;
 use bytes::Bytes;
@@ -16,25 +17,31 @@ use std::collections::HashMap;
 /// Reads the bytes of a constant, wherever it lies; reports why not. Several threads read at once.
 pub type WeightReader<'a> = dyn Fn(&Tensor, &mut Sink) -> Result<Bytes, Reported> + Sync + 'a;
 
+/// What start values are computed from.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub model: &'a Model,
+    /// Of random numbers.
+    pub seed: u64,
+    pub weights: &'a WeightReader<'a>,
+    pub calibration: Option<&'a Calibration>,
+}
+
 /// What the start values of one module are computed from. It is read when the first of them asks for
 /// it, and decomposed once for all of them.
 pub(super) struct Origin<'a> {
-    pub site: &'a Site,
-    pub model: &'a Model,
-    pub seed: u64,
-    pub weights: &'a WeightReader<'a>,
+    site: &'a Site,
+    sources: Sources<'a>,
     weight: OnceCell<Dense>,
     bias: OnceCell<Dense>,
     factors: Factors,
 }
 
 impl<'a> Origin<'a> {
-    pub fn new(site: &'a Site, model: &'a Model, seed: u64, weights: &'a WeightReader<'a>) -> Self {
+    pub fn new(site: &'a Site, sources: Sources<'a>) -> Self {
         Origin {
             site,
-            model,
-            seed,
-            weights,
+            sources,
             weight: OnceCell::new(),
             bias: OnceCell::new(),
             factors: Factors::default(),
@@ -53,7 +60,12 @@ impl<'a> Origin<'a> {
         let values = match &parameter.init {
             Init::Constant(value) => vec![*value as f32; parameter.elements() as usize],
             Init::Random(random) => {
-                return Ok(random_tensor(*random, dims, self.seed, &parameter.name));
+                return Ok(random_tensor(
+                    *random,
+                    dims,
+                    self.sources.seed,
+                    &parameter.name,
+                ));
             }
             Init::Computed(formula) => self.computed(formula, parameter, before, sink)?,
         };
@@ -75,7 +87,7 @@ impl<'a> Origin<'a> {
             true => self.bias(parameter, sink)?,
             false => None,
         };
-        let given = given(formula, before, self.seed, &parameter.name);
+        let given = self.given(formula, parameter, before);
         let given = |id: TermId| given.get(&id);
         let found = numeric::evaluate(formula, (weight, bias), &given, &self.factors);
         let found = found.and_then(|dense| match dense.data.iter().all(|v| v.is_finite()) {
@@ -84,7 +96,7 @@ impl<'a> Origin<'a> {
         });
         match found {
             Ok(dense) => Ok(dense.data.iter().map(|v| *v as f32).collect()),
-            Err(why) => Err(sink.emit(unusable(self.site, parameter, self.model, &why))),
+            Err(why) => Err(sink.emit(unusable(self.site, parameter, self.sources.model, &why))),
         }
     }
 
@@ -92,7 +104,8 @@ impl<'a> Origin<'a> {
         if let Some(weight) = self.weight.get() {
             return Ok(weight);
         }
-        let read = base_weight(self.site, parameter, self.model, self.weights, sink)?;
+        let Sources { model, weights, .. } = self.sources;
+        let read = base_weight(self.site, parameter, model, weights, sink)?;
         Ok(self.weight.get_or_init(|| read))
     }
 
@@ -104,36 +117,54 @@ impl<'a> Origin<'a> {
         let (Some(bias), None) = (self.site.bias, self.bias.get()) else {
             return Ok(self.bias.get());
         };
-        let read = base_bias(self.site, bias, parameter, self.model, self.weights, sink)?;
+        let Sources { model, weights, .. } = self.sources;
+        let read = base_bias(self.site, bias, parameter, model, weights, sink)?;
         Ok(Some(self.bias.get_or_init(|| read)))
+    }
+
+    /// Parameters, random numbers and statistics of a start value. Random numbers of a tensor are drawn
+    /// one after the other.
+    fn given(
+        &self,
+        formula: &Formula,
+        parameter: &PlannedParameter,
+        before: &[&Tensor],
+    ) -> HashMap<TermId, Dense> {
+        let mut rng = generator(self.sources.seed, &parameter.name);
+        let mut found = HashMap::new();
+        for (id, term) in formula.terms() {
+            let value = match &term.kind {
+                TermKind::Param(index) => before.get(*index).and_then(|tensor| dense(tensor)),
+                TermKind::Calibrated(statistic) => self.measured(*statistic, parameter),
+                TermKind::Drawn(random) => {
+                    let dims: Vec<i64> = term.ty.dims.iter().filter_map(Dim::known).collect();
+                    let drawn = draw(*random, &dims, &mut rng);
+                    dense(&Tensor::from_f32(&dims, &drawn))
+                }
+                _ => None,
+            };
+            found.extend(value.map(|value| (id, value)));
+        }
+        found
+    }
+
+    /// A statistic of the module; of the part of it that is adapted.
+    fn measured(&self, statistic: Statistic, parameter: &PlannedParameter) -> Option<Dense> {
+        let found = self.sources.calibration?.get(&self.site.path, statistic)?;
+        let whole = dense(found)?;
+        match (statistic, &parameter.slice) {
+            (Statistic::WeightGradient, Some(part)) => {
+                let rows = (part.start as usize, part.end as usize);
+                Some(numeric::slice(&whole, 0, rows))
+            }
+            _ => Some(whole),
+        }
     }
 }
 
-/// Parameters and random numbers of a start value. Those of a tensor are drawn one after the other.
-fn given(formula: &Formula, before: &[&Tensor], seed: u64, name: &str) -> HashMap<TermId, Dense> {
-    let mut rng = generator(seed, name);
-    let mut found = HashMap::new();
-    for (id, term) in formula.terms() {
-        let dense = |dims: Vec<i64>, data: Vec<f64>| Dense {
-            dims: dims.into_iter().map(|dim| dim as usize).collect(),
-            data,
-        };
-        match &term.kind {
-            TermKind::Param(index) => {
-                let values = before
-                    .get(*index)
-                    .and_then(|tensor| Some(dense(tensor.dims.clone(), tensor.to_f64s()?)));
-                found.extend(values.map(|values| (id, values)));
-            }
-            TermKind::Drawn(random) => {
-                let dims = term.ty.dims.iter().filter_map(Dim::known);
-                let dims: Vec<i64> = dims.collect();
-                let drawn = draw(*random, &dims, &mut rng);
-                let values = drawn.into_iter().map(f64::from).collect();
-                found.insert(id, dense(dims, values));
-            }
-            _ => {}
-        }
-    }
-    found
+fn dense(tensor: &Tensor) -> Option<Dense> {
+    Some(Dense {
+        dims: tensor.dims.iter().map(|dim| *dim as usize).collect(),
+        data: tensor.to_f64s()?,
+    })
 }

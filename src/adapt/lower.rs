@@ -212,8 +212,8 @@ impl<'a> Lowering<'a> {
             TermKind::Numbers(numbers) => self.numbers(numbers),
             TermKind::Largest(a) => self.largest(*a, term),
             TermKind::LargestAt(a) => self.largest_at(*a, term),
-            TermKind::Factor(..) | TermKind::Drawn(_) => {
-                unreachable!("factors and random numbers are in start values alone")
+            TermKind::Factor(..) | TermKind::Drawn(_) | TermKind::Calibrated(_) => {
+                unreachable!("factors, random numbers and statistics are in start values alone")
             }
             TermKind::StopGradient(a) => {
                 let a = self.value(*a);

@@ -11,6 +11,7 @@
 //! reading weights (a callback does), writing files.
 
 mod apply;
+mod calibration;
 mod errors;
 mod expect;
 mod initial;
@@ -31,6 +32,7 @@ mod starts;
 mod stored;
 
 pub use apply::{Adapted, NewTensor, apply};
+pub use calibration::{Calibration, statistics};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use initial::WeightReader;
 pub use merge::{Keep, MergedSite, merge};

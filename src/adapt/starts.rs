@@ -6,7 +6,8 @@
 //! weights than these are in memory; neither values nor diagnostics depend on how many threads there
 //! are. Not here: what a start value is (`initial`).
 
-use super::initial::{Origin, WeightReader};
+use super::calibration::{self, Calibration};
+use super::initial::{Origin, Sources, WeightReader};
 use super::plan::Plan;
 use crate::diag::{Diagnostic, Reported, Severity, Sink};
 use crate::graph::{Model, Tensor};
@@ -25,6 +26,8 @@ pub struct Starts<'a> {
     pub weights: &'a WeightReader<'a>,
     /// Tensors that replace start values, by name, already checked against the plan.
     pub values: &'a BTreeMap<String, Tensor>,
+    /// What data tells of the modules, if it has been asked.
+    pub calibration: Option<&'a Calibration>,
     /// Hears how many modules are done, and of how many, where they take time.
     pub progress: &'a dyn Fn(usize, usize),
 }
@@ -40,6 +43,7 @@ impl<'a> Starts<'a> {
             seed,
             weights,
             values,
+            calibration: None,
             progress: &|_, _| {},
         }
     }
@@ -53,14 +57,19 @@ pub fn start_values(
     starts: &Starts<'_>,
     sink: &mut Sink,
 ) -> Result<Vec<Tensor>, Reported> {
+    let has_value = |name: &str| starts.values.contains_key(name);
+    calibration::check(plan, modules, starts.calibration, has_value, sink)?;
     let given = |name: &String| starts.values.get(name).cloned();
     let mut found: Vec<Option<Tensor>> = plan.parameters.iter().map(|p| given(&p.name)).collect();
     let work = Work {
-        seed: starts.seed,
-        weights: starts.weights,
+        sources: Sources {
+            model,
+            seed: starts.seed,
+            weights: starts.weights,
+            calibration: starts.calibration,
+        },
         plan,
         modules,
-        model,
     };
     let (shared, own) = jobs(plan, &found);
     for job in &shared {
@@ -111,11 +120,9 @@ fn jobs(plan: &Plan, found: &[Option<Tensor>]) -> (Vec<Job>, Vec<Job>) {
 
 /// What every job needs.
 struct Work<'a> {
-    seed: u64,
-    weights: &'a WeightReader<'a>,
+    sources: Sources<'a>,
     plan: &'a Plan,
     modules: &'a Modules,
-    model: &'a Model,
 }
 
 /// A job that has come to its end, well or not.
@@ -132,7 +139,7 @@ impl Work<'_> {
             return Ok(Made::new());
         };
         let site = &self.modules.sites[parameters[*first].site];
-        let origin = Origin::new(site, self.model, self.seed, self.weights);
+        let origin = Origin::new(site, self.sources);
         let mut made = Made::new();
         for index in job {
             let parameter = &parameters[*index];

@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// A trained adapter whose tensors replace the start values
     #[arg(long, value_name = "SAFETENSORS")]
     values: Option<PathBuf>,
+    /// What `peftc calibrate` has measured, for methods that start from data
+    #[arg(long, value_name = "SAFETENSORS")]
+    calibration: Option<PathBuf>,
     /// Let the base's fingerprint cover every byte of the weights, not samples
     #[arg(long)]
     full_fingerprint: bool,
@@ -165,6 +168,7 @@ fn compile_one(
         },
         settings: args.settings.clone(),
         values: args.values.clone(),
+        calibration: args.calibration.clone(),
         head: args.recipe.head(),
         training: args.train.then(|| args.recipe.recipe()),
         classes: args.recipe.classes.clone(),

@@ -7,6 +7,7 @@
 //! that calls the rooms below and puts their answer into words.
 
 mod bench;
+mod calibrate;
 mod check;
 mod compile;
 mod completions;
@@ -58,6 +59,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compile(compile::Args),
+    Calibrate(calibrate::Args),
     Check(check::Args),
     Fmt(fmt::Args),
     Plan(plan::Args),
@@ -83,6 +85,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Command::Compile(_) => "compile",
+            Command::Calibrate(_) => "calibrate",
             Command::Check(_) => "check",
             Command::Fmt(_) => "fmt",
             Command::Plan(_) => "plan",
@@ -107,6 +110,7 @@ impl Command {
     fn run(&self, cx: &mut Context) -> Outcome {
         match self {
             Command::Compile(args) => compile::run(args, cx),
+            Command::Calibrate(args) => calibrate::run(args, cx),
             Command::Check(args) => check::run(args, cx),
             Command::Fmt(args) => fmt::run(args, cx),
             Command::Plan(args) => plan::run(args, cx),

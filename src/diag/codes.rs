@@ -108,6 +108,7 @@ codes! {
     E0456: "setting sets nothing",
     E0457: "base weight cannot be used",
     E0458: "adapter does nothing",
+    E0459: "start value needs a calibration",
     W0401: "method reads padding",
     W0402: "method reads other tokens under a KV cache",
     W0403: "weight is shared",
@@ -185,6 +186,7 @@ codes! {
     E0904: "tensor does not fit",
     E0905: "method does not merge",
     E0906: "weight cannot take merged values",
+    E0907: "calibration does not fit",
     // E10 data
     E1001: "row cannot be read",
     E1002: "column is missing",
@@ -213,6 +215,7 @@ codes! {
     E1104: "checkpoint of another run",
     E1105: "data does not fit the task",
     E1106: "nothing to measure",
+    E1107: "calibration cannot be made",
     // E99 bug
     E9901: "bug in peftc",
 }

@@ -1,9 +1,11 @@
 //! Writes the artifacts of a planned adapter.
 
+use super::calibration;
 use super::errors;
 use super::fingerprint::{Depth, fingerprint};
 use super::manifest::{
-    self, BaseEntry, Files, HeadEntry, Manifest, Setting, SpecEntry, TrainingEntry,
+    self, BaseEntry, CalibrationEntry, Files, HeadEntry, Manifest, Setting, SpecEntry,
+    TrainingEntry,
 };
 use super::session::{Loaded, Planned, Session, Spec};
 use super::training::{
@@ -47,6 +49,8 @@ pub struct CompileOptions {
     pub settings: adapt::Settings,
     /// A trained adapter whose tensors replace the start values.
     pub values: Option<PathBuf>,
+    /// What `peftc calibrate` has measured, for start values from data.
+    pub calibration: Option<PathBuf>,
     /// What stands on the adapted model.
     pub head: Option<Head>,
     /// Write training graphs, too.
@@ -138,6 +142,14 @@ fn compile_over(
         (Depth::Sampled, Some(taken)) => taken,
         _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
     };
+    let calibration = match &options.calibration {
+        Some(path) => Some(calibration::read(
+            path,
+            &sampled(loaded, &base, options, sink)?,
+            sink,
+        )?),
+        None => None,
+    };
     let base_elements = adapt::base_parameters(&loaded.model);
     let sites = manifest::sites(planned, loaded);
     let Loaded {
@@ -159,6 +171,7 @@ fn compile_over(
     let seed = options.seed;
     let plan = &planned.plan;
     let starts = Starts {
+        calibration: calibration.as_ref().map(|read| &read.calibration),
         progress: &|done, of| options.progress.tell(done, of),
         ..Starts::new(seed, &reader, &values)
     };
@@ -263,6 +276,14 @@ fn compile_over(
                 value: value.clone(),
             })
             .collect(),
+        calibration: options
+            .calibration
+            .as_ref()
+            .zip(calibration)
+            .map(|(path, read)| CalibrationEntry {
+                name: file_name(path),
+                digest: read.digest,
+            }),
         sites,
         parameters: manifest::parameters(&tensors),
         counts: manifest::counts(&tensors, planned, modules, base_elements),
@@ -301,6 +322,19 @@ fn compile_over(
             .map(|(name, size)| (place(name), *size))
             .collect(),
     })
+}
+
+/// The fingerprint of samples, which calibrations know their model by.
+fn sampled(
+    loaded: &Loaded,
+    base: &str,
+    options: &CompileOptions,
+    sink: &mut Sink,
+) -> Result<String, Reported> {
+    match options.depth {
+        Depth::Sampled => Ok(base.to_owned()),
+        Depth::Full => fingerprint(&loaded.model, &loaded.weights, Depth::Sampled, sink),
+    }
 }
 
 /// A training graph and its file.

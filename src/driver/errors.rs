@@ -108,3 +108,21 @@ pub(super) fn rate_of_nothing<'n>(glob: &str, names: impl Iterator<Item = &'n st
         .note(format!("parameters are called {}", names.join(", ")))
         .help("name one of them, or a module and one of them: `*.v_proj.B`")
 }
+
+pub(super) fn calibration_of_another_model(path: &Path) -> Diagnostic {
+    let message = format!("`{}` was measured of another model", path.display());
+    Diagnostic::new(Code::E0907, message).help("measure this one: `peftc calibrate CONFIG.yaml`")
+}
+
+pub(super) fn no_calibration_file(path: &Path) -> Diagnostic {
+    let message = format!("`{}` is no calibration", path.display());
+    Diagnostic::new(Code::E0907, message).help("give the file that `peftc calibrate` has written")
+}
+
+pub(super) fn calibration_not_finite(path: &Path, name: &str) -> Diagnostic {
+    let message = format!(
+        "`{name}` of `{}` has an entry that is not a finite number",
+        path.display()
+    );
+    Diagnostic::new(Code::E0907, message).help("measure again: `peftc calibrate CONFIG.yaml`")
+}

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
 /// changes that break readers.
-pub const SCHEMA_VERSION: &str = "1.1";
+pub const SCHEMA_VERSION: &str = "1.2";
 
 /// `manifest.json`. Sizes are elements, shapes are torch's (`A: [rank, in]`).
 #[derive(Debug, Serialize)]
@@ -30,6 +30,9 @@ pub struct Manifest {
     pub seed: u64,
     /// `--set` values that won over the spec.
     pub settings: Vec<Setting>,
+    /// What start values were made from, if they were made from data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationEntry>,
     pub sites: Vec<SiteEntry>,
     pub parameters: Vec<ParameterEntry>,
     pub counts: Counts,
@@ -146,6 +149,14 @@ pub struct SpecEntry {
     /// File name without its folder.
     pub name: String,
     /// `blake3:` and the hash of the text.
+    pub digest: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CalibrationEntry {
+    /// File name without its folder.
+    pub name: String,
+    /// `blake3:` and the hash of the file.
     pub digest: String,
 }
 

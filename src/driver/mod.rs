@@ -5,6 +5,7 @@
 //! artifacts appear complete or not at all, the manifest last. Not here: printing, arguments, and
 //! any decision that belongs to a phase.
 
+mod calibration;
 mod compile;
 mod errors;
 mod estimate;

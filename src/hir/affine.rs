@@ -74,6 +74,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         | TermKind::Number(_)
         | TermKind::Numbers(_)
         | TermKind::Drawn(_)
+        | TermKind::Calibrated(_)
         | TermKind::Iota => (Constant, ""),
         _ if highest == Constant => (Constant, ""),
         _ if highest == Other => (Other, ""),

@@ -177,6 +177,8 @@ pub enum TermKind {
     Dropout(TermId, f64),
     /// Random numbers; in start values alone.
     Drawn(Random),
+    /// What data tells of the module; in start values alone.
+    Calibrated(Statistic),
     /// Standard normal numbers of the shape of a term, new ones for every element and step of training;
     /// 0 elsewhere.
     Noise(TermId),
@@ -213,6 +215,38 @@ impl Equation {
 impl fmt::Display for Equation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.operands.join(", "), self.result)
+    }
+}
+
+/// What a pass over data tells of a linear module with the base weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Statistic {
+    /// The covariance of the inputs over the tokens that count, `[in, in]`.
+    InputCovariance,
+    /// The mean over batches of XᵀX, X the inputs of a batch divided by their largest entry, `[in, in]`.
+    InputGram,
+    /// The mean over batches of the gradient of the loss by the weight, `[out, in]`.
+    WeightGradient,
+}
+
+impl Statistic {
+    pub const ALL: [Statistic; 3] = [
+        Statistic::InputCovariance,
+        Statistic::InputGram,
+        Statistic::WeightGradient,
+    ];
+
+    /// The word of the language, and of a file's tensors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Statistic::InputCovariance => "input_covariance",
+            Statistic::InputGram => "input_gram",
+            Statistic::WeightGradient => "weight_gradient",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Statistic> {
+        Statistic::ALL.into_iter().find(|s| s.name() == name)
     }
 }
 
@@ -294,7 +328,7 @@ impl TermKind {
         use TermKind::*;
         match self {
             Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) | Iota
-            | Numbers(_) | Drawn(_) => SmallVec::new(),
+            | Numbers(_) | Drawn(_) | Calibrated(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)

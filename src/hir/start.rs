@@ -88,6 +88,7 @@ fn key(kind: &TermKind, operands: &[Form]) -> String {
         TermKind::Unary(function, _) => format!("unary {function:?}"),
         TermKind::Binary(function, ..) => format!("binary {function:?}"),
         TermKind::Dropout(_, p) => format!("dropout {p}"),
+        TermKind::Calibrated(statistic) => format!("calibrated {statistic:?}"),
         TermKind::Base { weight, bias, .. } => {
             format!("base {} {}", weight.is_some(), bias.is_some())
         }

@@ -3,10 +3,10 @@
 use super::cases::Case;
 use super::net::{self, Layout};
 use super::numbers::{Named, array, elements, normal};
-use crate::adapt::{self, NewTensor, Plan, Starts};
+use crate::adapt::{self, Calibration, NewTensor, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
-use crate::hir::{Adapt, Adapter, Call, Program};
+use crate::hir::{Adapt, Adapter, Call, Program, Statistic};
 use crate::modules::{self, Modules};
 use crate::passes;
 use crate::reference::{Array, Evaluator, Options};
@@ -70,7 +70,11 @@ fn on_layout(
     let mut adapted = base.clone();
     let none = BTreeMap::new();
     let read = |tensor: &Tensor, _: &mut Sink| Ok(tensor.raw().cloned().unwrap_or_default());
-    let starts = Starts::new(seed, &read, &none);
+    let calibration = calibration(&plan, &modules, seed);
+    let starts = Starts {
+        calibration: Some(&calibration),
+        ..Starts::new(seed, &read, &none)
+    };
     let start = adapt::apply(&plan, &mut adapted, &modules, &starts, sink)
         .map_err(reported)?
         .tensors;
@@ -85,6 +89,34 @@ fn on_layout(
         start,
         inputs,
     })
+}
+
+/// What data could tell of the modules: start values made from it hold for any data.
+fn calibration(plan: &Plan, modules: &Modules, seed: u64) -> Calibration {
+    let mut calibration = Calibration::default();
+    for (site, statistic) in adapt::statistics(plan, modules, |_| false) {
+        let site = &modules.sites[site];
+        let name = format!("{}.{}", site.path, statistic.name());
+        let drawn = |rows: i64| normal(&name, &[rows, site.in_features], 1.0, seed);
+        let tensor = match statistic {
+            Statistic::WeightGradient => drawn(site.out_features),
+            // Of twice as many tokens as features.
+            Statistic::InputCovariance | Statistic::InputGram => {
+                moments(&elements(&drawn(2 * site.in_features)), site.in_features)
+            }
+        };
+        calibration.insert(&site.path, statistic, tensor);
+    }
+    calibration
+}
+
+/// XᵀX of rows of so many features.
+fn moments(rows: &[f64], features: i64) -> Tensor {
+    let size = features as usize;
+    let cells = (0..size).flat_map(|a| (0..size).map(move |b| (a, b)));
+    let sums = cells.map(|(a, b)| rows.chunks(size).map(|row| row[a] * row[b]).sum::<f64>());
+    let single: Vec<f32> = sums.map(|sum| sum as f32).collect();
+    Tensor::from_f32(&[features, features], &single)
 }
 
 /// `adapt "fc1", "fc2" with method(…) + method(…)`.

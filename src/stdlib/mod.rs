@@ -33,6 +33,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("c3a.peft"),
     },
     LibraryFile {
+        name: "corda",
+        text: include_str!("corda.peft"),
+    },
+    LibraryFile {
         name: "deft",
         text: include_str!("deft.peft"),
     },
@@ -47,6 +51,10 @@ pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
         name: "dynamic_lora",
         text: include_str!("dynamic_lora.peft"),
+    },
+    LibraryFile {
+        name: "eva",
+        text: include_str!("eva.peft"),
     },
     LibraryFile {
         name: "fourierft",
@@ -95,6 +103,10 @@ pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
         name: "lora",
         text: include_str!("lora.peft"),
+    },
+    LibraryFile {
+        name: "lora_ga",
+        text: include_str!("lora_ga.peft"),
     },
     LibraryFile {
         name: "mica",

@@ -13,6 +13,12 @@ pub(super) fn nothing_to_train() -> Diagnostic {
     )
 }
 
+/// A module that a calibration cannot measure.
+pub(super) fn cannot_measure(path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E1107, format!("`{path}` cannot be measured: {why}"))
+        .help("leave the module out, or start it from something else than data")
+}
+
 /// `recomputes` is whether it is so with activations computed again.
 pub(super) fn does_not_fit(estimate: &Estimate, budget: u64, recomputes: bool) -> Diagnostic {
     let BatchSizes { rows, tokens } = estimate.batch;

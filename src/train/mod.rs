@@ -24,6 +24,7 @@ mod arena;
 mod base;
 mod blockwise;
 mod bytes;
+mod calibrate;
 mod dropout;
 mod errors;
 mod graphs;
@@ -41,6 +42,7 @@ mod update;
 
 pub use base::{Keep, ReadWeight, round_base};
 pub use bytes::{parse_bytes, show_bytes};
+pub use calibrate::{CalibrationGraph, InputMeasures, Probe, ProbeMeasures, calibration_graph};
 pub use graphs::{Graphs, Port, Role, TrainingGraph, eval_graph, graphs};
 pub use head::{AddedHead, Head, PlannedHead, Pool, Trains, add_head, plan_head};
 pub use memory::Estimate;

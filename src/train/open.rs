@@ -318,8 +318,8 @@ fn computes_in_f16(graph: &Graph) -> bool {
 pub(super) struct Differentiated {
     pub open: Open,
     /// Of each trained tensor.
-    gradients: Vec<ValueId>,
-    outputs: Outputs,
+    pub gradients: Vec<ValueId>,
+    pub outputs: Outputs,
     /// In how many pieces of the tokens logits are computed.
     pub pieces: usize,
 }
@@ -370,7 +370,7 @@ impl Differentiated {
 }
 
 impl Open {
-    fn closed(self, outputs: Outputs) -> TrainingGraph {
+    pub fn closed(self, outputs: Outputs) -> TrainingGraph {
         TrainingGraph {
             model: self.model,
             inputs: self.inputs,

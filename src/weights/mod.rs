@@ -6,4 +6,4 @@
 mod errors;
 mod safetensors_file;
 
-pub use safetensors_file::{NamedTensor, read_tensors, write_tensors};
+pub use safetensors_file::{NamedTensor, read_entry, read_tensors, write_tensors};

@@ -61,6 +61,15 @@ pub fn write_tensors(
     files::write(path, sink, |out| out.write_all(&bytes))
 }
 
+/// An entry of a file's metadata.
+pub fn read_entry(path: &Path, key: &str, sink: &mut Sink) -> Result<Option<String>, Reported> {
+    let bytes = files::map(path).map_err(|error| sink.emit(files::cannot_read(path, &error)))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)
+        .map_err(|error| sink.emit(errors::not_safetensors(path, &error.to_string())))?;
+    let entries = metadata.metadata().as_ref();
+    Ok(entries.and_then(|entries| entries.get(key).cloned()))
+}
+
 /// Reads every tensor of a file, in the order of their names, without copying the data.
 pub fn read_tensors(path: &Path, sink: &mut Sink) -> Result<Vec<NamedTensor>, Reported> {
     let bytes = files::map(path).map_err(|error| sink.emit(files::cannot_read(path, &error)))?;

@@ -9,6 +9,7 @@
 mod adapters;
 mod bad_input;
 mod bodies;
+mod calibrate;
 mod checker;
 mod cli;
 mod contrib;

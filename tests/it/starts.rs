@@ -1,15 +1,148 @@
-//! Starts at random, beside PEFT's recordings, where no tensor is the same.
+//! Starts from data and starts at random, beside PEFT's recordings, where no tensor is the same.
 
 use crate::adapters::model;
 use crate::methods::{Dense, error, lora_starts, product};
 use crate::tolerances::{METHOD_OUTPUT, START_PRODUCT};
-use peftc::adapt::{self, Starts};
+use peftc::adapt::{self, Calibration, Plan, Starts};
 use peftc::diag::{Code, Sink, SourceMap};
 use peftc::driver::{ModelOptions, PlanOptions, Session};
 use peftc::graph::Tensor;
+use peftc::hir::Statistic;
+use peftc::modules::Modules;
+use peftc::runtime::NamedTensors;
 use std::collections::BTreeMap;
 
 const SITES: [&str; 2] = ["layers.0.q", "layers.0.v"];
+
+/// What the recorded calibration data says of the modules of a plan; nothing where there is none. The
+/// loss is the sum over sites of the mean of their squared outputs.
+pub(crate) fn calibration(recording: &NamedTensors, plan: &Plan, modules: &Modules) -> Calibration {
+    let mut found = Calibration::default();
+    for (site, statistic) in adapt::statistics(plan, modules, |_| false) {
+        let path = &modules.sites[site].path;
+        if let Some((dims, data)) = statistic_of(recording, path, statistic) {
+            let single: Vec<f32> = data.iter().map(|value| *value as f32).collect();
+            found.insert(path, statistic, Tensor::from_f32(&dims, &single));
+        }
+    }
+    found
+}
+
+/// A statistic of the recorded data of a site.
+pub(crate) fn statistic_of(
+    recording: &NamedTensors,
+    path: &str,
+    statistic: Statistic,
+) -> Option<Dense> {
+    let data = recording.get(&format!("calibration.{path}"))?;
+    let [batches, tokens, features] = <[i64; 3]>::try_from(data.dims()).unwrap();
+    let values = data.to_f64s().unwrap();
+    let (width, batch) = (features as usize, (tokens * features) as usize);
+    let mut sums = Sums {
+        width,
+        data: Vec::new(),
+    };
+    match statistic {
+        Statistic::InputCovariance => {
+            let mean = mean_of(&values, width);
+            for row in values.chunks(width) {
+                let row: Vec<f64> = row.iter().zip(&mean).map(|(x, m)| x - m).collect();
+                sums.add(&row, &row, 1.0 / (batches * tokens) as f64);
+            }
+        }
+        Statistic::InputGram => {
+            for rows in values.chunks(batch) {
+                let most = rows.iter().copied().fold(f64::MIN, f64::max);
+                let factor = 1.0 / (most * most * batches as f64);
+                rows.chunks(width)
+                    .for_each(|row| sums.add(row, row, factor));
+            }
+        }
+        Statistic::WeightGradient => {
+            for row in values.chunks(width) {
+                let y = output(recording, path, row);
+                let count = (y.len() as i64 * tokens * batches) as f64;
+                sums.add(&y, row, 2.0 / count);
+            }
+        }
+    }
+    let rows = (sums.data.len() / width) as i64;
+    Some(((vec![rows, features]), sums.data))
+}
+
+/// What the layer makes of a row.
+fn output(recording: &NamedTensors, path: &str, row: &[f64]) -> Vec<f64> {
+    let read = |part: &str| recording.get(&format!("base.{path}.{part}"))?.to_f64s();
+    let weight = read("weight").unwrap();
+    let products = weight
+        .chunks(row.len())
+        .map(|w| w.iter().zip(row).map(|(a, b)| a * b).sum());
+    let products: Vec<f64> = products.collect();
+    match read("bias") {
+        Some(bias) => products.iter().zip(bias).map(|(a, b)| a + b).collect(),
+        None => products,
+    }
+}
+
+fn mean_of(values: &[f64], width: usize) -> Vec<f64> {
+    let rows = values.chunks(width);
+    let count = rows.len() as f64;
+    let mut mean = vec![0.0; width];
+    rows.for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / count));
+    mean
+}
+
+/// Sums of outer products.
+struct Sums {
+    width: usize,
+    data: Vec<f64>,
+}
+
+impl Sums {
+    fn add(&mut self, a: &[f64], b: &[f64], factor: f64) {
+        assert_eq!(b.len(), self.width);
+        self.data.resize(a.len() * b.len(), 0.0);
+        let cells = a.iter().flat_map(|a| b.iter().map(move |b| a * b));
+        self.data
+            .iter_mut()
+            .zip(cells)
+            .for_each(|(sum, cell)| *sum += factor * cell);
+    }
+}
+
+/// The sum of the diagonal of A C Aᵀ.
+fn explained(a: &Dense, c: &Dense) -> f64 {
+    let named = |name: &str| match name {
+        "A" => a.clone(),
+        _ => c.clone(),
+    };
+    let (dims, data) = product("A C A.T", &named);
+    (0..dims[0] as usize)
+        .map(|at| data[at * dims[1] as usize + at])
+        .sum()
+}
+
+#[test]
+fn eva_explains_no_less_of_the_inputs_than_pefts() {
+    let with = "eva(rank = 3) override \"layers.0.v\" (rank = 5)";
+    let (recording, found) = lora_starts("start_eva", None, with);
+    for site in SITES {
+        let ours = &found[&(site.to_owned(), "A".to_owned())];
+        let theirs = recording.get(&format!("{site}.lora_A.weight")).unwrap();
+        let theirs = (theirs.dims().to_vec(), theirs.to_f64s().unwrap());
+        assert_eq!(ours.0, theirs.0);
+        let covariance = statistic_of(&recording, site, Statistic::InputCovariance).unwrap();
+        let (ours, theirs) = (
+            explained(ours, &covariance),
+            explained(&theirs, &covariance),
+        );
+        // PEFT's is incremental and keeps six directions between batches.
+        assert!(
+            ours >= theirs && theirs > 0.95 * ours,
+            "{site}: {ours} beside {theirs}"
+        );
+    }
+}
 
 #[test]
 fn an_orthogonal_start_is_none_of_the_two_factors() {

@@ -244,17 +244,31 @@ fn arrays_train_a_model() {
     assert_eq!(train(folder, &config), Err(vec!["E1102".to_owned()]));
 }
 
-/// Integers as NumPy stores them: each array in a file of an archive without compression.
+/// Integers as NumPy stores them.
 fn npz(arrays: &[(&str, &[i64], &[i64])]) -> Vec<u8> {
+    let bytes = |values: &[i64]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    };
+    let arrays = arrays.iter();
+    let arrays = arrays.map(|(name, dims, values)| (*name, *dims, "<i8", bytes(values)));
+    npz_of(&arrays.collect::<Vec<_>>())
+}
+
+/// Arrays as NumPy stores them: each in a file of an archive without compression. An array is a name,
+/// sizes, NumPy's word for the type, and bytes.
+pub(crate) fn npz_of(arrays: &[(&str, &[i64], &str, Vec<u8>)]) -> Vec<u8> {
     use std::io::Write;
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, dims, values) in arrays {
+    for (name, dims, descr, bytes) in arrays {
         let options = zip::write::SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Stored);
         archive.start_file(format!("{name}.npy"), options).unwrap();
         let sizes: Vec<String> = dims.iter().map(|dim| format!("{dim},")).collect();
         let header = format!(
-            "{{'descr': '<i8', 'fortran_order': False, 'shape': ({}), }}",
+            "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
             sizes.join(" ")
         );
         let padded = format!("{header:<117}\n");
@@ -263,9 +277,7 @@ fn npz(arrays: &[(&str, &[i64], &[i64])]) -> Vec<u8> {
             .write_all(&(padded.len() as u16).to_le_bytes())
             .unwrap();
         archive.write_all(padded.as_bytes()).unwrap();
-        for value in *values {
-            archive.write_all(&value.to_le_bytes()).unwrap();
-        }
+        archive.write_all(bytes).unwrap();
     }
     archive.finish().unwrap().into_inner()
 }

@@ -93,6 +93,7 @@ impl Bench {
             depth: Depth::Sampled,
             settings: options.settings.clone(),
             values: None,
+            calibration: None,
             head: None,
             classes: Vec::new(),
             training: Some(options.recipe.clone()),

@@ -34,6 +34,8 @@ pub struct Config {
     /// Hyper-parameters that win over the spec.
     #[serde(default)]
     pub set: std::collections::BTreeMap<String, Value>,
+    /// What `peftc calibrate` writes, for start values from data.
+    pub calibration: Option<PathBuf>,
     pub data: Data,
     #[serde(default, deserialize_with = "task")]
     pub task: TaskKind,
@@ -371,6 +373,7 @@ impl Config {
 
     fn in_folder(mut self, folder: &Path) -> Config {
         let mut paths: Vec<&mut PathBuf> = vec![&mut self.model, &mut self.spec, &mut self.output];
+        paths.extend(&mut self.calibration);
         paths.extend(self.data.paths_mut());
         for path in paths {
             // Standard input is no file.

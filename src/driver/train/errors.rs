@@ -33,6 +33,22 @@ pub(super) fn bad_number(key: &str, value: f64, wanted: &str) -> Diagnostic {
     .help("change it in the configuration")
 }
 
+pub(super) fn no_place_for_calibration() -> Diagnostic {
+    Diagnostic::new(Code::E1101, "nothing says where the calibration goes")
+        .help("name a file with `-o FILE`, or with `calibration: FILE` in the configuration")
+}
+
+pub(super) fn nothing_to_calibrate(adapter: &str) -> Diagnostic {
+    let message = format!("no method of `{adapter}` starts from data");
+    Diagnostic::new(Code::E1107, message).help("compile or train it without a calibration")
+}
+
+pub(super) fn not_measured(path: &str, statistic: &str) -> Diagnostic {
+    let message = format!("`{statistic}` of `{path}` is not a finite number on this data");
+    Diagnostic::new(Code::E1107, message)
+        .help("look at the model's outputs on this data: `peftc run` shows them")
+}
+
 pub(super) fn no_end() -> Diagnostic {
     Diagnostic::new(
         Code::E1101,

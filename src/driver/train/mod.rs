@@ -7,6 +7,7 @@
 //! (`train`), and how batches are made (`data`).
 
 mod bench;
+mod calibrate;
 mod checkpoint;
 mod config;
 mod data_config;
@@ -14,6 +15,7 @@ mod errors;
 mod evaluate;
 mod examples;
 mod job;
+mod moments;
 mod numerics;
 mod run;
 mod schedule;
@@ -22,6 +24,7 @@ mod session;
 mod stepper;
 
 pub use bench::{Bench, BenchOptions};
+pub use calibrate::{CalibrateOptions, Calibrated, calibrate};
 pub use config::{Config, read_config};
 pub use evaluate::{Measured, evaluate};
 pub use run::{Event, Outcome, RunOptions, train};

@@ -5,7 +5,7 @@ mod tensors;
 
 use super::builtins;
 use super::errors;
-use super::formula::{Binary, Formula, Lead, TermId, TermKind, TermType, Unary};
+use super::formula::{Binary, Formula, Lead, Statistic, TermId, TermKind, TermType, Unary};
 use super::initialiser;
 use super::instance::{ParamInstance, SiteFacts};
 use super::program::{HyperValue, Method, Program};
@@ -28,9 +28,25 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 15] = [
-    "name", "site", "sites", "sibling", "siblings", "in", "out", "features", "kind", "kernel",
-    "has_bias", "tokens", "weight", "bias", "mask",
+pub const SITE_NAMES: [&str; 18] = [
+    "name",
+    "site",
+    "sites",
+    "sibling",
+    "siblings",
+    "in",
+    "out",
+    "features",
+    "kind",
+    "kernel",
+    "has_bias",
+    "tokens",
+    "weight",
+    "bias",
+    "mask",
+    "input_covariance",
+    "input_gram",
+    "weight_gradient",
 ];
 
 /// One walk over the body of a method.
@@ -257,6 +273,9 @@ impl Eval<'_> {
             "weight" | "bias" | "mask" => return self.site_tensor(name, span),
             _ => {}
         }
+        if let Some(statistic) = Statistic::named(name) {
+            return self.calibrated(statistic, span);
+        }
         if self.binding.as_deref() == Some(name) {
             return Err(self.fail(errors::not_yet_defined(span, name)));
         }
@@ -277,6 +296,26 @@ impl Eval<'_> {
         };
         let ty = TermType::of(Lead::None, self.params[index].dims.iter().cloned());
         Ok(Value::Term(self.term(TermKind::Param(index), ty, span)?))
+    }
+
+    /// What data tells of the module, in a start value.
+    fn calibrated(&mut self, statistic: Statistic, span: Span) -> Result<Value> {
+        let facts = self.facts;
+        let why = match (self.starting, facts.kind.as_str()) {
+            (false, _) => Some("it is measured once, before training: in a start value"),
+            (true, "linear") => None,
+            (true, _) => Some("data is measured at linear layers alone"),
+        };
+        if let Some(why) = why {
+            return Err(self.fail(errors::not_available(span, statistic.name(), why)));
+        }
+        let rows = match statistic {
+            Statistic::WeightGradient => facts.output.clone(),
+            Statistic::InputCovariance | Statistic::InputGram => facts.input.clone(),
+        };
+        let ty = TermType::of(Lead::None, [rows, facts.input.clone()]);
+        let kind = TermKind::Calibrated(statistic);
+        Ok(Value::Term(self.term(kind, ty, span)?))
     }
 
     fn site_tensor(&mut self, name: &str, span: Span) -> Result<Value> {
