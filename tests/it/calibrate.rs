@@ -1,16 +1,17 @@
 //! `peftc calibrate`, and compiling with what it has measured.
 
-use crate::adapters::fixtures;
+use crate::adapters::{fixtures, model};
 use crate::method_nets::net;
 use crate::methods::error;
 use crate::starts::statistic_of;
 use crate::tolerances::STATISTICS;
-use crate::train_tasks::npz_of;
+use crate::train_tasks::{npz, npz_of};
+use crate::training::{run, stateful};
 use peftc::diag::Sink;
 use peftc::graph::{Model, Tensor};
 use peftc::hir::Statistic;
 use peftc::onnx;
-use peftc::runtime::{HostTensor, NamedTensors};
+use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use peftc::weights::read_tensors;
 use serde_json::Value;
 use std::path::Path;
@@ -59,9 +60,9 @@ fn recorded(factor: f32) -> (Model, NamedTensors) {
 
 /// Model, data, spec and configuration in a folder.
 fn prepared(folder: &Path) -> NamedTensors {
-    let (model, recording) = recorded(1.0);
+    let (net, recording) = recorded(1.0);
     let mut sink = Sink::new();
-    onnx::save(&model, &folder.join("net.onnx"), &mut sink).unwrap();
+    onnx::save(&net, &folder.join("net.onnx"), &mut sink).unwrap();
     let bytes = |values: &[f64]| -> Vec<u8> {
         values
             .iter()
@@ -187,8 +188,115 @@ fn a_calibration_of_another_model_or_with_no_numbers_is_refused() {
     std::fs::write(&file, broken).unwrap();
     assert_eq!(peftc(folder, &with), Err(vec!["E0907".to_owned()]));
     std::fs::write(&file, &whole).unwrap();
-    let (model, _) = recorded(2.0);
-    onnx::save(&model, &folder.join("net.onnx"), &mut Sink::new()).unwrap();
+    let (net, _) = recorded(2.0);
+    onnx::save(&net, &folder.join("net.onnx"), &mut Sink::new()).unwrap();
     assert_eq!(peftc(folder, &with), Err(vec!["E0907".to_owned()]));
     assert!(!folder.join("o").exists());
+}
+
+/// Padding is not among the tokens that are measured, wherever the model has a mask.
+#[test]
+fn padding_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spec = "use std::eva\nadapter a { adapt \"q_proj\", \"down_proj\" with eva(rank = 2) }\n";
+    std::fs::write(folder.join("a.peft"), spec).unwrap();
+    let config = format!(
+        "model: {}\nspec: a.peft\ndata: {{train: d.npz, order: as_read}}\nbatch_size: 2\nsteps: 1\n\
+         output: out\ncalibration: c.safetensors\n",
+        model("llama.ts").display()
+    );
+    std::fs::write(folder.join("run.yaml"), config).unwrap();
+    // Four rows of six tokens; the last two of every row are padding.
+    let measured = |padding: i64, masked: bool| {
+        let is_padding = |at: i64| at % 6 >= 4;
+        let ids: Vec<i64> = (0..24)
+            .map(|at| if is_padding(at) { padding } else { at % 7 + 3 })
+            .collect();
+        let mask: Vec<i64> = (0..24)
+            .map(|at| i64::from(!(masked && is_padding(at))))
+            .collect();
+        let arrays = npz(&[
+            ("input_ids", &[4, 6], &ids),
+            ("attention_mask", &[4, 6], &mask),
+            ("labels", &[4, 6], &ids),
+        ]);
+        std::fs::write(folder.join("d.npz"), arrays).unwrap();
+        peftc(folder, &["calibrate", "run.yaml"]).unwrap();
+        let found = read_tensors(&folder.join("c.safetensors"), &mut Sink::new()).unwrap();
+        let values = found.into_iter().map(|tensor| {
+            let values = Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data);
+            (tensor.name, values.to_f64s().unwrap())
+        });
+        values.collect::<Vec<_>>()
+    };
+    let (first, second) = (measured(1, true), measured(2, true));
+    let (seen, other) = (measured(1, false), measured(2, false));
+    assert_eq!(first.len(), 4);
+    for (at, (name, values)) in first.iter().enumerate() {
+        let apart = error(&second[at].1, values);
+        assert!(apart < STATISTICS, "{name}: {apart:e}");
+        let apart = error(&other[at].1, &seen[at].1);
+        assert!(apart > 1e-3, "{name}: tokens that count do: {apart:e}");
+    }
+}
+
+/// dYᵀX is what differentiating by the weight gives, through every layer above.
+#[test]
+fn gradients_of_weights_are_those_of_training_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spec = "use std::lora_ga
+adapter a { adapt all linear with lora_ga(rank = 2) }
+adapter t { train all linear }
+";
+    std::fs::write(folder.join("a.peft"), spec).unwrap();
+    let net = model("llama.ts").display().to_string();
+    let config = format!(
+        "model: {net}\nspec: a.peft\nadapter: a\ndata: {{train: d.npz, order: as_read}}\n\
+         batch_size: 2\nsteps: 1\noutput: out\ncalibration: c.safetensors\n"
+    );
+    std::fs::write(folder.join("run.yaml"), config).unwrap();
+    let ids: Vec<i64> = (0..12).map(|at| at * 5 % 11 + 3).collect();
+    let mask: Vec<i64> = (0..12).map(|at| i64::from(at < 10)).collect();
+    let arrays: [(&str, &[i64], &[i64]); 3] = [
+        ("input_ids", &[2, 6], &ids),
+        ("attention_mask", &[2, 6], &mask),
+        ("labels", &[2, 6], &ids),
+    ];
+    std::fs::write(folder.join("d.npz"), npz(&arrays)).unwrap();
+    peftc(folder, &["calibrate", "run.yaml"]).unwrap();
+    let train = [
+        "compile",
+        "a.peft",
+        &net,
+        "--adapter",
+        "t",
+        "--train",
+        "-o",
+        "t",
+    ];
+    peftc(folder, &train).unwrap();
+    let full = folder.join("t");
+    let manifest = std::fs::read_to_string(full.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let mut grad = stateful(&full, &manifest, "grad", Optimization::All);
+    let inputs = arrays
+        .iter()
+        .map(|(name, dims, values)| ((*name).to_owned(), HostTensor::from_i64(dims, values)));
+    let gradients = run(&mut grad, &NamedTensors(inputs.collect()));
+    let found = read_tensors(&folder.join("c.safetensors"), &mut Sink::new()).unwrap();
+    let ports = manifest["graphs"]["grad"]["outputs"].as_array().unwrap();
+    let mut compared = 0;
+    for port in ports.iter().filter(|port| port["role"] == "gradient") {
+        let name = format!("{}.weight_gradient", port["module"].as_str().unwrap());
+        let tensor = found.iter().find(|tensor| tensor.name == name).unwrap();
+        let theirs = gradients.get(port["name"].as_str().unwrap()).unwrap();
+        assert_eq!(tensor.dims, theirs.dims());
+        let values = Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data.clone());
+        let error = error(&values.to_f64s().unwrap(), &theirs.to_f64s().unwrap());
+        assert!(error < STATISTICS, "{name} is off by {error:e}");
+        compared += 1;
+    }
+    assert_eq!((compared, found.len()), (14, 14));
 }

@@ -245,7 +245,7 @@ fn arrays_train_a_model() {
 }
 
 /// Integers as NumPy stores them.
-fn npz(arrays: &[(&str, &[i64], &[i64])]) -> Vec<u8> {
+pub(crate) fn npz(arrays: &[(&str, &[i64], &[i64])]) -> Vec<u8> {
     let bytes = |values: &[i64]| {
         values
             .iter()
