@@ -1,7 +1,7 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
 use super::errors;
-use super::lower::{Bindings, Lowering};
+use super::lower::{Bindings, Lowering, UNREAD};
 use super::plan::{Plan, PlannedSite};
 use super::starts::{Starts, start_values};
 use crate::diag::{Reported, Sink};
@@ -265,6 +265,10 @@ fn lower_one(
                 .iter()
                 .map(|index| parameters[*index])
                 .collect(),
+            gradients: Vec::new(),
+            before: Vec::new(),
+            states: Vec::new(),
+            step: None,
         };
         output = Lowering::new(emitter, graph, site, bindings, &method.instance.forward).run();
     }
@@ -315,8 +319,8 @@ fn apply_in_body(
                     .capture(&tensor.initializer, Some(tensor.tensor.ty())),
             );
         } else {
-            // Never read: the index keeps its place.
-            parameters.push(Operand::New(u32::MAX));
+            // The index keeps its place.
+            parameters.push(UNREAD);
         }
     }
     let reads_mask = sites.iter().any(|p| {

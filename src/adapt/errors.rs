@@ -4,6 +4,7 @@ use super::plan::{Plan, PlannedMethod, PlannedParameter};
 use crate::diag::{Code, Diagnostic, Span, nearest};
 use crate::hir::Compiled;
 use crate::modules::{Role, Site};
+use crate::ty::Dim;
 use std::collections::BTreeSet;
 
 /// How near misses are listed: the nearest paths, and how many there are.
@@ -304,6 +305,29 @@ pub(super) fn shared_shapes_differ(
     )
     .label(span, "asked for here")
     .help("adapt modules of one size, or give it a shape that covers all of them: `largest(in)`, of which a module takes a part, `A[:, 0..in]`")
+}
+
+/// `spans` are where the method is asked for, and what it joins.
+pub(super) fn joined_shapes_differ(
+    (span, joined): (Span, Span),
+    first: (&str, &[Dim]),
+    second: (&str, &[Dim]),
+) -> Diagnostic {
+    let shown = |dims: &[Dim]| {
+        let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+        format!("[{}]", dims.join(", "))
+    };
+    let message = format!(
+        "`everywhere` joins values of one shape, and this is {} for `{}` but {} for `{}`",
+        shown(first.1),
+        first.0,
+        shown(second.1),
+        second.0
+    );
+    Diagnostic::new(Code::E0302, message)
+        .label(span, "asked for here")
+        .label(joined, "joined over all modules here")
+        .help("give all modules of the statement the same numbers, or adapt the others in a statement of their own")
 }
 
 pub(super) fn expectation_fails(span: Span, claim: &str, fact: &str) -> Diagnostic {

@@ -21,13 +21,23 @@ pub(super) struct Bindings {
     pub mask: Option<Operand>,
     /// For every parameter of the instance, of type f32.
     pub parameters: Vec<Operand>,
+    /// Their gradients; only hooks read them.
+    pub gradients: Vec<Option<Operand>>,
+    /// What parameters were before the update.
+    pub before: Vec<Option<Operand>>,
+    pub states: Vec<Operand>,
+    /// The number of the update, `f32[]`.
+    pub step: Option<Operand>,
 }
+
+/// Stands for a value that no formula reads.
+pub(super) const UNREAD: Operand = Operand::New(u32::MAX);
 
 /// One formula at one site.
 pub(super) struct Lowering<'a> {
     pub emitter: &'a mut Emitter,
-    pub graph: &'a Graph,
-    pub site: &'a Site,
+    /// Nothing for a hook, which reads nothing of the module.
+    pub(super) place: Option<(&'a Graph, &'a Site)>,
     pub bindings: Bindings,
     pub formula: &'a Formula,
     done: Vec<Option<Operand>>,
@@ -44,17 +54,46 @@ impl<'a> Lowering<'a> {
         bindings: Bindings,
         formula: &'a Formula,
     ) -> Self {
+        let place = Some((graph, site));
+        Lowering::with(emitter, place, site.dtype, bindings, formula)
+    }
+
+    /// Of a formula over an adapter's tensors, which are f32.
+    pub fn beside(emitter: &'a mut Emitter, bindings: Bindings, formula: &'a Formula) -> Self {
+        Lowering::with(emitter, None, DType::F32, bindings, formula)
+    }
+
+    fn with(
+        emitter: &'a mut Emitter,
+        place: Option<(&'a Graph, &'a Site)>,
+        dtype: DType,
+        bindings: Bindings,
+        formula: &'a Formula,
+    ) -> Self {
         let done = vec![None; formula.terms().count()];
         Lowering {
             emitter,
-            graph,
-            site,
+            place,
             bindings,
             formula,
             done_in_f32: done.clone(),
             done,
-            dtype: site.dtype,
+            dtype,
         }
+    }
+
+    pub(super) fn site(&self) -> &'a Site {
+        self.place.expect("a hook reads nothing of the module").1
+    }
+
+    pub(super) fn graph(&self) -> &'a Graph {
+        self.place.expect("a hook reads nothing of the module").0
+    }
+
+    /// Whether the formula stands at a convolution, whose features come first.
+    fn is_at_conv(&self) -> bool {
+        self.place
+            .is_some_and(|(_, site)| site.kind == SiteKind::Conv)
     }
 
     /// Emits everything that the result needs and returns it.
@@ -103,7 +142,10 @@ impl<'a> Lowering<'a> {
     }
 
     /// A term after all that it needs.
-    fn computed(&mut self, id: TermId) -> Operand {
+    pub(super) fn computed(&mut self, id: TermId) -> Operand {
+        if let Some(done) = self.done[id.0 as usize] {
+            return done;
+        }
         for operand in self.formula.term(id).kind.operands() {
             if self.done[operand.0 as usize].is_none() {
                 let operand_value = self.computed(operand);
@@ -111,6 +153,18 @@ impl<'a> Lowering<'a> {
             }
         }
         self.value_or_term(id)
+    }
+
+    /// Takes terms as emitted that were when the formula was [stopped](Lowering::stop) at.
+    pub(super) fn go_on(&mut self, done: &[Option<Operand>]) {
+        if done.len() == self.done.len() {
+            self.done.copy_from_slice(done);
+        }
+    }
+
+    /// The terms that have been emitted.
+    pub(super) fn stop(self) -> Vec<Option<Operand>> {
+        self.done
     }
 
     fn value_or_term(&mut self, id: TermId) -> Operand {
@@ -126,15 +180,23 @@ impl<'a> Lowering<'a> {
     fn term(&mut self, term: &Term) -> Operand {
         match &term.kind {
             TermKind::Input => self.bindings.input,
-            TermKind::Output if self.site.kind == SiteKind::Conv => {
-                self.features_last(self.bindings.output)
-            }
+            TermKind::Output if self.is_at_conv() => self.features_last(self.bindings.output),
             TermKind::Output => self.bindings.output,
             TermKind::Weight => self.weight(),
             TermKind::Bias => self.bias(),
             TermKind::Mask => self.mask(),
             TermKind::Positions => self.positions(),
             TermKind::Param(index) => self.parameter(*index),
+            TermKind::Gradient(index) => trained(self.bindings.gradients[*index]),
+            TermKind::Before(index) => trained(self.bindings.before[*index]),
+            TermKind::State(index) => self.bindings.states[*index],
+            TermKind::Step => self
+                .bindings
+                .step
+                .expect("an update has a number where hooks read it"),
+            TermKind::Everywhere(_) => {
+                unreachable!("what all modules have is joined before a hook reads it")
+            }
             TermKind::Number(value) => self.emitter.scalar(*value, self.dtype),
             TermKind::Unary(function, a) => self.unary(*function, *a),
             TermKind::Binary(function, a, b) => {
@@ -244,8 +306,8 @@ impl<'a> Lowering<'a> {
 
     /// The base weight in torch's layout, less what the slice leaves out.
     fn weight(&mut self) -> Operand {
-        let operand = Operand::Existing(self.site.weight.operand);
-        let weight = match self.site.weight.layout {
+        let operand = Operand::Existing(self.site().weight.operand);
+        let weight = match self.site().weight.layout {
             Layout::InOut => self.transpose(operand),
             Layout::OutIn => operand,
             Layout::Conv => self.as_matrix(operand),
@@ -253,7 +315,7 @@ impl<'a> Lowering<'a> {
         match self.bindings.slice {
             // The table of an embedding has its outputs in columns.
             Some((start, end)) => {
-                let axis = i64::from(self.site.kind == SiteKind::Embedding);
+                let axis = i64::from(self.site().kind == SiteKind::Embedding);
                 self.emitter.slice(weight, axis, start, end)
             }
             None => weight,
@@ -270,7 +332,7 @@ impl<'a> Lowering<'a> {
 
     fn bias(&mut self) -> Operand {
         let bias = Operand::Existing(
-            self.site
+            self.site()
                 .bias
                 .expect("a formula reads the bias only where there is one"),
         );
@@ -294,7 +356,7 @@ impl<'a> Lowering<'a> {
         let own = self
             .emitter
             .node("Slice", &[mask, start, end, axis], Vec::new());
-        let own = self.emitter.cast(own, self.site.dtype);
+        let own = self.emitter.cast(own, self.site().dtype);
         self.emitter.unsqueeze(own, -1)
     }
 
@@ -305,9 +367,9 @@ impl<'a> Lowering<'a> {
         let ones = Attribute::tensor(
             "value",
             crate::graph::Tensor::from_raw(
-                self.site.dtype,
+                self.site().dtype,
                 &[1],
-                encode_float(1.0, self.site.dtype),
+                encode_float(1.0, self.site().dtype),
             ),
         );
         let ones = self.emitter.node("ConstantOfShape", &[tokens], vec![ones]);
@@ -439,6 +501,10 @@ impl<'a> Lowering<'a> {
         let ratio = self.emitter.scalar(p, DType::F32);
         self.emitter.node("Dropout", &[value, ratio], Vec::new())
     }
+}
+
+fn trained(value: Option<Operand>) -> Operand {
+    value.expect("a hook reads gradients and earlier values of what is trained")
 }
 
 fn binary_op(function: Binary) -> &'static str {

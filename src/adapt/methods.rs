@@ -1,5 +1,6 @@
 //! Methods at sites: their instances, their parameters, and what a site cannot have.
 
+use super::lower::axes;
 use super::plan::{PlannedMethod, PlannedParameter};
 use super::planner::{CachedInstance, Planner};
 use super::refusal::{Cause, Failure, Refusal};
@@ -24,6 +25,14 @@ pub(super) struct Totals {
 
 fn reads_parameters(formula: &Formula) -> bool {
     formula.uses(|kind| matches!(kind, TermKind::Param(_)))
+}
+
+/// The name of a tensor of a method, which is called by the label where its statement has several.
+fn full_name(owner: &str, label: Option<&str>, name: &str) -> String {
+    match label {
+        Some(label) => format!("{owner}.{label}.{name}"),
+        None => format!("{owner}.{name}"),
+    }
 }
 
 /// `q_proj` of `layers.0.q_proj`.
@@ -66,10 +75,7 @@ impl Planner<'_> {
                 (Some(slice), _) => format!("{}[{}..{}]", site.path, slice.start, slice.end),
                 (None, _) => site.path.clone(),
             };
-            let name = match &label {
-                Some(label) => format!("{owner}.{label}.{}", param.name),
-                None => format!("{owner}.{}", param.name),
-            };
+            let name = full_name(&owner, label.as_deref(), &param.name);
             let dims: Vec<i64> = param
                 .dims
                 .iter()
@@ -104,7 +110,14 @@ impl Planner<'_> {
             };
             parameters.push(index);
         }
+        let owner = match &slice {
+            Some(slice) => format!("{}[{}..{}]", site.path, slice.start, slice.end),
+            None => site.path.clone(),
+        };
+        let states = instance.training.states.iter();
+        let states = states.map(|state| full_name(&owner, label.as_deref(), &state.name));
         Ok(PlannedMethod {
+            states: states.collect(),
             name: method.name.node.clone(),
             values,
             instance,
@@ -261,9 +274,12 @@ impl Planner<'_> {
                 "`{name}` reads the base weight, which is quantized"
             )));
         }
-        if let Some(why) =
-            super::lower::axes::opset_refusal(&instance.forward, self.model.opset("").unwrap_or(1))
-        {
+        let opset = self.model.opset("").unwrap_or(1);
+        let hooks = instance.training.hooks.iter();
+        let hooks = hooks.flat_map(|hook| hook.formula.terms());
+        let mut lacks = hooks.filter_map(|(_, term)| axes::opset_lacks(&term.kind, opset));
+        let lacks = axes::opset_refusal(&instance.forward, opset).or_else(|| lacks.next());
+        if let Some(why) = lacks {
             return Some(Cause::Other(why));
         }
         let groups = graph.node(site.node).int("group").unwrap_or(1);

@@ -14,6 +14,7 @@ mod apply;
 mod calibration;
 mod errors;
 mod expect;
+mod hooks;
 mod initial;
 mod lower;
 mod merge;
@@ -34,6 +35,7 @@ mod stored;
 pub use apply::{Adapted, NewTensor, apply};
 pub use calibration::{Calibration, statistics};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
+pub use hooks::{Changed, HookState, HookTensor, Hooks, Read};
 pub use initial::WeightReader;
 pub use merge::{Keep, MergedSite, merge};
 pub use plan::{

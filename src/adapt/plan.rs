@@ -67,6 +67,8 @@ pub struct PlannedMethod {
     pub instance: Arc<Instance>,
     /// Index into [`Plan::parameters`] for every parameter of the instance.
     pub parameters: Vec<usize>,
+    /// The names of what it keeps in training, `<module path>.<state>`.
+    pub states: Vec<String>,
     /// Where the spec asks for it.
     pub span: Span,
 }

@@ -122,6 +122,7 @@ impl Planner<'_> {
                 methods,
             });
         }
+        self.check_everywhere(statement)?;
         let names = adapt
             .calls
             .iter()
@@ -129,6 +130,39 @@ impl Planner<'_> {
             .collect();
         self.statement(&adapt.targets, names, &selection, adapt.span);
         failures.report(self.model, self.modules, self.sink)
+    }
+
+    /// What a hook joins over the modules of a statement has one shape at all of them.
+    fn check_everywhere(&mut self, statement: usize) -> Result<(), Reported> {
+        let sites = self
+            .plan
+            .sites
+            .iter()
+            .filter(|site| site.statement == statement);
+        let mut first: BTreeMap<(usize, usize, usize), (usize, Vec<Dim>)> = BTreeMap::new();
+        for site in sites {
+            for (place, method) in site.methods.iter().enumerate() {
+                for (number, hook) in method.instance.training.hooks.iter().enumerate() {
+                    for (call, (operand, whole)) in hook.everywhere().enumerate() {
+                        let dims = hook.formula.term(operand).ty.dims.clone();
+                        let key = (place, number, call);
+                        let (other, known) = first
+                            .entry(key)
+                            .or_insert_with(|| (site.site, dims.clone()));
+                        if *known != dims {
+                            let path = |site: usize| self.modules.sites[site].path.as_str();
+                            let diagnostic = errors::joined_shapes_differ(
+                                (method.span, hook.formula.term(whole).span),
+                                (path(*other), known),
+                                (path(site.site), &dims),
+                            );
+                            return Err(self.sink.emit(diagnostic));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// `train` is an `adapt` with the library's method for the kind of each module.

@@ -81,13 +81,14 @@ fn carries_input(formula: &Formula) -> Vec<bool> {
 impl Lowering<'_> {
     /// Whether `x @ …` needs a form of its own, and `id` is such an `x`.
     pub(super) fn is_unbuilt(&self, id: TermId) -> bool {
-        matches!(self.site.kind, SiteKind::Conv | SiteKind::Embedding)
+        let kind = self.place.map(|(_, site)| site.kind);
+        matches!(kind, Some(SiteKind::Conv | SiteKind::Embedding))
             && carries_input(self.formula)[id.0 as usize]
     }
 
     /// `x @ matrix` without building `x`.
     pub(super) fn product_with_input(&mut self, input: Operand, matrix: TermId) -> Operand {
-        if self.site.kind == SiteKind::Embedding {
+        if self.site().kind == SiteKind::Embedding {
             let table = self.value(matrix);
             return self.emitter.node("Gather", &[table, input], Vec::new());
         }
@@ -100,7 +101,7 @@ impl Lowering<'_> {
             }
         };
         let kernel = self.as_kernel(rows, columns);
-        let attributes = self.graph.node(self.site.node).attributes.clone();
+        let attributes = self.graph().node(self.site().node).attributes.clone();
         let product = self.emitter.node("Conv", &[input, kernel], attributes);
         self.features_last(product)
     }
@@ -115,7 +116,7 @@ impl Lowering<'_> {
 
     /// The weight of a convolution as a matrix `[out, in]`.
     pub(super) fn as_matrix(&mut self, kernel: Operand) -> Operand {
-        let target = self.emitter.ints(&[self.site.out_features, -1]);
+        let target = self.emitter.ints(&[self.site().out_features, -1]);
         self.emitter.node("Reshape", &[kernel, target], Vec::new())
     }
 
@@ -137,14 +138,13 @@ impl Lowering<'_> {
 
     /// Leading axes of a term that has them: the axes of the input but its features.
     pub(super) fn lead_axes(&self) -> usize {
-        let rank = self
-            .graph
-            .value(self.site.input)
-            .ty
-            .as_ref()
-            .and_then(|ty| ty.shape.as_ref())
-            .map_or(3, |shape| shape.rank());
-        match self.site.kind {
+        let Some((graph, site)) = self.place else {
+            return 0;
+        };
+        let value = graph.value(site.input);
+        let shape = value.ty.as_ref().and_then(|ty| ty.shape.as_ref());
+        let rank = shape.map_or(3, |shape| shape.rank());
+        match site.kind {
             SiteKind::Embedding => rank,
             _ => rank - 1,
         }
@@ -152,7 +152,7 @@ impl Lowering<'_> {
 
     /// The axis of the module's input that counts its tokens; ids have no features behind it.
     pub(super) fn input_token_axis(&self) -> i64 {
-        match self.site.kind {
+        match self.site().kind {
             SiteKind::Embedding => -1,
             _ => -2,
         }
@@ -162,7 +162,7 @@ impl Lowering<'_> {
     pub(super) fn finished(&mut self, result: TermId) -> Operand {
         let value = self.value(result);
         let is_output = self.formula.term(result).kind == TermKind::Output;
-        if self.site.kind != SiteKind::Conv {
+        if self.site().kind != SiteKind::Conv {
             return value;
         }
         debug_assert!(self.formula.term(result).ty.lead == Lead::Full);
@@ -175,7 +175,7 @@ impl Lowering<'_> {
 }
 
 fn kernel_dims(lowering: &Lowering<'_>) -> Vec<i64> {
-    kernel(lowering.graph, lowering.site)
+    kernel(lowering.graph(), lowering.site())
         .expect("a convolution is a site only where its kernel has a known shape")
 }
 

@@ -3,6 +3,7 @@
 use super::frame::{Context, Outcome, Payload};
 use crate::driver::{Session, Spec};
 use crate::prove::{Case, Facts, cases_of, facts};
+use crate::syntax::ast::MethodItem;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -103,6 +104,15 @@ fn section(spec: &Spec, cases: &[Case], source: &str) -> String {
                 one_line(&tensor.doc)
             );
         }
+    }
+    let hooks = method.body.body.iter().filter_map(|item| match item {
+        MethodItem::Hook(hook) => Some(format!("`{}`", hook.event.written())),
+        MethodItem::Loss(_) => Some("a term of the `loss`".to_owned()),
+        _ => None,
+    });
+    let hooks: Vec<String> = hooks.collect();
+    if !hooks.is_empty() {
+        let _ = write!(text, "\nIn training it has {}.\n", hooks.join(" and "));
     }
     text.push_str(&facts_table(spec, cases, &plain));
     text

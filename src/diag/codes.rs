@@ -89,6 +89,8 @@ codes! {
     E0308: "formula too large",
     E0309: "not one of the choices",
     E0310: "not available here",
+    E0311: "hook on what is not trained",
+    E0312: "state that stays zero",
     E0350: "proof fails",
     W0301: "parameter does not reach the result",
     // E04 targets

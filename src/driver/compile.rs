@@ -12,13 +12,13 @@ use super::training::{
     BaseData, Brought, GraphEntry, brought, rounded, share, specialized, tensor_name, trained,
     with_head,
 };
-use crate::adapt::{self, Plan, Starts};
+use crate::adapt::{self, Hooks, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
 use crate::graph::{Graph, Model, Tensor, TensorData};
 use crate::onnx;
 use crate::train::{
-    self, Base, Estimate, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph,
+    self, Base, Estimate, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph, Trains,
 };
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
@@ -176,8 +176,17 @@ fn compile_over(
         ..Starts::new(seed, &reader, &values)
     };
     let adapted = adapt::apply(plan, model, modules, &starts, sink)?;
-    let trains = options.head.as_ref().map(|head| head.trains);
-    let mut tensors = brought(planned, adapted, trains.unwrap_or_default());
+    let trains = options
+        .head
+        .as_ref()
+        .map(|head| head.trains)
+        .unwrap_or_default();
+    let hooks = match trains {
+        Trains::HeadAndAdapter => Hooks::new(plan, modules, &adapted.tensors),
+        // The adapter stays as it is.
+        Trains::HeadAlone => Hooks::default(),
+    };
+    let mut tensors = brought(planned, adapted, trains);
     let mut recipe = options.training.clone();
     let mut head_output = None;
     if let Some(head) = &head {
@@ -206,7 +215,7 @@ fn compile_over(
                 let rounded = rounded(&model, recipe.base, &tensors, data, &reader, sink)?;
                 model = Cow::Owned(rounded);
             }
-            let mut graphs = train::graphs(&model, &trained, recipe, sink)?;
+            let mut graphs = train::graphs(&model, &trained, &hooks, recipe, sink)?;
             estimate = Some(graphs.estimate.clone());
             share(&mut graphs, data, sink)?;
             Some(graphs)

@@ -3,7 +3,7 @@
 use super::neighborhood::without_values;
 use super::session::{Loaded, Planned};
 use super::training::{brought, specialized, trained};
-use crate::adapt::{self, Starts};
+use crate::adapt::{self, Hooks, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::Tensor;
 use crate::train::{self, BatchSizes, Estimate, Memory, Recipe, Recompute, Trains, show_bytes};
@@ -32,6 +32,7 @@ pub fn estimates(
     let values = values.collect();
     let starts = Starts::new(0, &reader, &values);
     let adapted = adapt::apply(plan, &mut model, &loaded.modules, &starts, sink)?;
+    let hooks = Hooks::new(plan, &loaded.modules, &adapted.tensors);
     let tensors = brought(planned, adapted, Trains::default());
     let trained = trained(&tensors, &recipe.rates, sink)?;
     let model = specialized(&model, &[], sink)?;
@@ -44,7 +45,7 @@ pub fn estimates(
             },
             ..recipe.clone()
         };
-        train::graphs(&model, &trained, &recipe, sink).map(|graphs| graphs.estimate)
+        train::graphs(&model, &trained, &hooks, &recipe, sink).map(|graphs| graphs.estimate)
     };
     Ok(Estimates {
         kept: with(Recompute::Off)?,

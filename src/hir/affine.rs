@@ -71,6 +71,10 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         TermKind::Weight
         | TermKind::Bias
         | TermKind::Param(_)
+        | TermKind::Gradient(_)
+        | TermKind::Before(_)
+        | TermKind::State(_)
+        | TermKind::Step
         | TermKind::Number(_)
         | TermKind::Numbers(_)
         | TermKind::Drawn(_)

@@ -365,6 +365,90 @@ pub(super) fn in_start_value(span: Span, name: &str) -> Diagnostic {
     )
 }
 
+pub(super) fn in_hook(span: Span, name: &str) -> Diagnostic {
+    let why = "a hook sees the method's own tensors, and nothing of the module";
+    not_available(span, name, why)
+        .help("keep what it needs as a tensor of the method: `const W : [out, in] = weight`")
+}
+
+/// Of what is there in hooks alone.
+pub(super) fn outside_of_hooks(span: Span, name: &str) -> Diagnostic {
+    let why = "it is there in training alone, inside `on gradient { … }` or `on step { … }`";
+    not_available(span, name, why)
+}
+
+pub(super) fn state_in_gradient(span: Span, name: &str) -> Diagnostic {
+    let why = "a state has its new value behind the update";
+    not_available(span, name, why).help("give it the value in `on step { … }`")
+}
+
+pub(super) fn state_starts_as_zeros(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0301, format!("the state `{name}` starts as something else than zeros"))
+        .label(span, "no other start")
+        .help("write `zeros`, and let `on step` say what it is behind the first update: `step` is 1 there")
+}
+
+pub(super) fn state_never_changes(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0312,
+        format!("the state `{name}` stays zero: no hook changes it"),
+    )
+    .label(span, "declared here")
+    .help(format!(
+        "give it a value behind every update: `on step {{ {name} = … }}`"
+    ))
+}
+
+pub(super) fn loss_is_no_number(span: Span, found: &TermType) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0301,
+        format!("`loss` gives {found}, and a loss is one number"),
+    )
+    .label(span, format!("this is {found}"))
+    .help("reduce it to a number: `sum(v, over = 0)`, `norm(v, over = 0)`")
+}
+
+/// A name in a hook that is no parameter's and that nothing reads.
+pub(super) fn changes_nothing(span: Span, name: &str, event: &str, known: &[String]) -> Diagnostic {
+    let message = format!(
+        "`{name}` in `{event}` changes nothing: it is no tensor of the method, and not read"
+    );
+    let diagnostic = Diagnostic::new(Code::E0201, message).label(span, "gets a value here");
+    match known {
+        [] => diagnostic.help("a hook changes tensors of its method, which has none"),
+        known => diagnostic.help(format!("the hook changes some of {}", known.join(", "))),
+    }
+}
+
+pub(super) fn hook_on_frozen(span: Span, name: &str, declared: Span) -> Diagnostic {
+    let message = format!("`{name}` is frozen: it has no gradient, and no hook changes it");
+    Diagnostic::new(Code::E0311, message)
+        .label(span, "not trained")
+        .label(declared, "declared as `const` here")
+        .help("declare it as `param` if it is to be trained")
+}
+
+pub(super) fn hook_on_shared(span: Span, name: &str, declared: Span) -> Diagnostic {
+    let message =
+        format!("`{name}` is shared by several modules: no hook of one of them changes it");
+    Diagnostic::new(Code::E0311, message)
+        .label(span, "changed for all modules")
+        .label(declared, "declared as `shared` here")
+        .help("give every module a tensor of its own: declare it without `shared`")
+}
+
+pub(super) fn hook_of_another_shape(
+    (span, found): (Span, &TermType),
+    name: &str,
+    (declared, wanted): (Span, &TermType),
+) -> Diagnostic {
+    let message = format!("`{name}` is {wanted}, and the hook gives it {found}");
+    Diagnostic::new(Code::E0302, message)
+        .label(span, format!("this is {found}"))
+        .label(declared, format!("declared as {wanted} here"))
+        .help("what a hook gives has the shape of what it changes")
+}
+
 /// The name of a start value inside an expression.
 pub(super) fn lone_initialiser(span: Span, name: &str) -> Diagnostic {
     not_available(span, name, "it is a whole start value")

@@ -104,6 +104,17 @@ pub enum TermKind {
     Mask,
     /// A parameter of the instance, by index.
     Param(usize),
+    /// Its gradient; in hooks alone.
+    Gradient(usize),
+    /// What it was before the update; in hooks alone.
+    Before(usize),
+    /// What the instance keeps from step to step, by index; in hooks alone.
+    State(usize),
+    /// The number of the update, from 1; in hooks alone.
+    Step,
+    /// The values that a term has at all modules of the statement, one behind the other; in hooks
+    /// alone.
+    Everywhere(TermId),
     Number(f64),
     Unary(Unary, TermId),
     Binary(Binary, TermId, TermId),
@@ -327,8 +338,9 @@ impl TermKind {
     pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
-            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Number(_) | Iota
-            | Numbers(_) | Drawn(_) | Calibrated(_) => SmallVec::new(),
+            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Gradient(_)
+            | Before(_) | State(_) | Step | Number(_) | Iota | Numbers(_) | Drawn(_)
+            | Calibrated(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)
@@ -339,6 +351,7 @@ impl TermKind {
             | LargestAt(a)
             | Factor(_, a)
             | StopGradient(a)
+            | Everywhere(a)
             | Noise(a)
             | Dropout(a, _) => smallvec![*a],
             Reduce { operand, .. } | Slice { operand, .. } | Pad { operand, .. } => {

@@ -4,6 +4,7 @@ use super::errors;
 pub use super::eval::Context;
 use super::eval::{Eval, hyper_scope};
 use super::formula::{Formula, Lead, TermId, TermKind, TermType};
+use super::hook::{self, Training};
 use super::init::Init;
 use super::initialiser::start_value;
 use super::program::{HyperKind, HyperSpec, HyperValue, Method, Program};
@@ -120,6 +121,8 @@ pub struct Instance {
     pub params: Vec<ParamInstance>,
     /// `forward`; its parameters are indices into `params`.
     pub forward: Formula,
+    /// What it does in training besides.
+    pub training: Training,
     /// Whether it depends on the place of its site among the others.
     pub reads_place: bool,
 }
@@ -160,11 +163,13 @@ pub fn instantiate(
         context,
         formula: Formula::default(),
         params: Vec::new(),
+        training: Training::default(),
         scopes: vec![site_scope(facts), hyper_scope(values)],
         absent: BTreeMap::new(),
         prefix: String::new(),
         depth: 0,
         starting: false,
+        hook: None,
         calls: BTreeMap::new(),
         binding: None,
         reads_place: false,
@@ -179,6 +184,7 @@ pub fn instantiate(
     Ok(Instance {
         params: eval.params,
         forward: eval.formula,
+        training: eval.training,
         reads_place: eval.reads_place,
     })
 }
@@ -211,7 +217,7 @@ pub(super) fn site_scope(facts: &SiteFacts) -> BTreeMap<String, Value> {
     scope
 }
 
-/// Evaluates the items of the method's body in order and `forward` on `x` and `y`.
+/// Evaluates the items of the method's body in order, `forward` on `x` and `y`, then its hooks.
 pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result<TermId, Reported> {
     let body = eval.method.body.clone();
     let mut forward = None;
@@ -227,7 +233,8 @@ pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result
                 eval.bind(&binding.name.node, value);
             }
             MethodItem::Param(param) => declare(eval, param)?,
-            MethodItem::Function(_) => {}
+            MethodItem::State(state) => hook::declare(eval, state)?,
+            MethodItem::Function(_) | MethodItem::Hook(_) | MethodItem::Loss(_) => {}
             MethodItem::Forward(found) => forward = Some(found),
         }
     }
@@ -261,6 +268,7 @@ pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result
     if !found.is_same(&wanted) {
         return Err(eval.fail(errors::wrong_result(span, &found, &wanted)));
     }
+    hook::evaluate(eval, &body.body)?;
     Ok(result)
 }
 
@@ -301,14 +309,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         );
         return Ok(());
     }
-    let mut dims = Vec::new();
-    for size in &param.shape {
-        let dim = eval.size(size)?;
-        if dim.known().is_some_and(|value| value < 1) {
-            return Err(eval.fail(errors::not_a_size(size.span, &format!("{dim}"))));
-        }
-        dims.push(dim);
-    }
+    let dims = eval.sizes(&param.shape)?;
     let key = match (&param.key, param.shared) {
         (None, _) => None,
         (Some(key), Some(_)) => Some(key_text(eval, key)?),
@@ -341,6 +342,21 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
     let term = eval.term(TermKind::Param(index), ty, param.name.span)?;
     eval.bind(&param.name.node, Value::Term(term));
     Ok(())
+}
+
+impl Eval<'_> {
+    /// The sizes of a declared shape.
+    pub(super) fn sizes(&mut self, shape: &[Expr]) -> Result<Vec<Dim>, Reported> {
+        let mut dims = Vec::new();
+        for size in shape {
+            let dim = self.size(size)?;
+            if dim.known().is_some_and(|value| value < 1) {
+                return Err(self.fail(errors::not_a_size(size.span, &format!("{dim}"))));
+            }
+            dims.push(dim);
+        }
+        Ok(dims)
+    }
 }
 
 /// A key as text: a string, a whole number, or a list of them.
@@ -450,6 +466,16 @@ fn note_usage(
     for (id, term) in instance.forward.terms() {
         if let TermKind::Param(index) = term.kind
             && reached[id.0 as usize]
+        {
+            used.insert(instance.params[index].name.clone());
+        }
+    }
+    let training = &instance.training;
+    let formulas = training.hooks.iter().map(|hook| &hook.formula);
+    let formulas = formulas.chain(&training.losses);
+    for (_, term) in formulas.flat_map(Formula::terms) {
+        if let TermKind::Param(index) = term.kind
+            && !instance.params[index].trainable
         {
             used.insert(instance.params[index].name.clone());
         }

@@ -16,6 +16,7 @@ pub(crate) mod errors;
 mod eval;
 mod formula;
 mod glob;
+mod hook;
 mod init;
 mod initialiser;
 mod instance;
@@ -27,6 +28,7 @@ mod scalar;
 pub mod start;
 mod targets;
 
+pub use crate::syntax::ast::Event;
 pub use builtins::functions;
 pub use claim::{Claim, Expect, Fact, Operand, Property};
 pub use eval::SITE_NAMES;
@@ -34,6 +36,7 @@ pub use formula::{
     Activation, Axis, Binary, Equation, Factor, Formula, Lead, Reduce, Statistic, Term, TermId,
     TermKind, TermType, Unary,
 };
+pub use hook::{Change, Hook, StateInstance, Target, Training};
 pub use init::{Init, Random};
 pub use initialiser::initialisers;
 pub use instance::{Context, Instance, ParamInstance, Place, SiteFacts, check_method, instantiate};

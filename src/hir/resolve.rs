@@ -4,6 +4,7 @@ use super::claim;
 use super::errors;
 use super::eval::Eval;
 use super::formula::Formula;
+use super::hook::Training;
 use super::instance::{self, SiteFacts};
 use super::pattern::compile_pattern;
 use super::program::{
@@ -257,6 +258,8 @@ impl Resolver<'_, '_> {
                     ("function", function.name.node.as_str(), function.name.span)
                 }
                 ast::MethodItem::Forward(forward) => ("the rule", "forward", forward.span),
+                ast::MethodItem::Hook(hook) => ("the hook", hook.event.written(), hook.span),
+                ast::MethodItem::Loss(loss) => ("the rule", "loss", loss.span),
                 _ => continue,
             };
             if let Some(first) = places.insert(name, span) {
@@ -561,11 +564,13 @@ fn with_scope<T>(
         context: None,
         formula: Formula::default(),
         params: Vec::new(),
+        training: Training::default(),
         scopes: vec![scope, BTreeMap::new()],
         absent: BTreeMap::new(),
         prefix: String::new(),
         depth: 0,
         starting: false,
+        hook: None,
         calls: BTreeMap::new(),
         binding: None,
         reads_place: false,

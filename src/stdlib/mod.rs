@@ -13,6 +13,10 @@ pub struct LibraryFile {
 /// Every file, by name.
 pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
+        name: "adalora",
+        text: include_str!("adalora.peft"),
+    },
+    LibraryFile {
         name: "bdlora",
         text: include_str!("bdlora.peft"),
     },
@@ -123,6 +127,10 @@ pub static LIBRARY: &[LibraryFile] = &[
     LibraryFile {
         name: "oft",
         text: include_str!("oft.peft"),
+    },
+    LibraryFile {
+        name: "osf",
+        text: include_str!("osf.peft"),
     },
     LibraryFile {
         name: "peanut",

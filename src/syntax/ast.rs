@@ -84,9 +84,12 @@ pub enum HyperType {
 pub enum MethodItem {
     Require(Require),
     Param(Box<Param>),
+    State(Box<State>),
     Let(Let),
     Function(Function),
     Forward(Forward),
+    Hook(Hook),
+    Loss(Loss),
 }
 
 /// `require condition` or `require condition, "message"`.
@@ -138,6 +141,53 @@ pub struct Forward {
     pub parameters: Vec<Ident>,
     pub body: Block,
     pub span: Span,
+}
+
+/// `on gradient { … }`, `on step { … }`: what a method does in training beside `forward`. Its statements
+/// give parameters new gradients or values, and states new values.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub event: Event,
+    pub when: Option<Expr>,
+    pub body: Vec<Statement>,
+    pub span: Span,
+}
+
+/// `state name: [shape] = zeros [when condition]`: what a method keeps from step to step of training.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub doc: String,
+    pub name: Ident,
+    pub shape: Vec<Expr>,
+    pub init: Expr,
+    pub when: Option<Expr>,
+    pub span: Span,
+}
+
+/// `loss { … }`: a number that is added to the loss of the task.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub body: Block,
+    pub span: Span,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// Gradients are there, and the optimizer has not seen them yet.
+    Gradient,
+    /// The optimizer has changed the parameters.
+    Step,
+}
+
+impl Event {
+    /// The hook as written.
+    pub fn written(self) -> &'static str {
+        match self {
+            Event::Gradient => "on gradient",
+            Event::Step => "on step",
+        }
+    }
 }
 
 /// Statements followed by a value.

@@ -144,7 +144,9 @@ impl Expected {
             }
             (_, ":") if self.marks("]") => "a range is written `0..3`",
             (_, ":") if self.marks(")") => "parameters of a function have no types",
-            (_, "{") if self.keyword("on") => "say what the method applies to, as in `on linear`",
+            (_, "{") if self.keyword("on") && !self.keyword("forward") => {
+                "say what the method applies to, as in `on linear`"
+            }
             (_, "*") if self.keyword("with") => "patterns stand in quotes",
             (_, _) if self.has(&Word::Target) && kind == TokenKind::Word => {
                 "patterns stand in quotes, as in `\"*.q_proj\"`"
@@ -218,6 +220,7 @@ fn keyword(rule: Rule) -> String {
     let end = word.find('_').unwrap_or(word.len());
     match &word[..end] {
         "function" => "fn".to_owned(),
+        "hook" => "on".to_owned(),
         word => word.to_owned(),
     }
 }

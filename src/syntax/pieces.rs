@@ -56,6 +56,8 @@ impl<'a> Pieces<'a> {
             return true;
         }
         match token.kind {
+            // Behind the name of a method it says the kinds of layers.
+            TokenKind::Word if self.text(at) == "on" => level == Level::Method,
             TokenKind::Word if words::starts_something(self.text(at)) => true,
             TokenKind::Word if words::CONTINUING.contains(&self.text(at)) => false,
             // A misspelt `with` should be reported once, as the part of the statement that it is.

@@ -302,6 +302,7 @@ fn head_rule(starter: &str) -> Option<Rule> {
         "method" => Rule::lone_method_head,
         "fn" => Rule::lone_function_head,
         "forward" => Rule::lone_forward_head,
+        "on" => Rule::lone_hook_head,
         "adapter" => Rule::lone_adapter_head,
         "for" => Rule::lone_for_head,
         _ => return None,

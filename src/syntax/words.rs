@@ -7,7 +7,7 @@ pub(super) enum Level {
     File,
     Method,
     Adapter,
-    /// The body of `forward`, `fn` or `for`.
+    /// The body of `forward`, `fn`, `for` or a hook.
     Block,
 }
 
@@ -19,7 +19,8 @@ impl Level {
         match self {
             Level::File => &["use", "method", "fn", "adapter"],
             Level::Method => &[
-                "require", "let", "param", "const", "shared", "fn", "forward",
+                "require", "let", "param", "const", "shared", "state", "fn", "forward", "on",
+                "loss",
             ],
             Level::Adapter => &["adapt", "train", "expect"],
             Level::Block => &["for"],
@@ -48,7 +49,7 @@ impl Level {
         Some(match word {
             "method" => Level::Method,
             "adapter" => Level::Adapter,
-            "fn" | "forward" | "for" => Level::Block,
+            "fn" | "forward" | "for" | "on" | "loss" => Level::Block,
             _ => return None,
         })
     }
@@ -61,8 +62,8 @@ pub(super) fn starts_something(word: &str) -> bool {
 
 /// The words that start something at some level.
 pub(super) const STARTERS: &[&str] = &[
-    "adapt", "adapter", "const", "expect", "fn", "for", "forward", "let", "method", "param",
-    "require", "shared", "train", "use",
+    "adapt", "adapter", "const", "expect", "fn", "for", "forward", "let", "loss", "method", "on",
+    "param", "require", "shared", "state", "train", "use",
 ];
 
 /// Whether `word` can only stand at the outermost level.
@@ -80,7 +81,8 @@ const OTHERS: &[&str] = &["false", "if", "not", "true"];
 
 /// Words with a meaning in one place, which are names elsewhere.
 const NAMES_ELSEWHERE: &[&str] = &[
-    "all", "as", "at", "by", "choice", "identity", "in", "on", "regex", "role", "start",
+    "all", "as", "at", "by", "choice", "gradient", "identity", "in", "regex", "role", "start",
+    "step",
 ];
 
 /// Whether `word` is not a name anywhere.

@@ -5,6 +5,7 @@ use super::Recipe;
 use super::errors;
 use super::graphs::{Outputs, Role, TrainingGraph, apply, builder};
 use super::open::Open;
+use crate::adapt::Hooks;
 use crate::autodiff;
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, Patch, ValueId, ValueKind};
@@ -156,7 +157,7 @@ fn differentiated(
     // In one piece: a head behind which logits come in pieces has no output of its own.
     let mut recipe = recipe.clone();
     recipe.memory.pieces = Some(1);
-    let found = open.differentiate(&recipe, false, sink)?;
+    let found = open.differentiate(&Hooks::default(), &recipe, false, sink)?;
     let of = |(probe, place): (&Probe, &Place)| {
         let at = wrt.iter().position(|value| *value == place.output)?;
         probe.gradient.then(|| found.gradients[at])

@@ -5,6 +5,7 @@ use super::memory::{self, Estimate};
 use super::open::Open;
 use super::update::update_graph;
 use super::{Memory, Parameter, Recipe, Recompute};
+use crate::adapt::Hooks;
 use crate::autodiff;
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, Patch, Value, ValueId};
@@ -30,7 +31,7 @@ pub enum Role {
     Labels,
     /// A trained tensor, before an update as an input, behind it as an output.
     Parameter,
-    /// What an optimizer keeps, zeros at the start.
+    /// What an optimizer or a method keeps, zeros at the start.
     State,
     /// `f32[]`.
     LearningRate,
@@ -38,7 +39,7 @@ pub enum Role {
     Step,
     /// `i64[]`: of what is drawn at random.
     Seed,
-    /// `f32[]`, the mean over what counts.
+    /// `f32[]`, the mean over what counts, and of `step` and `grad` what methods add to it.
     Loss,
     /// Of a parameter.
     Gradient,
@@ -118,10 +119,11 @@ pub struct Graphs {
     pub estimate: Estimate,
 }
 
-/// Makes the training graphs of an adapted model.
+/// Makes the training graphs of an adapted model, with the hooks of its methods.
 pub fn graphs(
     adapted: &Model,
     parameters: &[Parameter],
+    hooks: &Hooks,
     recipe: &Recipe,
     sink: &mut Sink,
 ) -> Result<Graphs, Reported> {
@@ -136,14 +138,14 @@ pub fn graphs(
     } = recipe.memory;
     let mut made = with(
         open.clone(),
-        &eval,
+        (&eval, hooks),
         recipe,
         recompute == Recompute::Blocks,
         sink,
     )?;
     let fits = |made: &Graphs| budget.is_none_or(|budget| made.estimate.total() <= budget);
     if recompute == Recompute::Auto && !fits(&made) {
-        made = with(open, &eval, recipe, true, sink)?;
+        made = with(open, (&eval, hooks), recipe, true, sink)?;
     }
     match budget {
         Some(budget) if !fits(&made) => Err(sink.emit(errors::does_not_fit(
@@ -158,15 +160,15 @@ pub fn graphs(
 /// The graphs with or without recomputation.
 fn with(
     open: Open,
-    eval: &TrainingGraph,
+    (eval, hooks): (&TrainingGraph, &Hooks),
     recipe: &Recipe,
     recomputes: bool,
     sink: &mut Sink,
 ) -> Result<Graphs, Reported> {
-    let differentiated = open.differentiate(recipe, recomputes, sink)?;
+    let differentiated = open.differentiate(hooks, recipe, recomputes, sink)?;
     let pieces = differentiated.pieces;
-    let update = update_graph(&differentiated, recipe, sink)?;
-    let step = differentiated.clone().step(recipe, sink)?;
+    let update = update_graph(&differentiated, hooks, recipe, sink)?;
+    let step = differentiated.clone().step(hooks, recipe, sink)?;
     let grad = differentiated.grad(sink)?;
     let batch = recipe.memory.batch;
     let mut estimate = memory::estimate(&step, batch);

@@ -9,6 +9,9 @@
 //!   output `<name>.next`; whatever is fed back is so stated in [`Port::feeds`].
 //! * The state of an optimizer is flat: one vector a kind of state for all tensors, in their order,
 //!   so that an update is a dozen operators however many tensors there are.
+//! * What methods do with gradients (`on gradient`) and behind a step (`on step`) belongs to the update:
+//!   they see the mean over all batches, before it is limited, and `grad` gives what they get. What
+//!   they keep are states as those of an optimizer. What they add to the loss is in `step` and `grad`.
 //! * The dropouts of an adapter take their masks from the input `seed`; a run that is resumed has the
 //!   masks of one that never stopped.
 //! * A base in fewer bits is only that of training: what is deployed is computed as before.
@@ -29,6 +32,7 @@ mod dropout;
 mod errors;
 mod graphs;
 mod head;
+mod hooks;
 mod loss;
 mod memory;
 mod open;

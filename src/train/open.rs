@@ -5,11 +5,13 @@ use super::errors;
 use super::graphs::{
     Outputs, Port, Role, TrainingGraph, apply, builder, free, gradient_name, port,
 };
+use super::hooks;
 use super::loss::{Loss, Want, loss};
 use super::pieces::{How, Pieces};
 use super::sizes::Sizes;
 use super::update::emit_update;
 use super::{BatchSizes, Memory, Parameter, Recipe, Task};
+use crate::adapt::Hooks;
 use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Graph, Model, Operand, Patch, Value, ValueId};
@@ -199,6 +201,7 @@ impl Open {
 
     pub fn differentiate(
         mut self,
+        hooks: &Hooks,
         recipe: &Recipe,
         recomputes: bool,
         sink: &mut Sink,
@@ -210,12 +213,15 @@ impl Open {
         // Where the reverse walk starts.
         let end = pieces.as_ref().map_or(self.output, |pieces| pieces.hidden);
         let mut outputs = Outputs::default();
-        let (patch, labels, gradient, scale) = {
+        let (patch, labels, gradient, scale, added) = {
             let build = builder(&self.model, known.all());
             let task = (recipe.task, pieces.as_ref());
             let (loss, labels) = self.loss(&build, task, (Want::Gradient, scaled), sink)?;
             build.with_patch(Patch::drop_outputs);
-            outputs.add(&build, Role::Loss, "loss", loss.value);
+            let parameters = exprs(&build, &self.parameters);
+            let added = hooks::losses(&build, hooks, &self.names, &parameters);
+            let value = added.map_or(loss.value, |added| loss.value + added);
+            outputs.add(&build, Role::Loss, "loss", value);
             outputs.add(&build, Role::Metric, "count", loss.count);
             let scale = scaled.then(|| loss.count.apply2("Max", loss.count.number(1.0)));
             let stored = build.expr(end).dtype();
@@ -228,7 +234,8 @@ impl Open {
             });
             let operand = |expr: Expr<'_>| expr.operand;
             let (gradient, scale) = (gradient.map(operand), scale.map(operand));
-            (build.finish(), labels, gradient, scale)
+            let added = added.map(operand);
+            (build.finish(), labels, gradient, scale, added)
         };
         let new = apply(&mut self.model, patch, sink)?;
         let Some(gradient) = gradient.map(|operand| id_of(operand, &new)) else {
@@ -243,6 +250,9 @@ impl Open {
         let mut gradients = found.of;
         if let Some(scale) = scale {
             gradients = self.divided(&gradients, id_of(scale, &new), sink)?;
+        }
+        if let Some(added) = added {
+            gradients = self.with_losses(gradients, id_of(added, &new), hooks, sink)?;
         }
         Ok(Differentiated {
             open: self,
@@ -264,6 +274,43 @@ impl Open {
         let wrt = &self.parameters;
         autodiff::recompute(&mut self.model, end, gradients, wrt, &bytes, sink)?;
         Ok(())
+    }
+
+    /// Gradients with those of what methods add to the loss.
+    fn with_losses(
+        &mut self,
+        mut gradients: Vec<ValueId>,
+        added: ValueId,
+        hooks: &Hooks,
+        sink: &mut Sink,
+    ) -> Result<Vec<ValueId>, Reported> {
+        let read = hooks.in_losses();
+        let names = self.names.iter().enumerate();
+        let read: Vec<usize> = names
+            .filter(|(_, name)| read.contains(name.as_str()))
+            .map(|(index, _)| index)
+            .collect();
+        let wrt: Vec<ValueId> = read.iter().map(|index| self.parameters[*index]).collect();
+        let found = autodiff::gradients(&mut self.model, added, &wrt, sink)?;
+        let known = passes::infer_values(&mut self.model, sink)?;
+        let (patch, sums) = {
+            let build = builder(&self.model, known.all());
+            build.set_scope("gradient".to_owned());
+            if let Some(last) = self.model.graph.order().unwrap_or_default().last() {
+                build.behind(*last);
+            }
+            let sums = read.iter().zip(&found).map(|(index, more)| {
+                let gradient = build.expr(gradients[*index]);
+                (gradient + build.expr(*more)).operand
+            });
+            let sums: Vec<Operand> = sums.collect();
+            (build.finish(), sums)
+        };
+        let new = apply(&mut self.model, patch, sink)?;
+        for (index, sum) in read.into_iter().zip(sums) {
+            gradients[index] = id_of(sum, &new);
+        }
+        Ok(gradients)
     }
 
     /// Gradients without the factor that the loss had.
@@ -348,7 +395,12 @@ impl Differentiated {
         Ok(self.open.closed(self.outputs))
     }
 
-    pub fn step(mut self, recipe: &Recipe, sink: &mut Sink) -> Result<TrainingGraph, Reported> {
+    pub fn step(
+        mut self,
+        hooks: &Hooks,
+        recipe: &Recipe,
+        sink: &mut Sink,
+    ) -> Result<TrainingGraph, Reported> {
         let known = passes::infer_values(&mut self.open.model, sink)?;
         let (patch, inputs) = {
             let build = builder(&self.open.model, known.all());
@@ -360,7 +412,7 @@ impl Differentiated {
             }
             let operands = (parameters, gradients);
             let outputs = &mut self.outputs;
-            let inputs = emit_update(&build, recipe, &self.open, operands, outputs, sink)?;
+            let inputs = emit_update(&build, recipe, (&self.open, hooks), operands, outputs, sink)?;
             (build.finish(), inputs)
         };
         apply(&mut self.open.model, patch, sink)?;

@@ -3,8 +3,10 @@
 use super::Recipe;
 use super::errors;
 use super::graphs::{Outputs, Port, Role, TrainingGraph, apply, free, gradient_name, port};
+use super::hooks::Around;
 use super::open::{Differentiated, Open};
 use super::optimizer::{After, Before, elements, update};
+use crate::adapt::{HookState, Hooks};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model};
 use crate::ops::{Builder, Expr, KnownValues, Refusal};
@@ -13,6 +15,7 @@ use crate::ty::{DType, Dim, Shape, TensorType};
 /// The update alone: gradients are inputs.
 pub(super) fn update_graph(
     of: &Differentiated,
+    hooks: &Hooks,
     recipe: &Recipe,
     sink: &mut Sink,
 ) -> Result<TrainingGraph, Reported> {
@@ -41,7 +44,8 @@ pub(super) fn update_graph(
         .collect();
     let mut outputs = Outputs::default();
     let operands = (parameters, gradients);
-    let more = emit_update(&build, recipe, &of.open, operands, &mut outputs, sink)?;
+    let places = (&of.open, hooks);
+    let more = emit_update(&build, recipe, places, operands, &mut outputs, sink)?;
     inputs.extend(more);
     let patch = build.finish();
     let opsets = base.opsets.iter().filter(|(domain, _)| domain.is_empty());
@@ -66,7 +70,7 @@ pub(super) fn update_graph(
 pub(super) fn emit_update<'b>(
     build: &'b Builder<'b>,
     recipe: &Recipe,
-    open: &Open,
+    open: (&Open, &Hooks),
     operands: (Vec<Expr<'b>>, Vec<Expr<'b>>),
     outputs: &mut Outputs,
     sink: &mut Sink,
@@ -78,7 +82,7 @@ pub(super) fn emit_update<'b>(
 fn emit<'b>(
     build: &'b Builder<'b>,
     recipe: &Recipe,
-    open: &Open,
+    (open, hooks): (&Open, &Hooks),
     (parameters, gradients): (Vec<Expr<'b>>, Vec<Expr<'b>>),
     outputs: &mut Outputs,
 ) -> Result<Vec<Port>, Refusal> {
@@ -101,25 +105,43 @@ fn emit<'b>(
         length += elements(*parameter)?;
     }
     let states = recipe.optimizer.states();
+    let kept: Vec<Expr<'b>> = states
+        .iter()
+        .map(|(name, kept)| {
+            let (dtype, dims) = kept.ty(length);
+            take(&state_name(name), Role::State, dtype, &dims)
+        })
+        .collect();
+    let learning_rate = take("learning_rate", Role::LearningRate, DType::F32, &[]);
+    let step = take("step", Role::Step, DType::I64, &[]);
+    let of_methods: Vec<Expr<'b>> = hooks
+        .states()
+        .iter()
+        .map(|state| {
+            take(
+                &hook_state_name(state),
+                Role::State,
+                DType::F32,
+                &state.dims,
+            )
+        })
+        .collect();
+    let around = Around::new(build, hooks, &open.names, of_methods, step);
     let before = Before {
-        states: states
-            .iter()
-            .map(|(name, kept)| {
-                let (dtype, dims) = kept.ty(length);
-                take(&state_name(name), Role::State, dtype, &dims)
-            })
-            .collect(),
-        learning_rate: take("learning_rate", Role::LearningRate, DType::F32, &[]),
-        step: take("step", Role::Step, DType::I64, &[]),
+        states: kept,
+        learning_rate,
+        step,
+        gradients: around.on_gradient(&parameters, gradients),
         parameters,
         rates: open.rates.clone(),
-        gradients,
     };
     let After {
         parameters,
         states: new,
         grad_norm,
     } = update(recipe.optimizer, recipe.max_grad_norm, &before)?;
+    let pair = (&before.parameters[..], parameters);
+    let (parameters, of_methods) = around.on_step(pair, &before.gradients);
     build.trouble().map_or(Ok(()), Err)?;
     outputs.add(build, Role::Metric, "grad_norm", grad_norm);
     for (index, value) in parameters.into_iter().enumerate() {
@@ -134,7 +156,14 @@ fn emit<'b>(
     for ((name, _), value) in states.iter().zip(new) {
         outputs.add_next(build, Role::State, &state_name(name), None, value);
     }
+    for (state, value) in hooks.states().iter().zip(of_methods) {
+        outputs.add_next(build, Role::State, &hook_state_name(state), None, value);
+    }
     Ok(inputs)
+}
+
+fn hook_state_name(state: &HookState) -> String {
+    format!("state.{}", state.name)
 }
 
 fn state_name(kind: &str) -> String {

@@ -33,7 +33,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("autodiff", &["diag", "ty", "graph", "ops", "passes"]),
     (
         "train",
-        &["diag", "ty", "hir", "graph", "ops", "passes", "autodiff"],
+        &[
+            "diag", "ty", "hir", "graph", "ops", "passes", "adapt", "autodiff",
+        ],
     ),
     ("weights", &["diag", "ty", "files"]),
     ("data", &["diag", "files"]),

@@ -10,9 +10,11 @@ use crate::tolerances::{METHOD_GRADIENT, METHOD_OUTPUT, METHOD_START};
 use peftc::adapt;
 use peftc::autodiff::gradients;
 use peftc::diag::{Code, Reported, Sink, SourceMap, render};
-use peftc::driver::{ModelOptions, PlanOptions, Session};
-use peftc::graph::{Model, Tensor, TensorData, ValueId};
+use peftc::driver::{Loaded, ModelOptions, PlanOptions, Session};
+use peftc::graph::{Model, Operand, Tensor, TensorData, ValueId};
+use peftc::hir::Event;
 use peftc::onnx;
+use peftc::ops::Emitter;
 use peftc::reference::Array;
 use peftc::runtime::NamedTensors;
 use serde::Deserialize;
@@ -23,13 +25,22 @@ use std::path::Path;
 /// `fixtures/methods/cases.yaml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cases {
+pub(crate) struct Cases {
     /// What the library calls a tensor, by what PEFT does; by group of cases.
     names: BTreeMap<String, BTreeMap<String, Name>>,
-    cases: Vec<Case>,
+    pub cases: Vec<Case>,
     starts: Vec<Start>,
+    /// Whose recorded training steps are made, too.
+    pub steps: Vec<Case>,
     /// Recordings that nothing is compared with, and why.
     left_out: BTreeMap<String, String>,
+}
+
+impl Cases {
+    pub(crate) fn read() -> Cases {
+        let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
+        serde_yaml::from_str(&text).unwrap()
+    }
 }
 
 /// What of the start values of a recording is that of ours.
@@ -88,8 +99,8 @@ impl Name {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
-    recording: String,
+pub(crate) struct Case {
+    pub recording: String,
     names: String,
     with: String,
     /// The recording that has the base weights, where a start of PEFT's has changed them.
@@ -97,7 +108,7 @@ struct Case {
 }
 
 /// Numbers by name, in the library's layout.
-type Numbers = BTreeMap<String, Dense>;
+pub(crate) type Numbers = BTreeMap<String, Dense>;
 
 /// Dims and elements, row by row.
 pub(crate) type Dense = (Vec<i64>, Vec<f64>);
@@ -129,10 +140,10 @@ fn permuted(dims: &[i64], data: &[f64], order: &[usize]) -> Dense {
 }
 
 /// What the plan calls a method's tensor at a site: by both.
-type Owners = BTreeMap<(String, String), String>;
+pub(crate) type Owners = BTreeMap<(String, String), String>;
 
 /// The recorded tensors with a prefix, as the plan names them.
-fn named(
+pub(crate) fn named(
     cases: &Cases,
     case: &Case,
     description: &Value,
@@ -257,15 +268,25 @@ fn merged(
         .collect()
 }
 
-/// An adapted model with its gradients as outputs, with the recorded values or with our start values.
-fn differentiated(
+/// A net that is adapted.
+pub(crate) struct Adapted {
+    pub base: Model,
+    /// With the adapted model.
+    pub loaded: Loaded,
+    pub plan: adapt::Plan,
+    pub tensors: Vec<adapt::NewTensor>,
+    pub owners: Owners,
+}
+
+/// The net of a recording, adapted with the recorded values or with our start values.
+fn adapted_in(
     cases: &Cases,
     case: &Case,
     description: &Value,
     recording: &NamedTensors,
     (folder, at_start): (&Path, bool),
     session: &mut Session<'_>,
-) -> Result<Made, Reported> {
+) -> Result<Adapted, Reported> {
     let mut base = net(description, recording);
     peftc::passes::infer(&mut base, session.sink)?;
     let model_path = folder.join("net.onnx");
@@ -345,11 +366,30 @@ fn differentiated(
         ..adapt::Starts::new(0, &read, &tensors)
     };
     let applied = adapt::apply(&planned.plan, model, modules, &starts, sink)?;
-    let tensors = applied.tensors.iter().map(|tensor| {
+    Ok(Adapted {
+        base,
+        tensors: applied.tensors,
+        plan: planned.plan,
+        loaded,
+        owners,
+    })
+}
+
+/// An adapted model with its gradients as outputs.
+fn differentiated(
+    mut adapted: Adapted,
+    description: &Value,
+    recording: &NamedTensors,
+    (folder, at_start): (&Path, bool),
+    sink: &mut Sink,
+) -> Result<Made, Reported> {
+    let tensors = adapted.tensors.iter().map(|tensor| {
         let values = tensor.tensor.to_f64s().unwrap();
         (tensor.name.clone(), (tensor.tensor.dims.clone(), values))
     });
     let tensors: Numbers = tensors.collect();
+    let owners = adapted.owners;
+    let model = &mut adapted.loaded.model;
     if at_start {
         onnx::save(model, &folder.join("trained.onnx"), sink)?;
         return Ok(Made {
@@ -363,32 +403,74 @@ fn differentiated(
     let total = loss(model, description, recording);
     let find = |name: &str| model.graph.find_value(name).unwrap();
     let mut wrt: Vec<(String, ValueId)> = Vec::new();
-    let trained = applied.tensors.iter().filter(|tensor| tensor.trainable);
+    let trained = adapted.tensors.iter().filter(|tensor| tensor.trainable);
     wrt.extend(trained.map(|tensor| (tensor.name.clone(), find(&tensor.initializer))));
-    for (site, facts) in sites {
+    for (site, facts) in description["sites"].as_object().unwrap() {
         if facts["class"] != "Embedding" {
             wrt.push((format!("input.{site}"), find(&format!("input.{site}"))));
         }
     }
     let ids: Vec<ValueId> = wrt.iter().map(|(_, id)| *id).collect();
     let found = gradients(model, total, &ids, sink)?;
+    let modules = &adapted.loaded.modules;
+    let hooks = adapt::Hooks::new(&adapted.plan, modules, &adapted.tensors);
+    let found = changed(model, &hooks, &wrt, &found);
     let mut outputs = BTreeMap::new();
     for ((name, _), id) in wrt.into_iter().zip(found) {
         model.graph.add_output(id);
         outputs.insert(name, model.graph.value(id).name.to_string());
     }
     onnx::save(model, &folder.join("trained.onnx"), sink)?;
-    let plan = (&planned.plan, modules);
+    let weights = &adapted.loaded.weights;
+    let read = |tensor: &Tensor, sink: &mut Sink| weights.read(tensor, sink);
+    let plan = (&adapted.plan, modules);
     Ok(Made {
         gradients: outputs,
         owners,
         tensors,
-        merged: merged(plan, base, &applied.tensors, &read),
+        merged: merged(plan, adapted.base, &adapted.tensors, &read),
     })
 }
 
-/// A recording with its description, and what is made of it in a folder.
-fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, NamedTensors, Made) {
+/// Gradients as the hooks of the methods leave them; `wrt` are the names of what they are of.
+fn changed(
+    model: &mut Model,
+    hooks: &adapt::Hooks,
+    wrt: &[(String, ValueId)],
+    found: &[ValueId],
+) -> Vec<ValueId> {
+    let mut emitter = Emitter::new(model.opset("").unwrap());
+    emitter
+        .patch
+        .behind(model.graph.order().unwrap().last().copied().unwrap());
+    let value = |name: &str| model.graph.find_value(name).unwrap();
+    let places = hooks.tensors().iter().map(|tensor| {
+        let id = value(&tensor.initializer);
+        (id, wrt.iter().position(|(_, other)| *other == id))
+    });
+    let places: Vec<(ValueId, Option<usize>)> = places.collect();
+    let read = adapt::Read {
+        tensors: places.iter().map(|(id, _)| Some((*id).into())).collect(),
+        gradients: places
+            .iter()
+            .map(|(_, at)| at.map(|at| found[at].into()))
+            .collect(),
+        ..adapt::Read::default()
+    };
+    let changes = hooks.emit(Event::Gradient, &mut emitter, &read).tensors;
+    let new = model.graph.apply(emitter.patch).unwrap().values;
+    let mut changed = found.to_vec();
+    for (tensor, gradient) in changes {
+        changed[places[tensor].1.unwrap()] = match gradient {
+            Operand::New(index) => new[index as usize],
+            Operand::Existing(id) | Operand::Original(id) => id,
+        };
+    }
+    changed
+}
+
+/// A recording with its description.
+pub(crate) fn recorded(case: &Case) -> (Value, NamedTensors) {
     let path = fixtures().join("methods").join(&case.recording);
     let text = std::fs::read_to_string(path.with_extension("json")).unwrap();
     let description: Value = serde_json::from_str(&text).unwrap();
@@ -403,19 +485,43 @@ fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, Na
             }
         }
     }
+    (description, recording)
+}
+
+/// What a session makes, or a panic with what it reports.
+fn reported<T>(case: &Case, make: impl FnOnce(&mut Session<'_>) -> Result<T, Reported>) -> T {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let mut session = Session {
         sources: &mut sources,
         sink: &mut sink,
     };
-    let place = (folder, at_start);
-    let result = differentiated(cases, case, &description, &recording, place, &mut session);
-    let made = result.unwrap_or_else(|_| {
+    let result = make(&mut session);
+    result.unwrap_or_else(|_| {
         let all = sink.diagnostics().iter();
         let text: String = all
             .map(|d| render::render(d, &sources, render::Style::PLAIN))
             .collect();
         panic!("{}: {text}", case.recording)
+    })
+}
+
+/// A recording with its description, and its net adapted with the recorded values.
+pub(crate) fn adapted(cases: &Cases, case: &Case, folder: &Path) -> (Value, NamedTensors, Adapted) {
+    let (description, recording) = recorded(case);
+    let made = reported(case, |session| {
+        let place = (folder, false);
+        adapted_in(cases, case, &description, &recording, place, session)
+    });
+    (description, recording, made)
+}
+
+/// A recording with its description, and what is made of it in a folder.
+fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, NamedTensors, Made) {
+    let (description, recording) = recorded(case);
+    let place = (folder, at_start);
+    let made = reported(case, |session| {
+        let adapted = adapted_in(cases, case, &description, &recording, place, session)?;
+        differentiated(adapted, &description, &recording, place, session.sink)
     });
     (description, recording, made)
 }
@@ -541,8 +647,7 @@ fn methods_compute_what_peft_computes() {
     let mut table =
         String::from("| recording | as | output | gradient | merged |\n|---|---|---|---|---|\n");
     let mut far = Vec::new();
-    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
-    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let cases = Cases::read();
     for case in &cases.cases {
         let (output, gradient, merge) = errors_of(&cases, case);
         let merged = merge.map_or("–".to_owned(), |error| format!("{error:.1e}"));
@@ -588,8 +693,7 @@ pub(crate) fn product(words: &str, find: &dyn Fn(&str) -> Dense) -> Dense {
 
 #[test]
 fn start_values_from_the_weight_are_pefts() {
-    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
-    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let cases = Cases::read();
     for start in &cases.starts {
         let case = Case {
             recording: start.recording.clone(),
@@ -659,8 +763,7 @@ fn at_sites(
 
 #[test]
 fn methods_start_as_the_base_where_pefts_do() {
-    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
-    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let cases = Cases::read();
     let mut checked = 0;
     for case in &cases.cases {
         let folder = tempfile::tempdir().unwrap();
@@ -690,8 +793,7 @@ fn methods_start_as_the_base_where_pefts_do() {
 
 #[test]
 fn every_recording_is_compared_or_left_out_for_a_reason() {
-    let text = std::fs::read_to_string(fixtures().join("methods/cases.yaml")).unwrap();
-    let cases: Cases = serde_yaml::from_str(&text).unwrap();
+    let cases = Cases::read();
     let compared = cases.cases.iter().map(|case| &case.recording);
     let mut known: BTreeSet<&String> = compared.collect();
     known.extend(cases.starts.iter().map(|start| &start.recording));

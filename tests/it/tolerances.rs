@@ -104,3 +104,12 @@ pub const METHOD_START: f64 = 2e-4;
 /// Statistics of ONNX Runtime in single precision against sums in double precision, relative to the
 /// largest entry.
 pub const STATISTICS: f64 = 1e-5;
+
+/// A change in single precision of which a hook has taken off some directions, along these, relative to its
+/// largest entry: rounding of both the projection and the parameters, whose entries are a few hundred
+/// times as large as a change of three small steps.
+pub const HOOK_PROJECTED: f64 = 2e-3;
+
+/// Parameters behind recorded training steps, relative to the largest of each tensor: both in double
+/// precision, but weights and constants of ours are rounded to single precision.
+pub const METHOD_STEPS: f64 = 1e-5;

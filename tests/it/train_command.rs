@@ -29,7 +29,7 @@ fn train(folder: &Path, more: &[&str]) -> Command {
     command
 }
 
-fn finished(mut command: Command) -> Value {
+pub(crate) fn finished(mut command: Command) -> Value {
     let Output {
         status,
         stdout,
@@ -39,12 +39,12 @@ fn finished(mut command: Command) -> Value {
     serde_json::from_slice(&stdout).expect("stdout is one JSON value")
 }
 
-fn adapter(folder: &Path) -> Vec<u8> {
+pub(crate) fn adapter(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("adapter.safetensors")).unwrap()
 }
 
 /// The losses that were written down.
-fn losses(folder: &Path) -> Vec<(u64, f64)> {
+pub(crate) fn losses(folder: &Path) -> Vec<(u64, f64)> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     // The last line may be on its way.
     let rows = text

@@ -158,6 +158,14 @@ impl Lowering<'_> {
 
 /// Why a model of this opset cannot have a formula, if it cannot.
 pub(crate) fn opset_refusal(formula: &crate::hir::Formula, opset: i64) -> Option<String> {
+    let reached = formula.reachable();
+    let terms = formula.terms();
+    let mut terms = terms.filter(|(id, _)| reached[id.0 as usize]);
+    terms.find_map(|(_, term)| opset_lacks(&term.kind, opset))
+}
+
+/// Why a model of this opset cannot have a term, if it cannot.
+pub(crate) fn opset_lacks(kind: &TermKind, opset: i64) -> Option<String> {
     let needs = |kind: &TermKind| match kind {
         TermKind::Einsum { equation, .. } if equation.permutation().is_none() => {
             Some(("einsum", EINSUM))
@@ -166,16 +174,10 @@ pub(crate) fn opset_refusal(formula: &crate::hir::Formula, opset: i64) -> Option
         TermKind::Iota => Some(("iota", SCATTER)),
         _ => None,
     };
-    let reached = formula.reachable();
-    formula
-        .terms()
-        .filter(|(id, _)| reached[id.0 as usize])
-        .find_map(|(_, term)| {
-            let (name, since) = needs(&term.kind).filter(|(_, since)| opset < *since)?;
-            Some(format!(
-                "`{name}` needs opset {since}, and the model is of opset {opset}"
-            ))
-        })
+    let (name, since) = needs(kind).filter(|(_, since)| opset < *since)?;
+    Some(format!(
+        "`{name}` needs opset {since}, and the model is of opset {opset}"
+    ))
 }
 
 fn last(term: &Term) -> i64 {

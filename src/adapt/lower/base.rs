@@ -24,19 +24,19 @@ impl Lowering<'_> {
         let input = self.value(input);
         let weight = weight.map(|id| self.value(id));
         let bias = bias.map(|id| self.value(id));
-        match self.site.kind {
+        match self.site().kind {
             SiteKind::Linear => self.linear(input, weight, bias),
             SiteKind::Norm => self.clone_node(input, weight, bias),
             SiteKind::Embedding => match weight {
                 Some(weight) => self.emitter.node("Gather", &[weight, input], Vec::new()),
                 None => {
-                    let table = Operand::Existing(self.site.weight.operand);
+                    let table = Operand::Existing(self.site().weight.operand);
                     let rows = self.emitter.node("Gather", &[table, input], Vec::new());
                     self.sliced(rows)
                 }
             },
             SiteKind::Conv => {
-                let weight = weight.map(|matrix| self.as_kernel(matrix, self.site.out_features));
+                let weight = weight.map(|matrix| self.as_kernel(matrix, self.site().out_features));
                 let result = self.clone_node(input, weight, bias);
                 self.features_last(result)
             }
@@ -49,12 +49,12 @@ impl Lowering<'_> {
         weight: Option<Operand>,
         bias: Option<Operand>,
     ) -> Operand {
-        if weight.is_none() && self.site.weight.quantization.is_some() {
+        if weight.is_none() && self.site().weight.quantization.is_some() {
             return self.quantized(input, bias);
         }
-        let transposed = match (weight, self.site.weight.layout) {
+        let transposed = match (weight, self.site().weight.layout) {
             (None, Layout::InOut) => {
-                let weight = Operand::Existing(self.site.weight.operand);
+                let weight = Operand::Existing(self.site().weight.operand);
                 match self.bindings.slice {
                     Some((start, end)) => self.emitter.slice(weight, 1, start, end),
                     None => weight,
@@ -86,12 +86,12 @@ impl Lowering<'_> {
 
     /// Whether the site's own node adds the bias.
     fn bias_inside(&self) -> bool {
-        let bias = self.site.bias;
-        bias.is_some() && self.graph.operands(self.site.node).contains(&bias)
+        let bias = self.site().bias;
+        bias.is_some() && self.graph().operands(self.site().node).contains(&bias)
     }
 
     fn add_bias(&mut self, product: Operand, bias: Option<Operand>, inside: bool) -> Operand {
-        let bias = match (bias, self.site.bias) {
+        let bias = match (bias, self.site().bias) {
             (Some(bias), _) => bias,
             (None, Some(_)) if !inside => self.bias(),
             _ => return product,
@@ -116,25 +116,31 @@ impl Lowering<'_> {
         bias: Option<Operand>,
         own: OwnBias,
     ) -> Operand {
-        let node = self.graph.node(self.site.node);
+        let node = self.graph().node(self.site().node);
         let mut bias_done = bias.is_none();
         let mut operands: Vec<Option<Operand>> = Vec::new();
-        let own_input = Operand::Existing(self.site.input);
-        for (slot, operand) in self.graph.operands(self.site.node).into_iter().enumerate() {
+        let own_input = Operand::Existing(self.site().input);
+        for (slot, operand) in self
+            .graph()
+            .operands(self.site().node)
+            .into_iter()
+            .enumerate()
+        {
             let operand = operand.map(Operand::Existing);
             operands.push(match operand {
                 Some(_)
-                    if operand == Some(Operand::Existing(self.site.weight.operand))
+                    if operand == Some(Operand::Existing(self.site().weight.operand))
                         && weight.is_some() =>
                 {
                     weight
                 }
-                Some(_) if operand == self.site.bias.map(Operand::Existing) && bias.is_some() => {
+                Some(_) if operand == self.site().bias.map(Operand::Existing) && bias.is_some() => {
                     bias_done = true;
                     bias
                 }
                 Some(_)
-                    if operand == self.site.bias.map(Operand::Existing) && own == OwnBias::Left =>
+                    if operand == self.site().bias.map(Operand::Existing)
+                        && own == OwnBias::Left =>
                 {
                     None
                 }
@@ -155,9 +161,9 @@ impl Lowering<'_> {
         match bias {
             Some(bias) if !bias_done => self.emitter.node("Add", &[result, bias], Vec::new()),
             _ if bias.is_none()
-                && self.site.bias.is_some()
+                && self.site().bias.is_some()
                 && !self.bias_inside()
-                && self.site.kind == SiteKind::Norm =>
+                && self.site().kind == SiteKind::Norm =>
             {
                 let bias = self.bias();
                 self.emitter.node("Add", &[result, bias], Vec::new())

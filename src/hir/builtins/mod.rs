@@ -4,6 +4,7 @@ mod axes;
 mod blocks;
 mod elementwise;
 mod factors;
+mod hooks;
 mod made;
 mod operands;
 mod site;
@@ -289,6 +290,27 @@ static BUILTINS: &[Builtin] = &[
         positional: 1,
         named: &[],
         evaluate: tensors::noise,
+    },
+    Builtin {
+        name: "before",
+        signature: "before(P)",
+        positional: 1,
+        named: &[],
+        evaluate: hooks::before,
+    },
+    Builtin {
+        name: "everywhere",
+        signature: "everywhere(x)",
+        positional: 1,
+        named: &[],
+        evaluate: hooks::everywhere,
+    },
+    Builtin {
+        name: "gradient",
+        signature: "gradient(P)",
+        positional: 1,
+        named: &[],
+        evaluate: hooks::gradient,
     },
     Builtin {
         name: "base",

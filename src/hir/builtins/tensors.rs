@@ -130,13 +130,19 @@ pub(super) fn stop_gradient(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> 
     )?))
 }
 
-pub(super) fn noise(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+pub(super) fn noise(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    if cx.hook.is_some() {
+        return Err(cx.fail(errors::in_hook(call.span, builtin.name)));
+    }
     let id = cx.operand(call, 0)?;
     let ty = cx.ty(id);
     Ok(Value::Term(cx.term(TermKind::Noise(id), ty, call.span)?))
 }
 
 pub(super) fn dropout(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    if cx.hook.is_some() {
+        return Err(cx.fail(errors::in_hook(call.span, builtin.name)));
+    }
     let id = cx.operand(call, 0)?;
     let Some(expr) = call.named.get("p") else {
         return Err(cx.fail(errors::wrong_arguments(

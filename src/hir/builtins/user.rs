@@ -86,6 +86,9 @@ pub(super) fn call_method(
     if cx.starting {
         return Err(cx.fail(errors::in_start_value(callee.span, &callee.node)));
     }
+    if cx.hook.is_some() {
+        return Err(cx.fail(errors::in_hook(callee.span, &callee.node)));
+    }
     if !method.kinds.iter().any(|kind| kind.node == cx.facts.kind) {
         let kind = cx.facts.kind.clone();
         return Err(cx.fail(errors::called_at_another_kind(callee.span, &method, &kind)));
@@ -110,11 +113,13 @@ pub(super) fn call_method(
         context: cx.context,
         formula: std::mem::take(&mut cx.formula),
         params: std::mem::take(&mut cx.params),
+        training: std::mem::take(&mut cx.training),
         scopes: vec![instance::site_scope(cx.facts), values],
         absent: BTreeMap::new(),
         prefix,
         depth: cx.depth,
         starting: false,
+        hook: None,
         calls: std::mem::take(&mut cx.calls),
         binding: None,
         reads_place: cx.reads_place,
@@ -122,6 +127,7 @@ pub(super) fn call_method(
     let result = instance::evaluate_body(&mut inner, x, y);
     cx.formula = inner.formula;
     cx.params = inner.params;
+    cx.training = inner.training;
     cx.calls = inner.calls;
     cx.reads_place = inner.reads_place;
     cx.depth -= 1;

@@ -6,6 +6,7 @@ mod tensors;
 use super::builtins;
 use super::errors;
 use super::formula::{Binary, Formula, Lead, Statistic, TermId, TermKind, TermType, Unary};
+use super::hook::{HookScope, Training};
 use super::initialiser;
 use super::instance::{ParamInstance, SiteFacts};
 use super::program::{HyperValue, Method, Program};
@@ -58,6 +59,7 @@ pub(in crate::hir) struct Eval<'a> {
     pub context: Option<&'a Context>,
     pub formula: Formula,
     pub params: Vec<ParamInstance>,
+    pub training: Training,
     pub scopes: Vec<BTreeMap<String, Value>>,
     /// Names that exist in the method but not here, with the reason.
     pub absent: BTreeMap<String, String>,
@@ -68,6 +70,8 @@ pub(in crate::hir) struct Eval<'a> {
     pub depth: usize,
     /// A start value is evaluated: it sees no parameter and no token.
     pub starting: bool,
+    /// What the hook in hand has changed.
+    pub hook: Option<HookScope>,
     /// The name that the statement in hand gives a value to.
     pub binding: Option<String>,
     /// Whether the place of the site has been asked for.
@@ -100,7 +104,7 @@ impl Eval<'_> {
 
     /// Binds where the name already lives in the function, else in the innermost scope. A name of
     /// the method or the site is hidden to the end of the function, not changed.
-    fn rebind(&mut self, name: &str, value: Value) {
+    pub fn rebind(&mut self, name: &str, value: Value) {
         let outer = self.scopes.len().min(LOCAL_SCOPES);
         let (outer, local) = self.scopes.split_at_mut(outer);
         let known = local.iter_mut().rev().find_map(|scope| scope.get_mut(name));
@@ -153,14 +157,16 @@ impl Eval<'_> {
         }
     }
 
-    fn statements(&mut self, statements: &[Statement]) -> Result<()> {
+    pub fn statements(&mut self, statements: &[Statement]) -> Result<()> {
         for statement in statements {
             match statement {
                 Statement::Bind { name, value, .. } => {
                     let outer = self.binding.replace(name.node.clone());
                     let value = self.expr(value);
                     self.binding = outer;
-                    self.rebind(&name.node, value?);
+                    if !self.changes(name, value.as_ref().ok())? {
+                        self.rebind(&name.node, value?);
+                    }
                 }
                 Statement::For {
                     variable,
@@ -238,13 +244,26 @@ impl Eval<'_> {
         let mut found = scopes.filter_map(|(depth, scope)| Some((depth, scope.get(name)?)));
         if let Some((depth, value)) = found.next() {
             let value = value.clone();
-            if self.starting && depth == METHOD_SCOPE && value.holds_tensor() {
-                return self.started(name, span);
+            if depth == METHOD_SCOPE && value.holds_tensor() {
+                if self.starting {
+                    return self.started(name, span);
+                }
+                if self.hook.is_some()
+                    && let Some(value) = self.hooked(name, span)?
+                {
+                    return Ok(value);
+                }
+            }
+            if depth > METHOD_SCOPE {
+                self.has_read(name);
             }
             return Ok(value);
         }
         if let Some(why) = self.absent.get(name).cloned() {
             return Err(self.fail(errors::not_available(span, name, &why)));
+        }
+        if let Some(value) = self.hooked(name, span)? {
+            return Ok(value);
         }
         if initialiser::is_initialiser(name) {
             return Err(self.fail(errors::lone_initialiser(span, name)));
@@ -253,6 +272,9 @@ impl Eval<'_> {
             "in" | "out" if self.facts.kind == "norm" => {
                 let why = "the size of a norm is `features`";
                 return Err(self.fail(errors::not_available(span, name, why)));
+            }
+            "weight" | "bias" | "mask" if self.hook.is_some() => {
+                return Err(self.fail(errors::in_hook(span, name)));
             }
             "mask" if self.starting => {
                 return Err(self.fail(errors::in_start_value(span, name)));

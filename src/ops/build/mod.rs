@@ -118,6 +118,11 @@ impl<'g> Builder<'g> {
         change(&mut self.state.borrow_mut().emitter.patch)
     }
 
+    /// Emits nodes that are typed later, or never: their types are not known here.
+    pub fn with_emitter<T>(&self, emit: impl FnOnce(&mut Emitter) -> T) -> T {
+        emit(&mut self.state.borrow_mut().emitter)
+    }
+
     /// What could not be emitted since the last call, if anything.
     pub fn trouble(&self) -> Option<Refusal> {
         self.state.borrow_mut().trouble.take()

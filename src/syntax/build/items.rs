@@ -2,8 +2,8 @@
 
 use super::{Builder, Parts};
 use crate::syntax::ast::{
-    File, Forward, Function, Hyper, HyperType, Ident, Item, Let, Method, MethodItem, Param,
-    Require, Use, UseName, UseSource,
+    Event, File, Forward, Function, Hook, Hyper, HyperType, Ident, Item, Let, Loss, Method,
+    MethodItem, Param, Require, State, Use, UseName, UseSource,
 };
 use crate::syntax::grammar::Rule;
 use pest::iterators::{Pair, Pairs};
@@ -65,7 +65,14 @@ impl Builder<'_> {
             Rule::adapt | Rule::train | Rule::expect => {
                 self.adapter_item(pair);
             }
-            Rule::require | Rule::param | Rule::let_item | Rule::function | Rule::forward => {
+            Rule::require
+            | Rule::param
+            | Rule::state_item
+            | Rule::let_item
+            | Rule::function
+            | Rule::forward
+            | Rule::hook
+            | Rule::loss_item => {
                 self.method_item(pair);
             }
             // The heads of other items are but names.
@@ -154,8 +161,11 @@ impl Builder<'_> {
         match pair.as_rule() {
             Rule::require => MethodItem::Require(self.require(pair)),
             Rule::param => MethodItem::Param(Box::new(self.param(pair))),
+            Rule::state_item => MethodItem::State(Box::new(self.state(pair))),
+            Rule::loss_item => MethodItem::Loss(self.loss(pair)),
             Rule::let_item => MethodItem::Let(self.let_item(pair)),
             Rule::function => MethodItem::Function(self.function(pair)),
+            Rule::hook => MethodItem::Hook(self.hook(pair)),
             rule => {
                 debug_assert_eq!(rule, Rule::forward);
                 MethodItem::Forward(self.forward(pair))
@@ -236,6 +246,50 @@ impl Builder<'_> {
         let names = Parts::of(head.one(Rule::names)).rest();
         Forward {
             parameters: self.distinct(names),
+            body: self.block(parts.one(Rule::block)),
+            span,
+        }
+    }
+
+    fn hook(&mut self, pair: Pair<'_, Rule>) -> Hook {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let mut head = Parts::of(parts.one(Rule::hook_head));
+        let event = match head.any().as_rule() {
+            Rule::kw_gradient => Event::Gradient,
+            rule => {
+                debug_assert_eq!(rule, Rule::kw_step);
+                Event::Step
+            }
+        };
+        Hook {
+            event,
+            when: head.maybe(Rule::expr).map(|when| self.expr(when)),
+            body: self.statements_of(parts.one(Rule::block), "in a hook"),
+            span,
+        }
+    }
+
+    fn state(&mut self, pair: Pair<'_, Rule>) -> State {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let doc = self.docs(parts.one(Rule::docs));
+        let name = self.ident(&parts.one(Rule::name));
+        let shape = Parts::of(parts.one(Rule::shape)).rest();
+        State {
+            doc,
+            name,
+            shape: self.exprs(shape),
+            init: self.expr(parts.one(Rule::expr)),
+            when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
+            span,
+        }
+    }
+
+    fn loss(&mut self, pair: Pair<'_, Rule>) -> Loss {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        Loss {
             body: self.block(parts.one(Rule::block)),
             span,
         }

@@ -219,6 +219,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_if
             | kw_in
             | kw_let
+            | kw_loss
             | kw_method
             | kw_on
             | kw_override
@@ -226,6 +227,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_require
             | kw_role
             | kw_start
+            | kw_state
             | kw_train
             | kw_use
             | kw_when

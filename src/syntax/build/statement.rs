@@ -25,6 +25,17 @@ impl Builder<'_> {
         .unwrap_or_else(|| empty(span))
     }
 
+    /// A block without a value.
+    pub(super) fn statements_of(&mut self, pair: Pair<'_, Rule>, place: &str) -> Vec<Statement> {
+        let span = self.span(&pair);
+        let lines = Parts::of(pair).rest();
+        let touching = self.check_apart(&lines);
+        self.nested(1, span, |builder| {
+            builder.statements(lines, &touching, place)
+        })
+        .unwrap_or_default()
+    }
+
     /// Lines that may not be values; `place` says where they stand. One of those `touching` another
     /// is a value by mistake, which is reported already.
     fn statements(

@@ -7,7 +7,7 @@ use super::layout::{Line, Piece};
 /// helps nobody, and the space for it would grow with the square of the text.
 const WIDEST: usize = 100;
 
-/// Aligns the colons and equals signs of parameters in a row; documentation and comments do not
+/// Aligns the colons and equals signs of parameters and states in a row; documentation and comments do not
 /// end one, blank lines do.
 pub(super) fn parameters(lines: &mut [Line<'_>]) {
     let mut run: Vec<usize> = Vec::new();
@@ -16,7 +16,9 @@ pub(super) fn parameters(lines: &mut [Line<'_>]) {
             align_marks(lines, &std::mem::take(&mut run));
         }
         match lines[at].pieces[0].rule() {
-            Some(Rule::shared | Rule::param_word | Rule::const_word) => run.push(at),
+            Some(Rule::shared | Rule::param_word | Rule::const_word | Rule::kw_state) => {
+                run.push(at);
+            }
             None | Some(Rule::doc_line) => {}
             Some(_) => align_marks(lines, &std::mem::take(&mut run)),
         }
@@ -26,9 +28,10 @@ pub(super) fn parameters(lines: &mut [Line<'_>]) {
 
 fn align_marks(lines: &mut [Line<'_>], run: &[usize]) {
     for rule in [Rule::colon, Rule::assign] {
-        let wanted = (rule, Rule::param);
         align(lines, run, |piece| {
-            piece.role.map(|found| (found.rule, found.parent)) == Some(wanted)
+            piece.role.is_some_and(|found| {
+                found.rule == rule && matches!(found.parent, Rule::param | Rule::state_item)
+            })
         });
     }
 }

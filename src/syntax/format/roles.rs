@@ -48,7 +48,8 @@ pub(super) fn roles(text: &str) -> Roles {
 fn visit(pair: Pair<'_, Rule>, parent: Rule, construct: usize, roles: &mut Roles) {
     let (rule, span) = (pair.as_rule(), pair.as_span());
     let construct = match rule {
-        Rule::method | Rule::adapter | Rule::function | Rule::forward => span.start(),
+        Rule::method | Rule::adapter | Rule::function => span.start(),
+        Rule::forward | Rule::hook | Rule::loss_item => span.start(),
         Rule::for_loop | Rule::if_expr => span.start(),
         _ => construct,
     };

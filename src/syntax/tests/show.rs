@@ -112,6 +112,27 @@ fn show_method_item(out: &mut String, item: &MethodItem) {
             let names = list(forward.parameters.iter().map(|name| name.node.clone()));
             line(out, 1, &format!("forward {names} {}", block(&forward.body)));
         }
+        MethodItem::Hook(hook) => {
+            let body = statements(&hook.body);
+            let when = hook.when.as_ref();
+            let when = when.map_or(String::new(), |w| format!(" when {}", expr(w)));
+            line(
+                out,
+                1,
+                &format!("{}{when} {{ {body}}}", hook.event.written()),
+            );
+        }
+        MethodItem::State(state) => {
+            doc(out, 1, &state.doc);
+            let when = state.when.as_ref();
+            let when = when.map_or(String::new(), |w| format!(" when {}", expr(w)));
+            let shape = list(state.shape.iter().map(expr));
+            let (name, init) = (&state.name.node, expr(&state.init));
+            line(out, 1, &format!("state {name}: {shape} = {init}{when}"));
+        }
+        MethodItem::Loss(loss) => {
+            line(out, 1, &format!("loss {}", block(&loss.body)));
+        }
     }
 }
 

@@ -92,8 +92,9 @@ fn a_line_that_starts_with_an_operator_continues() {
 
 #[test]
 fn words_of_one_place_are_names_elsewhere() {
-    let names = "in + out + on + as + at + all + role + regex + choice + identity + start + T";
-    assert_eq!(tree(names).matches('+').count(), 11);
+    let names =
+        "in + out + as + at + all + role + regex + choice + gradient + identity + start + step + T";
+    assert_eq!(tree(names).matches('+').count(), 12);
     let file = check_parses("fn f(in) { for in in in..out { in = in }; in }");
     insta::assert_snapshot!(show(&file), @"fn f [in] { for in in in..out { in := in; }; in }");
 }

@@ -89,7 +89,7 @@ fn the_linear_layer_is_trained() {
         output: Some(added.output),
         ..recipe(Task::Regression, Optimizer::AdamW(Adam::default()))
     };
-    let graphs = graphs(&model, &parameters, &recipe, &mut sink).unwrap();
+    let graphs = graphs(&model, &parameters, &Hooks::default(), &recipe, &mut sink).unwrap();
     let ones = Array::ints(DType::I64, &[2, 3], vec![1, 1, 0, 1, 1, 1]).unwrap();
     let x = [1.0, 0.0, 3.0, 2.0, 9.0, 9.0, 0.0, 1.0, 0.0, 1.0, 3.0, 1.0];
     let inputs = [

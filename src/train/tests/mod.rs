@@ -8,6 +8,7 @@ mod heads;
 use super::{
     Adam, Base, Graphs, Memory, Optimizer, Parameter, Recipe, Sgd, Task, TrainingGraph, graphs,
 };
+use crate::adapt::Hooks;
 use crate::diag::{Code, Sink};
 use crate::graph::{Attribute, Graph, Model, NewNode, OpName, Patch, Tensor, Value, ValueKind};
 use crate::ops::NOISE;
@@ -69,7 +70,7 @@ fn made_with_rate(rate: f64, model: &Model, recipe: &Recipe) -> Graphs {
         name: "w".to_owned(),
         rate,
     };
-    graphs(model, &[parameter], recipe, &mut sink)
+    graphs(model, &[parameter], &Hooks::default(), recipe, &mut sink)
         .unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()))
 }
 
@@ -535,15 +536,15 @@ fn smoothing_over_an_open_number_of_classes_is_refused() {
         name: "w".to_owned(),
         rate: 1.0,
     };
-    let mut sink = Sink::new();
-    assert!(graphs(&model, &[parameter], &recipe, &mut sink).is_err());
+    let (mut sink, none) = (Sink::new(), Hooks::default());
+    assert!(graphs(&model, &[parameter], &none, &recipe, &mut sink).is_err());
     let codes: Vec<Code> = sink.diagnostics().iter().map(|d| d.code).collect();
     assert_eq!(codes, [Code::E0753]);
 }
 
 #[test]
 fn an_output_that_does_not_fit_the_task_is_refused() {
-    let mut sink = Sink::new();
+    let (mut sink, none) = (Sink::new(), Hooks::default());
     let parameter = Parameter {
         initializer: "w".to_owned(),
         module: None,
@@ -554,8 +555,17 @@ fn an_output_that_does_not_fit_the_task_is_refused() {
         label_smoothing: 0.0,
     };
     let recipe = recipe(task, Optimizer::AdamW(Adam::default()));
-    assert!(graphs(&model(&[4, 3], None), &[parameter], &recipe, &mut sink).is_err());
-    assert!(graphs(&model(&[4, 3], None), &[], &recipe, &mut sink).is_err());
+    assert!(
+        graphs(
+            &model(&[4, 3], None),
+            &[parameter],
+            &none,
+            &recipe,
+            &mut sink
+        )
+        .is_err()
+    );
+    assert!(graphs(&model(&[4, 3], None), &[], &none, &recipe, &mut sink).is_err());
     let codes: Vec<Code> = sink.diagnostics().iter().map(|d| d.code).collect();
     assert_eq!(codes, [Code::E0752, Code::E0751]);
 }
