@@ -455,12 +455,14 @@ fn a_base_in_half_precision_has_nearly_the_same_gradients() {
 #[test]
 fn a_step_with_kernels_is_a_step() {
     let rows = rows("math_task.train.jsonl");
-    for base in ["own", "int8"] {
+    for (base, pieces) in [("own", "1"), ("int8", "1"), ("own", "5")] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         // Adam makes steps of one size of the smallest gradients, too.
-        let options = ["--base", base, "--optimizer", "sgd", "--beta1", "0.9"];
+        let mut options = vec!["--base", base, "--optimizer", "sgd", "--beta1", "0.9"];
+        options.extend(["--loss-pieces", pieces]);
         let manifest = compiled("math_task", &options, folder);
+        assert_eq!(manifest["training"]["loss_pieces"].to_string(), pieces);
         let mut plain = stateful(folder, &manifest, "step", Optimization::All);
         let (mut fused, programs) = with_kernels(folder, &manifest, "step");
         assert!(programs >= 10, "{base}: {programs}");

@@ -19,11 +19,52 @@ mod write;
 use super::errors;
 use super::infer::infer_values;
 use crate::diag::{Reported, Sink};
-use crate::graph::{Model, Patch};
+use crate::graph::{Graph, Model, NodeId, Patch};
 use crate::kernels::DOMAIN;
 
-/// Fuses what can be fused in the top graph. Returns how many nodes now run programs.
+/// Fuses what can be fused, in bodies, too. Returns how many nodes now run programs.
 pub fn fuse(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
+    let mut count = graph(model, sink)?;
+    let owners = model.graph.node_ids();
+    let owners: Vec<NodeId> = owners
+        .filter(|node| model.graph.node(*node).has_subgraphs())
+        .collect();
+    for owner in owners {
+        for (attribute, at) in places(&model.graph, owner) {
+            let body = &model.graph.node(owner).attributes[attribute].value.graphs()[at];
+            let mut inner = Model {
+                name: model.name.clone(),
+                graph: body.clone(),
+                ir_version: model.ir_version,
+                opsets: model.opsets.clone(),
+                metadata: Vec::new(),
+                header: None,
+                source: None,
+            };
+            let found = graph(&mut inner, sink)?;
+            if found > 0 {
+                let put = |body: &mut Graph| *body = inner.graph;
+                model.graph.edit_subgraph(owner, attribute, at, put);
+                count += found;
+            }
+        }
+    }
+    if count > 0 {
+        model.opsets.push((DOMAIN.to_owned(), 1));
+    }
+    Ok(count)
+}
+
+/// Where a node has bodies: the attribute, and which graph of it.
+fn places(graph: &Graph, node: NodeId) -> Vec<(usize, usize)> {
+    let attributes = graph.node(node).attributes.iter().enumerate();
+    attributes
+        .flat_map(|(attribute, held)| (0..held.value.graphs().len()).map(move |at| (attribute, at)))
+        .collect()
+}
+
+/// Fuses what can be fused in the top graph of a model, whose opsets stay as they are.
+fn graph(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     let values = infer_values(model, sink)?;
     let reader = node::Reader::new(model, &values);
     let Ok(order) = model.graph.order() else {
@@ -49,6 +90,5 @@ pub fn fuse(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     for value in results {
         model.graph.state_type(value);
     }
-    model.opsets.push((DOMAIN.to_owned(), 1));
     Ok(count)
 }

@@ -1,6 +1,8 @@
 use super::fuse;
 use crate::diag::Sink;
-use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueId, ValueKind};
+use crate::graph::{
+    Attribute, AttributeValue, Graph, Model, OpName, Tensor, Value, ValueId, ValueKind,
+};
 use crate::kernels::{DOMAIN, Op, PROGRAM, Program};
 use crate::ty::{DType, Dim, Shape, TensorType};
 
@@ -48,15 +50,7 @@ impl Draft {
     /// The operators of the fused graph in their order, and the programs among them.
     fn fused(mut self, outputs: &[ValueId]) -> (Vec<String>, Vec<Program>, Model) {
         outputs.iter().for_each(|id| self.0.add_output(*id));
-        let mut model = Model {
-            name: "test.onnx".to_owned(),
-            graph: self.0,
-            ir_version: 10,
-            opsets: vec![(String::new(), 20)],
-            metadata: Vec::new(),
-            header: None,
-            source: None,
-        };
+        let mut model = model(self.0);
         let count = fuse(&mut model, &mut Sink::new()).unwrap();
         let order = model.graph.order().unwrap();
         let nodes = order.iter().map(|id| model.graph.node(*id));
@@ -68,6 +62,18 @@ impl Draft {
         assert_eq!(programs.len(), count);
         let ops = nodes.map(|node| node.op.op_type.to_string()).collect();
         (ops, programs, model)
+    }
+}
+
+fn model(graph: Graph) -> Model {
+    Model {
+        name: "test.onnx".to_owned(),
+        graph,
+        ir_version: 10,
+        opsets: vec![(String::new(), 20)],
+        metadata: Vec::new(),
+        header: None,
+        source: None,
     }
 }
 
@@ -151,4 +157,31 @@ fn sums_over_other_axes_than_rows_stay() {
         let (ops, ..) = draft.fused(&[square]);
         assert_eq!(ops[0], expected);
     }
+}
+
+/// In a body, which the node that owns it still has, with the outputs that it had.
+#[test]
+fn bodies_run_programs_too() {
+    let (mut body, x) = Draft::new();
+    let a = body.node("Sigmoid", "a", &[x]);
+    let b = body.node("Mul", "b", &[x, a]);
+    body.0.add_output(b);
+    let (mut draft, rows) = Draft::new();
+    let attributes = vec![
+        Attribute::new("body", AttributeValue::Graph(Box::new(body.0))),
+        Attribute::int("num_scan_inputs", 1),
+    ];
+    let all = draft.with("Scan", "all", &[rows], attributes);
+    draft.0.add_output(all);
+    let mut model = model(draft.0);
+    assert_eq!(fuse(&mut model, &mut Sink::new()).unwrap(), 1);
+    let owner = model.graph.producer(all).unwrap();
+    let body = &model.graph.node(owner).attributes[0].value.graphs()[0];
+    let ops: Vec<&str> = body
+        .node_ids()
+        .map(|id| &*body.node(id).op.op_type)
+        .collect();
+    assert_eq!(ops, ["Rows"]);
+    assert_eq!(&*body.value(body.outputs()[0]).name, "b");
+    assert_eq!(model.opset(DOMAIN), Some(1));
 }
