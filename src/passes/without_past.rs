@@ -2,7 +2,8 @@
 //!
 //! Requires: a graph that verifies. Ensures: what holds keys and values of earlier tokens, of a number
 //! that no other input has, is an input no more; where it was joined with those of the tokens at hand,
-//! these stand alone. Sizes that counted earlier tokens count none. Values keep their names.
+//! these stand alone. Sizes that counted earlier tokens count none; the width of a head, where a cache leaves it
+//! open, is that of its reader. Values keep their names.
 
 use super::errors;
 use crate::diag::{Reported, Sink};
@@ -79,10 +80,45 @@ fn caches(graph: &Graph) -> (Vec<Cache>, FxHashSet<Symbol>) {
 fn named(graph: &Graph, id: ValueId) -> Option<Cache> {
     let value = graph.value(id);
     let name = value.name.to_lowercase();
-    let ty = value.ty.clone().filter(|ty| ty.dtype.is_float())?;
-    let dims = ty.shape.as_ref()?.0.clone();
-    let is_named = WORDS.iter().any(|word| name.contains(word));
-    (is_named && dims.len() >= 3).then_some(Cache { id, ty, dims })
+    let mut ty = value.ty.clone().filter(|ty| ty.dtype.is_float())?;
+    let mut dims = ty.shape.as_ref()?.0.clone();
+    if !WORDS.iter().any(|word| name.contains(word)) || dims.len() < 3 {
+        return None;
+    }
+    if let Some(last) = dims.last_mut()
+        && let (Some(_), Some(width)) = (last.as_symbol(), width(graph, id))
+    {
+        *last = Dim::from(width);
+        ty.shape = Some(Shape(dims.clone()));
+    }
+    Some(Cache { id, ty, dims })
+}
+
+/// How wide the heads of a cache are, where its type leaves that open (`kv_cache_dim` of genai's builder) and
+/// its reader tells it.
+fn width(graph: &Graph, cache: ValueId) -> Option<i64> {
+    let uses = graph.uses(cache);
+    uses.into_iter().find_map(|(node, slot)| {
+        let held = graph.node(node);
+        let last = |at: usize| {
+            let ty = graph.value(graph.operand(node, at)?).ty.as_ref()?;
+            ty.shape.as_ref()?.0.last()?.known()
+        };
+        let number = |name: &str| held.int(name).filter(|number| *number > 0);
+        match (&*held.op.op_type, slot?) {
+            ("Concat", at) => last(1 - at.min(1)),
+            ("GroupQueryAttention", 3 | 4) => {
+                let groups = number("kv_num_heads")?;
+                match graph.operand(node, 1) {
+                    Some(_) => Some(last(1)? / groups),
+                    // Queries, keys and values of a token side by side.
+                    None => Some(last(0)? / (number("num_heads")? + 2 * groups)),
+                }
+            }
+            ("MultiHeadAttention", 6 | 7) => Some(last(0)? / number("num_heads")?),
+            _ => None,
+        }
+    })
 }
 
 /// An input and its axis of this size.
