@@ -277,6 +277,8 @@ pub enum Factor {
     R,
     /// The places of the entries with the largest values, `[k, rank]`.
     LargestPlaces,
+    /// 1 where a row is in a cluster, `[m, k]`.
+    Clusters,
 }
 
 /// The axis of a reduction.

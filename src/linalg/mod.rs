@@ -10,8 +10,11 @@
 //! `faer`'s blocked kernels do that several times as fast as `nalgebra`'s element by element. The
 //! price is that the last bits of a factor depend on the vector unit of the processor.
 
+mod clusters;
 #[cfg(test)]
 mod tests;
+
+pub use clusters::clusters;
 
 use faer::{Mat, MatRef, Side};
 

@@ -17,6 +17,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("adalora.peft"),
     },
     LibraryFile {
+        name: "adamss",
+        text: include_str!("adamss.peft"),
+    },
+    LibraryFile {
         name: "bdlora",
         text: include_str!("bdlora.peft"),
     },

@@ -1,7 +1,11 @@
 //! What methods do in training beside their forward pass, in the training graphs of the quickstart model.
 
 use crate::adapters::fixtures;
+use crate::tolerances::HOOK_PROJECTED;
 use crate::train_command::{adapter, finished, losses};
+use crate::training::{SMOOTH, check_halves, compiled_spec};
+use peftc::runtime::NamedTensors;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +17,75 @@ fn spec(method: &str, folder: &Path) -> PathBuf {
         format!("use std::{name}\nadapter a {{\n  adapt \"layers.0.mlp.*\" with {method}\n}}\n");
     std::fs::write(&spec, text).unwrap();
     spec
+}
+
+/// Compiles it with its training graphs.
+fn compiled(method: &str, folder: &Path) -> Value {
+    compiled_spec(&spec(method, folder), "a", SMOOTH, folder)
+}
+
+/// aᵀ b of matrices with as many rows.
+fn product(a: &[f64], b: &[f64], rows: usize) -> Vec<f64> {
+    let (m, n) = (a.len() / rows, b.len() / rows);
+    let entry =
+        |i: usize, j: usize| -> f64 { (0..rows).map(|r| a[r * m + i] * b[r * n + j]).sum() };
+    (0..m * n).map(|at| entry(at / n, at % n)).collect()
+}
+
+/// A step is gradients and update where a hook changes gradients, too; and what is learned stays off the
+/// directions that the hook keeps free.
+#[test]
+fn projected_gradients_leave_the_directions_alone_in_steps_and_in_halves() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let manifest = compiled("osf", folder);
+    let trained = check_halves(folder, &manifest);
+    let start = NamedTensors::read_safetensors(&folder.join("adapter.safetensors")).unwrap();
+    let mut checked = 0;
+    for (name, high) in start.iter().filter(|(name, _)| name.ends_with(".U_high")) {
+        let own = name.replace(".U_high", ".U");
+        let (before, after) = (start.get(&own).unwrap(), trained.get(&own).unwrap());
+        let rows = high.dims()[0] as usize;
+        let values = |tensor: &peftc::runtime::HostTensor| tensor.to_f64s().unwrap();
+        let change: Vec<f64> = values(&after)
+            .iter()
+            .zip(values(before))
+            .map(|(a, b)| a - b)
+            .collect();
+        let largest = |all: &[f64]| all.iter().map(|v| v.abs()).fold(0.0, f64::max);
+        let along = largest(&product(&values(high), &change, rows));
+        let moved = largest(&change);
+        assert!(moved > 0.0, "{own} is not trained");
+        assert!(
+            along <= HOOK_PROJECTED * moved,
+            "{own}: {along:e} of {moved:e}"
+        );
+        checked += 1;
+    }
+    assert!(checked > 0, "no layer has more outputs than inputs");
+}
+
+/// What hooks keep is fed back as an optimizer's state is, and a choice over all modules is made once, in
+/// a step as in its halves: behind the last one the budget is used up, no more and no less.
+#[test]
+fn a_budget_over_all_modules_is_kept_in_steps_and_in_halves() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let method = "adalora(rank = 4, target_rank = 1, total = 4, final = 1)";
+    let manifest = compiled(method, folder);
+    let trained = check_halves(folder, &manifest);
+    let sites = manifest["sites"].as_array().unwrap().len();
+    assert_eq!(sites, 3);
+    let all = |end: &str| -> Vec<f64> {
+        let names = trained.fed().filter(|name| name.ends_with(end));
+        let tensors = names.map(|name| trained.get(name).unwrap().to_f64s().unwrap());
+        tensors.flatten().collect()
+    };
+    let gone = all(".gone");
+    assert_eq!(gone.len(), 4 * sites);
+    assert_eq!(gone.iter().sum::<f64>(), 3.0 * sites as f64, "{gone:?}");
+    let kept = all(".E").iter().filter(|value| **value != 0.0).count();
+    assert_eq!(kept, sites);
 }
 
 /// A short run.

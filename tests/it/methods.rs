@@ -72,6 +72,8 @@ enum Name {
         of: String,
         axes: Option<Vec<usize>>,
     },
+    /// Of one cluster of rows of the weight, where ours has all of them in one tensor.
+    Cluster { name: String, cluster: usize },
     /// With the axes in another order, at all sites or at some.
     Permuted {
         name: String,
@@ -92,6 +94,7 @@ impl Name {
         | Name::Permuted { name, .. }
         | Name::Grouped { name, .. }
         | Name::Of { name, .. }
+        | Name::Cluster { name, .. }
         | Name::Places { name, .. }) = self;
         (!name.is_empty()).then_some(name.split('[').next().unwrap_or(name))
     }
@@ -183,6 +186,16 @@ pub(crate) fn named(
                     }
                     name
                 }
+                Some(Name::Cluster { name, cluster }) => {
+                    let Some(owner) = owners.get(&(site.clone(), name.clone())) else {
+                        continue;
+                    };
+                    let clusters = Clusters::of(site, facts, recording);
+                    let whole = found.entry(owner.clone());
+                    let whole = whole.or_insert_with(|| clusters.zeros(name));
+                    clusters.put(name, *cluster, &dims, &data, &mut whole.1);
+                    continue;
+                }
                 Some(Name::Places { name, .. }) => {
                     let columns = facts["weight"][1].as_f64().unwrap();
                     let places = data.iter();
@@ -217,6 +230,75 @@ pub(crate) fn named(
         }
     }
     found
+}
+
+/// Clusters of the rows of a weight, each of a size of its own.
+struct Clusters {
+    /// By cluster.
+    rows: Vec<Vec<usize>>,
+    /// The largest rank of a cluster, and the size of its input.
+    rank: usize,
+    input: usize,
+}
+
+impl Clusters {
+    fn of(site: &str, facts: &Value, recording: &NamedTensors) -> Clusters {
+        let shapes = |name: &str| -> Vec<Vec<usize>> {
+            let shape = |cluster: usize| {
+                let tensor = facts["tensors"].get(format!("{name}.{cluster}"))?;
+                let sizes = tensor["shape"].as_array().unwrap().iter();
+                Some(sizes.map(|size| size.as_u64().unwrap() as usize).collect())
+            };
+            (0..).map_while(shape).collect()
+        };
+        let places = recording.get(&format!("{site}.scatter_index")).unwrap();
+        let mut places = places.to_f64s().unwrap().into_iter().map(|at| at as usize);
+        let (of_a, of_b) = (shapes("adamss_A"), shapes("adamss_B"));
+        let rows = of_b
+            .iter()
+            .map(|shape| places.by_ref().take(shape[0]).collect());
+        Clusters {
+            rows: rows.collect(),
+            rank: of_a.iter().map(|shape| shape[0]).max().unwrap(),
+            input: of_a[0][1],
+        }
+    }
+
+    fn zeros(&self, name: &str) -> Dense {
+        let out: usize = self.rows.iter().map(Vec::len).sum();
+        let dims = match name {
+            "A" => vec![self.rows.len(), self.rank, self.input],
+            "B" => vec![out, self.rank],
+            _ => vec![out, self.rows.len()],
+        };
+        let count = dims.iter().product();
+        (
+            dims.iter().map(|dim| *dim as i64).collect(),
+            vec![0.0; count],
+        )
+    }
+
+    fn put(&self, name: &str, cluster: usize, dims: &[i64], data: &[f64], whole: &mut [f64]) {
+        let width = *dims.last().unwrap() as usize;
+        match name {
+            "A" => {
+                let start = cluster * self.rank * self.input;
+                whole[start..start + data.len()].copy_from_slice(data);
+            }
+            "B" => {
+                for (row, values) in self.rows[cluster].iter().zip(data.chunks(width)) {
+                    let start = row * self.rank;
+                    whole[start..start + width].copy_from_slice(values);
+                }
+            }
+            _ => {
+                for (cluster, rows) in self.rows.iter().enumerate() {
+                    rows.iter()
+                        .for_each(|row| whole[row * self.rows.len() + cluster] = 1.0);
+                }
+            }
+        }
+    }
 }
 
 /// The largest difference, relative to the largest number of the recording.

@@ -50,6 +50,7 @@ impl Factors {
         let singular = || self.singular.of(matrix()?, linalg::svd);
         let triangular = || self.triangular.of(matrix()?, linalg::qr);
         match factor {
+            Factor::Clusters => Ok(clusters(&matrix()?, dims)),
             Factor::LargestPlaces => Ok(axes::top_places(a, dims[0])),
             Factor::LeftSingular => Ok(part(&singular()?.u, &dims)),
             Factor::RightSingular => Ok(part(&singular()?.vt, &dims)),
@@ -61,6 +62,15 @@ impl Factors {
             Factor::R => Ok(part(&triangular()?.r, &dims)),
         }
     }
+}
+
+/// 1 where a row is in a cluster.
+fn clusters(matrix: &Matrix, dims: Vec<usize>) -> Dense {
+    let mut data = vec![0.0; dims.iter().product()];
+    for (row, cluster) in linalg::clusters(matrix, dims[1]).into_iter().enumerate() {
+        data[row * dims[1] + cluster] = 1.0;
+    }
+    Dense { dims, data }
 }
 
 /// The first rows and columns.

@@ -14,7 +14,6 @@ pub(super) fn factor(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
     }
     let id = cx.operand(call, 0)?;
     let ty = cx.ty(id);
-    let places = builtin.name == "top_places";
     let [rows, columns] = match ty.dims.as_slice() {
         [m, n] if ty.lead == Lead::None => [m.clone(), n.clone()],
         _ => {
@@ -27,9 +26,10 @@ pub(super) fn factor(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
         Some(expr) => cx.positive(expr)?,
         None => smaller.clone(),
     };
-    let most = match places {
-        true => ty.elements(),
-        false => smaller,
+    let most = match builtin.name {
+        "top_places" => ty.elements(),
+        "clusters" => rows.clone(),
+        _ => smaller,
     };
     if (most.clone() - count.clone())
         .known()
@@ -47,6 +47,7 @@ pub(super) fn factor(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
         "right_singular" => (Factor::RightSingular, vec![count, columns]),
         "qr_q" => (Factor::Q, vec![rows, count]),
         "qr_r" => (Factor::R, vec![count, columns]),
+        "clusters" => (Factor::Clusters, vec![rows, count]),
         "top_places" => (Factor::LargestPlaces, vec![count, Dim::from(2)]),
         other => unreachable!("`{other}` is in the table of functions without a factor"),
     };

@@ -264,6 +264,13 @@ static BUILTINS: &[Builtin] = &[
         evaluate: factors::factor,
     },
     Builtin {
+        name: "clusters",
+        signature: "clusters(A, k)",
+        positional: 2,
+        named: &[],
+        evaluate: factors::factor,
+    },
+    Builtin {
         name: "top_places",
         signature: "top_places(A, k)",
         positional: 2,
