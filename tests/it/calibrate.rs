@@ -133,6 +133,11 @@ fn calibrations_are_what_the_data_says() {
     );
     peftc(folder, &["calibrate", "run.yaml", "--batches", "2"]).unwrap();
     assert_ne!(std::fs::read(&file).unwrap(), first, "of other batches");
+    let nowhere = peftc(
+        folder,
+        &["calibrate", "run.yaml", "-o", "nowhere/c.safetensors"],
+    );
+    assert_eq!(nowhere, Err(vec!["E0002".to_owned()]));
 }
 
 #[test]

@@ -13,15 +13,15 @@ use crate::diag::{Reported, Sink};
 use crate::driver::calibration;
 use crate::driver::session::{Loaded, Session};
 use crate::driver::training::{GraphEntry, specialized, with_head};
+use crate::files;
 use crate::graph::{Graph, Tensor};
 use crate::hir::Statistic;
 use crate::modules::Site;
 use crate::onnx;
-use crate::runtime::{
-    Activations, Library, MemoryPattern, ModelSource, NamedTensors, Options, Session as Running,
-};
-use crate::train::{self, CalibrationGraph, Probe};
+use crate::runtime::{Library, ModelSource, NamedTensors, Session as Running};
+use crate::train::{self, CalibrationGraph, Head, Probe};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub fn calibrate(
     let Some(path) = options.output.as_ref().or(config.calibration.as_ref()) else {
         return Err(session.sink.emit(errors::no_place_for_calibration()));
     };
+    check_place(path, session.sink)?;
     let spec = session.spec(&config.spec)?;
     let job = Job {
         config,
@@ -71,21 +72,9 @@ pub fn calibrate(
     }
     let examples = Examples::load(config, &loaded, session)?;
     let head = job.decide(&examples, &loaded).head;
-    let needs_loss = wanted.iter().any(|(_, s)| *s == Statistic::WeightGradient);
     let sink = &mut *session.sink;
-    let mut recipe = config.recipe();
-    let mut model = loaded.model.clone();
-    if let Some(head) = head.filter(|_| needs_loss) {
-        let head = train::plan_head(&model, &head, &|_| false, sink)?;
-        let (_, output) = with_head(&head, &mut model, config.seed, &BTreeMap::new(), sink)?;
-        recipe.output = Some(output);
-    }
     let asked = Asked::new(&wanted, &loaded);
-    let flags: Vec<(String, bool)> = config.specialize.clone().into_iter().collect();
-    let graph = {
-        let model = specialized(&model, &flags, sink)?;
-        train::calibration_graph(&model, &asked.probes, &recipe, sink)?
-    };
+    let graph = asked.graph(config, head.as_ref(), &loaded, sink)?;
     let mut source = Source::open(config, &graph, &examples, &loaded.path, library, sink)?;
     let batches = options.batches.get().min(source.batcher.batches()).max(1);
     let mut sums = Sums::new(&graph);
@@ -103,6 +92,17 @@ pub fn calibrate(
         batches,
         examples: source.examples,
     })
+}
+
+/// Measuring takes its time: that the file has a folder is known before.
+fn check_place(path: &Path, sink: &mut Sink) -> Result<(), Reported> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder.is_none_or(Path::is_dir) {
+        true => Ok(()),
+        false => Err(sink.emit(files::cannot_write(path, &ErrorKind::NotFound.into()))),
+    }
 }
 
 /// What is asked of the graph.
@@ -143,6 +143,27 @@ impl Asked {
             });
         }
         asked
+    }
+
+    /// The base model, with a head where the loss is of one, and what is measured.
+    fn graph(
+        &self,
+        config: &Config,
+        head: Option<&Head>,
+        loaded: &Loaded,
+        sink: &mut Sink,
+    ) -> Result<CalibrationGraph, Reported> {
+        let mut recipe = config.recipe();
+        let mut model = loaded.model.clone();
+        let has_loss = self.probes.iter().any(|probe| probe.gradient);
+        if let Some(head) = head.filter(|_| has_loss) {
+            let head = train::plan_head(&model, head, &|_| false, sink)?;
+            let (_, output) = with_head(&head, &mut model, config.seed, &BTreeMap::new(), sink)?;
+            recipe.output = Some(output);
+        }
+        let flags: Vec<(String, bool)> = config.specialize.clone().into_iter().collect();
+        let model = specialized(&model, &flags, sink)?;
+        train::calibration_graph(&model, &self.probes, &recipe, sink)
     }
 
     /// What has been measured, by module.
@@ -222,19 +243,9 @@ impl Source {
             bytes: &bytes,
             folder: folder.unwrap_or(Path::new(".")),
         };
-        let engine = config.engine();
-        let options_of_session = Options {
-            threads: engine.threads,
-            provider: engine.provider,
-            products: engine.products,
-            sums: engine.sums,
-            // Batches have many shapes.
-            memory_pattern: MemoryPattern::Off,
-            activations: Activations::Exact,
-            ..Options::default()
-        };
+        let running = config.engine().options();
         Ok(Source {
-            session: Running::open(library, source, &options_of_session, sink)?,
+            session: Running::open(library, source, &running, sink)?,
             batcher: Batcher::new(Arc::clone(&examples.train), options, sink)?,
             wiring,
             examples: 0,

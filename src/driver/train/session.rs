@@ -318,6 +318,23 @@ pub struct Engine {
     pub profiling: Profiling,
 }
 
+impl Engine {
+    /// A session without kernels.
+    pub(super) fn options(self) -> Options {
+        Options {
+            threads: self.threads,
+            provider: self.provider,
+            products: self.products,
+            sums: self.sums,
+            // Batches have many shapes; a plan for each would keep memory for all of them.
+            memory_pattern: MemoryPattern::Off,
+            activations: Activations::Exact,
+            profiling: self.profiling,
+            ..Options::default()
+        }
+    }
+}
+
 /// Opens a training graph with what it feeds back to itself.
 pub(super) fn open(
     folder: &Path,
@@ -326,17 +343,7 @@ pub(super) fn open(
     library: &'static Library,
     sink: &mut Sink,
 ) -> Result<Stateful, Reported> {
-    let options = Options {
-        threads: engine.threads,
-        provider: engine.provider,
-        products: engine.products,
-        sums: engine.sums,
-        // Batches have many shapes; a plan for each would keep memory for all of them.
-        memory_pattern: MemoryPattern::Off,
-        activations: Activations::Exact,
-        profiling: engine.profiling,
-        ..Options::default()
-    };
+    let options = engine.options();
     let path = folder.join(&entry.file);
     let session = match (engine.kernels, engine.provider) {
         (Kernels::On, Provider::Cpu) => open_fused(&path, &options, library, sink)?,
