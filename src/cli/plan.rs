@@ -2,7 +2,7 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
-use super::recipe_args::parse_task;
+use super::recipe_args::{StateName, parse_task};
 use crate::driver::{
     Adam, Base, BatchSizes, Memory, ModelOptions, Optimizer, PlanOptions, Recipe, Session, Summary,
     TaskKind, estimates,
@@ -34,6 +34,12 @@ pub(super) struct Args {
     /// What is learned
     #[arg(long, value_parser = parse_task, default_value = "causal_lm", requires = "batch")]
     task: TaskKind,
+    /// What Adam keeps its two means in
+    #[arg(long, value_enum, default_value_t, requires = "batch")]
+    optimizer_state: StateName,
+    /// In how many pieces of the tokens a language model's logits are computed; as many as keep them small without it
+    #[arg(long, value_name = "COUNT", requires = "batch")]
+    loss_pieces: Option<NonZeroUsize>,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -45,11 +51,15 @@ impl Args {
         Some(Recipe {
             task: self.task.with(0.0, None),
             output: None,
-            optimizer: Optimizer::AdamW(Adam::default()),
+            optimizer: Optimizer::AdamW(Adam {
+                moments: self.optimizer_state.into(),
+                ..Adam::default()
+            }),
             max_grad_norm: None,
             base: Base::Own,
             rates: Vec::new(),
             memory: Memory {
+                pieces: self.loss_pieces.map(NonZeroUsize::get),
                 batch: BatchSizes {
                     rows: rows.get(),
                     tokens: self.length.get(),

@@ -132,10 +132,19 @@ enum OptimizerName {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum StateName {
+pub(super) enum StateName {
     #[default]
     F32,
     Int8,
+}
+
+impl From<StateName> for Moments {
+    fn from(name: StateName) -> Moments {
+        match name {
+            StateName::F32 => Moments::F32,
+            StateName::Int8 => Moments::Int8,
+        }
+    }
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -215,10 +224,7 @@ impl RecipeArgs {
             beta2: self.beta2,
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
-            moments: match self.optimizer_state {
-                StateName::F32 => Moments::F32,
-                StateName::Int8 => Moments::Int8,
-            },
+            moments: self.optimizer_state.into(),
         };
         Recipe {
             task: self.task.with(label_smoothing, self.temperature),

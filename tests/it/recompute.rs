@@ -127,17 +127,21 @@ fn a_step_takes_less_memory() {
 
 /// What `peftc plan` says of a step on 64 × 64 tokens: with activations kept and computed again.
 fn planned() -> [f64; 2] {
+    let step = planned_step(&[]);
+    ["kept", "recomputed"].map(|which| step[which]["bytes"].as_f64().unwrap())
+}
+
+fn planned_step(more: &[&str]) -> Value {
     let quickstart = fixtures().join("quickstart");
     let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
     command.args(["plan", "--format", "json"]);
     command.arg(quickstart.join("tasks.peft"));
     command.arg("--model").arg(quickstart.join("model.onnx"));
     command.args(["--adapter", "math_task", "--batch", "64", "--length", "64"]);
-    let output = command.output().expect("peftc starts");
+    let output = command.args(more).output().expect("peftc starts");
     assert!(output.status.success(), "{output:?}");
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let step = &found["plans"][0]["training_step"];
-    ["kept", "recomputed"].map(|which| step[which]["bytes"].as_f64().unwrap())
+    found["plans"][0]["training_step"].clone()
 }
 
 #[test]
@@ -184,4 +188,15 @@ fn a_budget_decides_what_is_kept() {
         said.contains("E0757") && said.contains("64 × 64 tokens"),
         "{said}"
     );
+}
+
+/// Codes of 8 bits take less than means in 32; pieces of these small logits take more, as they are padded.
+#[test]
+fn the_plan_knows_how_a_recipe_saves() {
+    let state = |more: &[&str]| planned_step(more)["kept"]["state"].as_f64().unwrap();
+    let (means, codes) = (state(&[]), state(&["--optimizer-state", "int8"]));
+    assert!(codes < 0.6 * means, "{codes} of {means}");
+    let whole = planned_step(&["--loss-pieces", "1"]);
+    assert_eq!(whole, planned_step(&[]));
+    assert_ne!(whole, planned_step(&["--loss-pieces", "8"]));
 }
