@@ -35,6 +35,12 @@
 //!   and start values have nothing to learn from them. An inverse is Newton's iteration without a
 //!   gradient and one step with it: ONNX has no operator for it, and at the fixed point that step has
 //!   the inverse's own derivative.
+//! * What a method does between steps is formulas, too: over its parameters, their gradients and what it
+//!   keeps. They are part of the update (`train/hooks.rs`), so that gradients of several batches are added
+//!   up before a method sees them, and nothing of them is in a model that is run. The number of all steps
+//!   is a hyper-parameter of the methods that have a schedule: an update knows its own number alone.
+//! * Clusters of rows (`linalg/clusters.rs`) begin at the rows farthest from each other and not at random
+//!   ones: no seed, and the same on every machine.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off
 //!   subtracts its own start in `forward`: the adapter stays one for the base model, and two of them add.
 //! * What data tells of a module is a term like the base weight (`Statistic`), measured by a pass of its

@@ -225,7 +225,12 @@ pub(super) fn share(
 ) -> Result<(), Reported> {
     // By where the elements lie in memory: graphs of one model have them from there.
     let mut kept: FxHashMap<(usize, usize), ExternalData> = FxHashMap::default();
-    let all = [&mut graphs.step, &mut graphs.grad, &mut graphs.eval];
+    let all = [
+        &mut graphs.step,
+        &mut graphs.grad,
+        &mut graphs.update,
+        &mut graphs.eval,
+    ];
     for graph in all.map(|graph| &mut graph.model.graph) {
         let large: Vec<(ValueId, Bytes)> = graph
             .initializers()
