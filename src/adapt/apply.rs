@@ -5,7 +5,7 @@ use super::lower::{Bindings, Lowering, UNREAD};
 use super::plan::{Plan, PlannedSite};
 use super::starts::{Starts, start_values};
 use crate::diag::{Reported, Sink};
-use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId, ValueKind};
+use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId};
 use crate::hir::TermKind;
 use crate::modules::{Modules, Scope, Site};
 use crate::ops::Emitter;
@@ -41,15 +41,6 @@ pub(super) fn graph_at<'m>(model: &'m Model, scope: &Scope) -> &'m Graph {
         .fold(&model.graph, |graph, (node, attribute, index)| {
             &graph.node(*node).attributes[*attribute].value.graphs()[*index]
         })
-}
-
-/// The model's padding mask, `[batch, tokens]`.
-pub(super) fn mask_input(model: &Model) -> Option<ValueId> {
-    let graph = &model.graph;
-    let id = graph.find_value("attention_mask")?;
-    let value = graph.value(id);
-    let rank = value.ty.as_ref()?.shape.as_ref()?.rank();
-    (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
 }
 
 /// Changes the model as planned.
@@ -89,7 +80,7 @@ pub fn apply(
         Some(Operand::New(index)) => *index as usize,
         _ => 0,
     };
-    let mask = mask_input(model);
+    let mask = model.padding_mask();
     if let Some(sites) = scopes.get(&top) {
         lower_sites(
             &mut emitter,

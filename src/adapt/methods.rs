@@ -260,7 +260,7 @@ impl Planner<'_> {
                 )));
             }
         }
-        if uses(TermKind::Mask) && super::apply::mask_input(self.model).is_none() {
+        if uses(TermKind::Mask) && self.model.padding_mask().is_none() {
             return Some(Cause::NoMask);
         }
         let mut inits = instance.params.iter().map(|p| &p.init);

@@ -10,15 +10,7 @@ pub(super) struct Build(pub Model);
 
 impl Build {
     pub fn new(opset: i64) -> Build {
-        Build(Model {
-            name: "test.onnx".to_owned(),
-            graph: Graph::new("test"),
-            ir_version: 10,
-            opsets: vec![(String::new(), opset)],
-            metadata: Vec::new(),
-            header: None,
-            source: None,
-        })
+        Build(Model::new("test.onnx", Graph::new("test"), 10, opset))
     }
 
     pub fn input(mut self, name: &str, dtype: DType, dims: &[&str]) -> Build {

@@ -1,6 +1,6 @@
 //! A model: a graph with what ONNX says about it as a whole.
 
-use super::{Graph, Origin};
+use super::{Graph, Origin, ValueId, ValueKind};
 
 /// An imported model after its local functions have been inlined.
 #[derive(Clone, Debug)]
@@ -20,6 +20,35 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model that is read from no file, with a version of the default domain.
+    pub fn new(name: &str, graph: Graph, ir_version: i64, opset: i64) -> Model {
+        Model {
+            name: name.to_owned(),
+            graph,
+            ir_version,
+            opsets: vec![(String::new(), opset)],
+            metadata: Vec::new(),
+            header: None,
+            source: None,
+        }
+    }
+
+    /// Another graph in the versions of this model and under its name.
+    pub fn around(&self, graph: Graph) -> Model {
+        Model {
+            opsets: self.opsets.clone(),
+            ..Model::new(&self.name, graph, self.ir_version, 1)
+        }
+    }
+
+    /// The input that tells tokens (1) from padding (0): `attention_mask[batch, tokens]`.
+    pub fn padding_mask(&self) -> Option<ValueId> {
+        let id = self.graph.find_value("attention_mask")?;
+        let value = self.graph.value(id);
+        let rank = value.ty.as_ref()?.shape.as_ref()?.rank();
+        (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
+    }
+
     /// The version of a domain that the model imports; `ai.onnx` is the default domain.
     pub fn opset(&self, domain: &str) -> Option<i64> {
         let domain = if domain == "ai.onnx" { "" } else { domain };

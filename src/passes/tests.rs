@@ -75,15 +75,7 @@ fn model(then: Graph, other: Graph) -> Model {
     }
     graph.add_output(y);
     assert!(graph.verify().is_empty(), "{:?}", graph.verify());
-    Model {
-        name: "test.onnx".to_owned(),
-        graph,
-        ir_version: 10,
-        opsets: vec![(String::new(), 17)],
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    }
+    Model::new("test.onnx", graph, 10, 17)
 }
 
 fn times_w() -> Graph {

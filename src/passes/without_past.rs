@@ -112,7 +112,10 @@ fn width(graph: &Graph, cache: ValueId) -> Option<i64> {
                 match graph.operand(node, 1) {
                     Some(_) => Some(last(1)? / groups),
                     // Queries, keys and values of a token side by side.
-                    None => Some(last(0)? / (number("num_heads")? + 2 * groups)),
+                    None => {
+                        let heads = groups.checked_mul(2)?.checked_add(number("num_heads")?)?;
+                        Some(last(0)? / heads)
+                    }
                 }
             }
             ("MultiHeadAttention", 6 | 7) => Some(last(0)? / number("num_heads")?),

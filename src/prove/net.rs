@@ -65,15 +65,7 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
     }
     let mut graph = Graph::new("net");
     graph.apply(patch)?;
-    Ok(Model {
-        name: "net.onnx".to_owned(),
-        graph,
-        ir_version: 9,
-        opsets: vec![(String::new(), 20)],
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    })
+    Ok(Model::new("net.onnx", graph, 9, 20))
 }
 
 fn symbol(name: &str) -> Dim {

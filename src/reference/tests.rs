@@ -82,15 +82,7 @@ impl Builder {
     }
 
     fn model(self, outputs: &[&str]) -> Model {
-        Model {
-            name: "test.onnx".to_owned(),
-            graph: self.outputs(outputs),
-            ir_version: 8,
-            opsets: vec![(String::new(), 18)],
-            metadata: Vec::new(),
-            header: None,
-            source: None,
-        }
+        Model::new("test.onnx", self.outputs(outputs), 8, 18)
     }
 }
 

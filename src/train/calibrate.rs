@@ -8,7 +8,7 @@ use super::open::Open;
 use crate::adapt::Hooks;
 use crate::autodiff;
 use crate::diag::{Reported, Sink};
-use crate::graph::{Graph, Model, Patch, ValueId, ValueKind};
+use crate::graph::{Graph, Model, Patch, ValueId};
 use crate::ops::{Builder, Expr, Refusal};
 use crate::passes;
 use crate::ty::DType;
@@ -87,6 +87,7 @@ pub fn calibration_graph(
         let mut measuring = Measuring {
             build: &build,
             outputs: &mut outputs,
+            mask: open.model.padding_mask(),
             rows: Vec::new(),
             inputs: Vec::new(),
         };
@@ -170,6 +171,7 @@ fn differentiated(
 struct Measuring<'b, 'o> {
     build: &'b Builder<'b>,
     outputs: &'o mut Outputs,
+    mask: Option<ValueId>,
     /// Inputs as rows, all of them.
     rows: Vec<(ValueId, Expr<'b>)>,
     inputs: Vec<(ValueId, InputMeasures)>,
@@ -239,13 +241,9 @@ impl<'b> Measuring<'b, '_> {
 
     /// 1 for a row that counts and 0 for padding, where the model's mask is of the input's tokens.
     fn mask_of(&self, input: ValueId) -> Result<Option<Expr<'b>>, Refusal> {
-        let graph = self.build.graph();
-        let Some(mask) = graph.find_value("attention_mask") else {
+        let Some(mask) = self.mask else {
             return Ok(None);
         };
-        if !matches!(graph.value(mask).kind, ValueKind::Input { .. }) {
-            return Ok(None);
-        }
         let mask = self.build.expr(mask);
         let (own, of_mask) = (self.build.expr(input).dims()?, mask.dims()?);
         if own.len() != 3 || own[..2] != of_mask[..] {

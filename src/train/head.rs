@@ -9,7 +9,7 @@ use super::errors;
 use super::graphs::{apply, builder, free};
 use super::open::{float_dims, output_named};
 use crate::diag::{Reported, Sink};
-use crate::graph::{Attribute, Model, Tensor, ValueId, ValueKind};
+use crate::graph::{Attribute, Model, Tensor};
 use crate::ops::{Expr, Refusal};
 use crate::passes;
 use crate::ty::{DType, Dim};
@@ -135,7 +135,7 @@ pub fn add_head(
 ) -> Result<AddedHead, Reported> {
     let known = passes::infer_values(model, sink)?;
     let on = output_named(model, Some(&head.on)).map_err(|fault| sink.emit(*fault))?;
-    let mask = mask(model);
+    let mask = model.padding_mask();
     let wanted = if head.linear.is_some() {
         "logits"
     } else {
@@ -173,14 +173,6 @@ pub fn add_head(
         initializers,
         output,
     })
-}
-
-/// The padding mask `[B, S]`: 1 for tokens.
-fn mask(model: &Model) -> Option<ValueId> {
-    let id = model.graph.find_value("attention_mask")?;
-    let value = model.graph.value(id);
-    let rank = value.ty.as_ref()?.shape.as_ref()?.rank();
-    (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
 }
 
 /// One vector a row. Without a mask every token counts.

@@ -126,10 +126,9 @@ fn weights(graph: &Graph) -> u64 {
             continue;
         };
         let bytes = stored(tensor);
-        let mut found = FxHashSet::default();
-        orders(graph, *id, &mut found);
-        let orders = found;
-        sum = sum.saturating_add(bytes.saturating_mul(orders.len().max(1) as u64));
+        let mut kept = FxHashSet::default();
+        orders(graph, *id, &mut kept);
+        sum = sum.saturating_add(bytes.saturating_mul(kept.len().max(1) as u64));
     }
     sum
 }

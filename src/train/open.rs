@@ -342,7 +342,7 @@ impl Open {
 }
 
 /// The value of an operand of a patch that has been applied.
-fn id_of(operand: Operand, new: &[ValueId]) -> ValueId {
+pub(super) fn id_of(operand: Operand, new: &[ValueId]) -> ValueId {
     match operand {
         Operand::New(index) => new[index as usize],
         Operand::Existing(id) | Operand::Original(id) => id,

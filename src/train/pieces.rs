@@ -9,9 +9,11 @@
 //! A `Scan` and not the same nodes over and over, because its turns come one after the other in every
 //! runtime, and because ONNX Runtime keeps the weight of a product once a node.
 
-use super::loss::{IGNORED, Loss, Want, cross_entropy, exact_rows, next};
+use super::BatchSizes;
+use super::graphs::apply;
+use super::loss::{IGNORED, Loss, Want, cross_entropy, exact_rows, filled, next, product};
+use super::open::id_of;
 use super::sizes::Sizes;
-use super::{BatchSizes, errors};
 use crate::autodiff;
 use crate::diag::{Reported, Sink};
 use crate::graph::{
@@ -114,10 +116,7 @@ impl Pieces {
         let (width, rows) = dims
             .split_last()
             .ok_or_else(|| Refusal("no axis".to_owned()))?;
-        let rows = rows
-            .iter()
-            .cloned()
-            .fold(Dim::from(1), |all, dim| all * dim);
+        let rows = product(rows);
         let count = Dim::from(self.count);
         let piece = (rows.clone() + Dim::from(self.count - 1)).floor_div(&count);
         let more = piece.clone() * count.clone() - rows.clone();
@@ -126,8 +125,7 @@ impl Pieces {
         let ignored = build.scalar(IGNORED as f64, DType::I64);
         let weight = labels.is_equal(ignored).not().cast(DType::F32);
         let count_of_labels = weight.sum_dropping(&[0]);
-        let above = labels + build.scalar(-IGNORED as f64, DType::I64);
-        let filled = above.pad(&[zero()], std::slice::from_ref(&more))? + ignored;
+        let filled = filled(labels, &[zero()], std::slice::from_ref(&more))?;
         let tokens = hidden
             .reshape(&[rows.clone(), width.clone()])?
             .pad(&[zero(), zero()], &[more, zero()])?;
@@ -153,15 +151,7 @@ impl Pieces {
         sink: &mut Sink,
     ) -> Result<Option<Body>, Reported> {
         let outer = &model.graph;
-        let mut inner = Model {
-            name: model.name.clone(),
-            graph: Graph::new(SCOPE),
-            ir_version: model.ir_version,
-            opsets: model.opsets.clone(),
-            metadata: Vec::new(),
-            header: None,
-            source: None,
-        };
+        let mut inner = model.around(Graph::new(SCOPE));
         let dtype = laid.tokens.dtype();
         let of = |dtype, dims: &[Dim]| TensorType::new(dtype, Shape(dims.to_vec()));
         let piece = std::slice::from_ref(&laid.piece);
@@ -173,7 +163,7 @@ impl Pieces {
             None,
         );
         patch.input("labels", of(DType::I64, piece), None);
-        let ids = applied(&mut inner, patch, sink)?;
+        let ids = apply(&mut inner, patch, sink)?;
         let [share, hidden, labels] = ids[..] else {
             return Ok(None);
         };
@@ -205,11 +195,8 @@ impl Pieces {
             let made = (logits.operand, kept, loss.value.operand, slope, hits);
             (build.finish(), captures, made)
         };
-        let new = applied(&mut inner, patch, sink)?;
-        let id = |operand| match operand {
-            Operand::New(index) => new[index as usize],
-            Operand::Existing(id) | Operand::Original(id) => id,
-        };
+        let new = apply(&mut inner, patch, sink)?;
+        let id = |operand| id_of(operand, &new);
         let (logits, kept, value, slope, hits) = made;
         let result = match (slope, hits) {
             (Some(slope), _) => {
@@ -224,7 +211,7 @@ impl Pieces {
         for value in [id(kept), id(value), result] {
             patch.output(Operand::Existing(value));
         }
-        applied(&mut inner, patch, sink)?;
+        apply(&mut inner, patch, sink)?;
         inner.graph.qualify(SCOPE);
         Ok(Some(Body {
             graph: inner.graph,
@@ -386,12 +373,14 @@ fn moving(graph: &Graph, node: NodeId) -> Option<(ValueId, bool)> {
     };
     let rank = |value: ValueId| Some(graph.value(value).ty.as_ref()?.shape.as_ref()?.0.len());
     match (&*op.domain, &*op.op_type) {
-        ("", "MatMul") if rest_is_frozen(0) && rank(given[1]) == Some(2) => Some((given[0], true)),
-        ("com.microsoft", "MatMulNBits") if rest_is_frozen(0) => Some((given[0], true)),
+        ("", "MatMul") if rest_is_frozen(0) && rank(*given.get(1)?) == Some(2) => {
+            Some((given[0], true))
+        }
+        ("com.microsoft", "MatMulNBits") if rest_is_frozen(0) => Some((*given.first()?, true)),
         ("", "Cast" | "Tanh" | "Identity") => Some((*given.first()?, false)),
         ("", "Add" | "Sub" | "Mul" | "Div") => {
             let at = given.iter().position(|value| !is_frozen(graph, *value))?;
-            let other = *given.get(1 - at)?;
+            let other = *given.get(1_usize.checked_sub(at)?)?;
             let is_thin = rest_is_frozen(at) && rank(other).is_some_and(|rank| rank <= 1);
             is_thin.then_some((given[at], false))
         }
@@ -426,9 +415,54 @@ fn float_matrix_rows(graph: &Graph, value: ValueId) -> Option<()> {
     shape.0.last()?.known().map(|_| ())
 }
 
-fn applied(model: &mut Model, patch: Patch, sink: &mut Sink) -> Result<Vec<ValueId>, Reported> {
-    match model.graph.apply(patch) {
-        Ok(applied) => Ok(applied.values),
-        Err(why) => Err(sink.emit(errors::internal(&why))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{OpName, Tensor, Value, ValueKind};
+
+    /// `x: f32[batch, tokens, 4]` and a weight through one node, whose result is said to be logits.
+    fn found(op: &str, operands: impl Fn(ValueId, ValueId) -> Vec<ValueId>) -> bool {
+        let mut graph = Graph::new("test");
+        let of = |width: i64| {
+            let dims = [
+                Dim::symbol("batch"),
+                Dim::symbol("tokens"),
+                Dim::from(width),
+            ];
+            Some(TensorType::new(DType::F32, Shape(dims.to_vec())))
+        };
+        let kind = ValueKind::Input { default: None };
+        let x = graph.add_value(Value::with_kind("x", of(4), kind)).unwrap();
+        let weight = Tensor::from_f32(&[4, 4], &[0.5; 16]);
+        let w = graph.add_value(Value::initializer("w", weight)).unwrap();
+        let logits = graph.add_value(Value::computed("logits", of(4))).unwrap();
+        let operands: Vec<Option<ValueId>> = operands(x, w).into_iter().map(Some).collect();
+        let domain = if op == "MatMulNBits" {
+            "com.microsoft"
+        } else {
+            ""
+        };
+        let op = OpName::new(domain, op);
+        graph.add_node(op, "head", Vec::new(), &operands, &[Some(logits)]);
+        let model = Model::new("test.onnx", graph, 10, 20);
+        Pieces::find(&model, logits, Some(2), BatchSizes::default()).is_some()
+    }
+
+    #[test]
+    fn only_products_with_frozen_weights_are_repeated() {
+        assert!(found("MatMul", |x, w| vec![x, w]));
+        assert!(!found("MatMul", |x, w| vec![w, x]));
+        assert!(!found("MatMul", |x, _| vec![x, x]));
+        assert!(!found("Softmax", |x, _| vec![x]));
+    }
+
+    #[test]
+    fn operators_with_operands_that_they_do_not_have_are_left_alone() {
+        for op in ["MatMul", "MatMulNBits", "Cast", "Add"] {
+            assert!(!found(op, |_, _| Vec::new()), "{op}");
+        }
+        assert!(!found("MatMul", |x, _| vec![x]));
+        assert!(!found("Add", |x, _| vec![x]));
+        assert!(!found("Add", |x, w| vec![w, w, x]));
     }
 }

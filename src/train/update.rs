@@ -8,7 +8,7 @@ use super::open::{Differentiated, Open};
 use super::optimizer::{After, Before, elements, update};
 use crate::adapt::{HookState, Hooks};
 use crate::diag::{Reported, Sink};
-use crate::graph::{Graph, Model};
+use crate::graph::Graph;
 use crate::ops::{Builder, Expr, KnownValues, Refusal};
 use crate::ty::{DType, Dim, Shape, TensorType};
 
@@ -48,16 +48,8 @@ pub(super) fn update_graph(
     let more = emit_update(&build, recipe, places, operands, &mut outputs, sink)?;
     inputs.extend(more);
     let patch = build.finish();
-    let opsets = base.opsets.iter().filter(|(domain, _)| domain.is_empty());
-    let mut model = Model {
-        name: base.name.clone(),
-        graph,
-        ir_version: base.ir_version,
-        opsets: opsets.cloned().collect(),
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    };
+    let mut model = base.around(graph);
+    model.opsets.retain(|(domain, _)| domain.is_empty());
     apply(&mut model, patch, sink)?;
     Ok(TrainingGraph {
         model,

@@ -5,7 +5,7 @@ use crate::method_nets::net;
 use crate::methods::error;
 use crate::starts::statistic_of;
 use crate::tolerances::STATISTICS;
-use crate::train_tasks::{npz, npz_of};
+use crate::train_tasks::{npz, npz_of, said};
 use crate::training::{run, stateful};
 use peftc::diag::Sink;
 use peftc::graph::{Model, Tensor};
@@ -15,7 +15,7 @@ use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use peftc::weights::read_tensors;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 const SPEC: &str = "use std::{eva, corda, lora_ga}
 adapter a {
@@ -90,19 +90,8 @@ fn prepared(folder: &Path) -> NamedTensors {
 /// What a command says in a folder, or the codes of its errors.
 fn peftc(folder: &Path, arguments: &[&str]) -> Result<Value, Vec<String>> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .args(["--format", "json"]);
-    let Output { status, stdout, .. } = command.output().unwrap();
-    let said: Value = serde_json::from_slice(&stdout).unwrap();
-    if status.success() {
-        return Ok(said);
-    }
-    let found = said["diagnostics"].as_array().unwrap().iter();
-    Err(found
-        .map(|d| d["code"].as_str().unwrap().to_owned())
-        .collect())
+    command.current_dir(folder).args(arguments);
+    said(command)
 }
 
 #[test]

@@ -30,15 +30,7 @@ pub(crate) fn net(description: &Value, recording: &NamedTensors) -> Model {
     }
     let mut graph = Graph::new("methods");
     graph.apply(patch).unwrap();
-    Model {
-        name: "net.onnx".to_owned(),
-        graph,
-        ir_version: 10,
-        opsets: vec![(String::new(), 23)],
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    }
+    Model::new("net.onnx", graph, 10, 23)
 }
 
 fn layer(

@@ -137,7 +137,10 @@ fn planned_step(more: &[&str]) -> Value {
     command.args(["plan", "--format", "json"]);
     command.arg(quickstart.join("tasks.peft"));
     command.arg("--model").arg(quickstart.join("model.onnx"));
-    command.args(["--adapter", "math_task", "--batch", "64", "--length", "64"]);
+    command.args(["--adapter", "math_task", "--length", "64"]);
+    if !more.contains(&"--batch") {
+        command.args(["--batch", "64"]);
+    }
     let output = command.args(more).output().expect("peftc starts");
     assert!(output.status.success(), "{output:?}");
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -199,4 +202,8 @@ fn the_plan_knows_how_a_recipe_saves() {
     let whole = planned_step(&["--loss-pieces", "1"]);
     assert_eq!(whole, planned_step(&[]));
     assert_ne!(whole, planned_step(&["--loss-pieces", "8"]));
+    // Pieces of at most 64 MiB, unless their number is given: a row more than fits.
+    let many = |more: &[&str]| planned_step(&[&["--batch", "1025"], more].concat());
+    assert_eq!(many(&[]), many(&["--loss-pieces", "2"]));
+    assert_ne!(many(&[]), many(&["--loss-pieces", "1"]));
 }

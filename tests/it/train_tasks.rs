@@ -21,6 +21,11 @@ fn train(folder: &Path, config: &str) -> Result<Value, Vec<String>> {
     std::fs::write(folder.join("run.yaml"), format!("{common}{config}\n")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
     command.arg("train").arg(folder.join("run.yaml"));
+    said(command)
+}
+
+/// What a command says as JSON, or the codes of its errors.
+pub(crate) fn said(mut command: Command) -> Result<Value, Vec<String>> {
     let Output { status, stdout, .. } = command.args(["--format", "json"]).output().unwrap();
     let said: Value = serde_json::from_slice(&stdout).unwrap();
     if status.success() {

@@ -172,15 +172,7 @@ impl Build {
     }
 
     pub fn model(self) -> Model {
-        Model {
-            name: "test.onnx".to_owned(),
-            graph: self.graph,
-            ir_version: 10,
-            opsets: vec![(String::new(), 20)],
-            metadata: Vec::new(),
-            header: None,
-            source: None,
-        }
+        Model::new("test.onnx", self.graph, 10, 20)
     }
 
     fn add(&mut self, value: Value) {

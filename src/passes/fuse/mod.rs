@@ -32,15 +32,7 @@ pub fn fuse(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     for owner in owners {
         for (attribute, at) in places(&model.graph, owner) {
             let body = &model.graph.node(owner).attributes[attribute].value.graphs()[at];
-            let mut inner = Model {
-                name: model.name.clone(),
-                graph: body.clone(),
-                ir_version: model.ir_version,
-                opsets: model.opsets.clone(),
-                metadata: Vec::new(),
-                header: None,
-                source: None,
-            };
+            let mut inner = model.around(body.clone());
             let found = graph(&mut inner, sink)?;
             if found > 0 {
                 let put = |body: &mut Graph| *body = inner.graph;

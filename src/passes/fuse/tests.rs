@@ -66,15 +66,7 @@ impl Draft {
 }
 
 fn model(graph: Graph) -> Model {
-    Model {
-        name: "test.onnx".to_owned(),
-        graph,
-        ir_version: 10,
-        opsets: vec![(String::new(), 20)],
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    }
+    Model::new("test.onnx", graph, 10, 20)
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::graph::Attribute;
 use crate::ops::{Expr, Refusal};
 use crate::ty::{DType, Dim};
 use classes::by_class;
-pub(super) use classes::{cross_entropy, exact_rows, next};
+pub(super) use classes::{cross_entropy, exact_rows, filled, next};
 use numbers::{multi_label, squared_error};
 use pairs::{contrast, cosine};
 use teacher::divergence;
@@ -87,7 +87,7 @@ pub(super) fn loss<'b>(
 }
 
 /// The product of sizes.
-fn product(dims: &[Dim]) -> Dim {
+pub(super) fn product(dims: &[Dim]) -> Dim {
     let dims = dims.iter().cloned();
     dims.fold(Dim::from(1), |product, dim| product * dim)
 }

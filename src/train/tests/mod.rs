@@ -47,15 +47,7 @@ fn model(dims: &[i64], dropout: Option<f32>) -> Model {
     let operands = [Some(from), Some(weight)];
     graph.add_node(op, "add", Vec::new(), &operands, &[Some(y)]);
     graph.add_output(y);
-    Model {
-        name: "test.onnx".to_owned(),
-        graph,
-        ir_version: 10,
-        opsets: vec![(String::new(), 20)],
-        metadata: Vec::new(),
-        header: None,
-        source: None,
-    }
+    Model::new("test.onnx", graph, 10, 20)
 }
 
 fn made(model: &Model, recipe: &Recipe) -> Graphs {
