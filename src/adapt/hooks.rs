@@ -104,6 +104,10 @@ impl Hooks {
                 });
             }
         }
+        // Most methods have none, and compiling them must not take longer for it.
+        if hooks.at.is_empty() {
+            return hooks;
+        }
         let used: BTreeSet<usize> = hooks.at.iter().flat_map(At::used).collect();
         let tensors = tensors
             .iter()
