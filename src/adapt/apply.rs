@@ -3,6 +3,7 @@
 use super::errors;
 use super::lower::{Bindings, Lowering, UNREAD};
 use super::plan::{Plan, PlannedSite};
+use super::prepend::{self, Placeholders};
 use super::starts::{Starts, start_values};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId};
@@ -106,6 +107,11 @@ pub fn apply(
         if *scope != top {
             apply_in_body(model, scope, &sites, modules, &tensors, mask, opset);
         }
+    }
+    if let Some((site, count)) = prepend::place(plan) {
+        Placeholders::of(model, &modules.sites[site], count)
+            .unwrap_or_else(|why| unreachable!("the plan has checked it: {why}"))
+            .apply(model);
     }
     Ok(Adapted { tensors })
 }

@@ -261,6 +261,20 @@ pub(super) fn sliced_twice(span: Span, path: &str, count: usize) -> Diagnostic {
     .help("the end of a slice is not included: `[0..64]` and `[64..128]` stand side by side")
 }
 
+/// Two methods that put tokens in front of the model's own.
+pub(super) fn prepended_twice(span: Span, first: &str, second: &str) -> Diagnostic {
+    let places = match first == second {
+        true => format!("twice at `{first}`"),
+        false => format!("at `{first}` and at `{second}`"),
+    };
+    Diagnostic::new(
+        Code::E0405,
+        format!("tokens are put in front of the model's own {places}"),
+    )
+    .label(span, "asked for here")
+    .help("an adapter has one prompt: target one embedding, with one method that uses `prepend`")
+}
+
 pub(super) fn adapted_twice(second: Span, first: Span, path: &str, count: usize) -> Diagnostic {
     let more = and_more(count);
     let verb = if count > 1 { "are" } else { "is" };

@@ -3,6 +3,7 @@
 use super::lower::axes;
 use super::plan::{PlannedMethod, PlannedParameter};
 use super::planner::{CachedInstance, Planner};
+use super::prepend::{self, Placeholders};
 use super::refusal::{Cause, Failure, Refusal};
 use super::{errors, norms, rows};
 use crate::diag::{Reported, Span};
@@ -273,6 +274,12 @@ impl Planner<'_> {
             return Some(Cause::Other(format!(
                 "`{name}` reads the base weight, which is quantized"
             )));
+        }
+        if let Some(count) = prepend::count(&instance.forward) {
+            let count = count.known().expect("sizes of a site are numbers");
+            if let Err(why) = Placeholders::of(self.model, site, count) {
+                return Some(Cause::Other(why));
+            }
         }
         let opset = self.model.opset("").unwrap_or(1);
         let hooks = instance.training.hooks.iter();

@@ -23,6 +23,7 @@ mod norms;
 mod numeric;
 mod plan;
 mod planner;
+mod prepend;
 mod random;
 mod refusal;
 mod rows;

@@ -2,6 +2,7 @@
 
 use super::errors;
 use super::planner::Planner;
+use super::prepend;
 use super::settings::settings;
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
@@ -170,6 +171,7 @@ pub fn plan(
         return Err(reported);
     }
     check_overlaps(&plan, modules, sink)?;
+    prepend::check(&plan, modules, sink)?;
     plan.sites
         .sort_by_key(|site| (site.site, site.slice.as_ref().map_or(0, |s| s.start)));
     Ok(plan)

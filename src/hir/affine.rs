@@ -127,6 +127,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         }
         | TermKind::CumulativeSum(_)
         | TermKind::LastToken(_) => (Other, "it mixes the values of several tokens"),
+        TermKind::Prepended { .. } => (Other, "it puts tokens in front of the model's own"),
         _ => (Other, "it is not linear in the input"),
     }
 }
@@ -170,7 +171,9 @@ pub fn token_reach(formula: &Formula) -> Tokens {
                 over: Axis::Tokens, ..
             }
             | TermKind::LastToken(_) => Tokens::All,
-            TermKind::CumulativeSum(_) | TermKind::Positions => Tokens::Earlier,
+            TermKind::CumulativeSum(_) | TermKind::Positions | TermKind::Prepended { .. } => {
+                Tokens::Earlier
+            }
             _ => Tokens::Own,
         })
         .max()

@@ -142,6 +142,12 @@ pub enum TermKind {
     },
     /// The last token, `[…, 1, …]`.
     LastToken(TermId),
+    /// Rows `[n, …]` in the place of the first `n` tokens, which are placeholders: the model has as
+    /// many more tokens as it is given.
+    Prepended {
+        rows: TermId,
+        operand: TermId,
+    },
     /// 1 where both are the same number, else 0.
     Equal(TermId, TermId),
     Concat {
@@ -364,6 +370,7 @@ impl TermKind {
                 table, positions, ..
             } => smallvec![*table, *positions],
             Scatter { values, positions } => smallvec![*values, *positions],
+            Prepended { rows, operand } => smallvec![*rows, *operand],
             Concat { operands, .. } | Einsum { operands, .. } => operands.iter().copied().collect(),
             Base {
                 input,

@@ -73,6 +73,7 @@ pub fn cases_of_plan(program: &Program, plan: &Plan, modules: &Modules) -> Vec<C
                 layouts: vec![Layout {
                     kind: site.kind,
                     sizes: vec![size],
+                    is_mixed: false,
                 }],
             };
             let is_known = |known: &Case| {
@@ -165,6 +166,10 @@ fn layouts(kind: SiteKind) -> Vec<Layout> {
                 vec![size(*a, *a, true), size(*a, *a, true)],
             ]
         })
-        .map(|sizes| Layout { kind, sizes })
+        .map(|sizes| Layout {
+            kind,
+            sizes,
+            is_mixed: false,
+        })
         .collect()
 }

@@ -4,7 +4,7 @@ use super::cases::Case;
 use crate::diag::Sink;
 use crate::hir::affine::{Affine, Tokens, is_affine, token_reach};
 use crate::hir::start::is_identity_at_start;
-use crate::hir::{Call, Instance, Program, SiteFacts, instantiate};
+use crate::hir::{Call, Instance, Program, SiteFacts, TermKind, instantiate};
 use crate::ty::Dim;
 
 /// Facts of one method at one kind of layer.
@@ -35,17 +35,7 @@ pub struct Tensor {
 
 /// Facts with symbolic sizes, at modules with a bias; `None` where that cannot be evaluated.
 pub fn facts(program: &Program, case: &Case) -> Option<Facts> {
-    let method = program.method(case.method);
-    let kind = case.layouts.first()?.kind.name();
-    let call = Call {
-        method: case.method,
-        arguments: case.arguments.clone(),
-        span: method.name.span,
-    };
-    let values = call.values(method, &[]);
-    let site = SiteFacts::symbolic(kind, kind != "embedding");
-    let mut sink = Sink::new();
-    let instance = instantiate(program, method, &values, &site, None, &mut sink).ok()?;
+    let instance = symbolic(program, case)?;
     let reach = token_reach(&instance.forward);
     Some(Facts {
         identity: is_identity_at_start(&instance),
@@ -59,6 +49,26 @@ pub fn facts(program: &Program, case: &Case) -> Option<Facts> {
         frozen: elements(&instance, false),
         tensors: tensors(&instance),
     })
+}
+
+/// Whether a method puts tokens in front of those of the model.
+pub(super) fn prepends(program: &Program, case: &Case) -> bool {
+    let prepends = |kind: &TermKind| matches!(kind, TermKind::Prepended { .. });
+    symbolic(program, case).is_some_and(|instance| instance.forward.uses(prepends))
+}
+
+fn symbolic(program: &Program, case: &Case) -> Option<Instance> {
+    let method = program.method(case.method);
+    let kind = case.layouts.first()?.kind.name();
+    let call = Call {
+        method: case.method,
+        arguments: case.arguments.clone(),
+        span: method.name.span,
+    };
+    let values = call.values(method, &[]);
+    let site = SiteFacts::symbolic(kind, kind != "embedding");
+    let mut sink = Sink::new();
+    instantiate(program, method, &values, &site, None, &mut sink).ok()
 }
 
 /// The sum over the tensors of a module that are its own.

@@ -27,9 +27,21 @@ pub struct Size {
 pub struct Layout {
     pub kind: SiteKind,
     pub sizes: Vec<Size>,
+    /// Whether outputs are means over a token and those before it: what stands in front of tokens is
+    /// seen in what comes behind it.
+    pub is_mixed: bool,
 }
 
 impl Layout {
+    /// For a method that puts tokens in front: one module, whose tokens are mixed.
+    pub fn mixed(&self) -> Layout {
+        Layout {
+            kind: self.kind,
+            sizes: self.sizes[..1].to_vec(),
+            is_mixed: true,
+        }
+    }
+
     pub fn describe(&self) -> String {
         let one = |size: &Size| match self.kind {
             SiteKind::Norm => size.input.to_string(),
@@ -53,14 +65,17 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
         dtype: DType::I64,
         shape: Some(Shape(vec![symbol("batch"), symbol("tokens")])),
     };
-    patch.input("attention_mask", mask, None);
+    let mask = patch.input("attention_mask", mask, None);
     for (at, size) in layout.sizes.iter().enumerate() {
         let x = patch.input(
             &format!("x{}", at + 1),
             input_type(layout.kind, *size),
             None,
         );
-        let y = module(&mut patch, layout.kind, *size, at, x, seed);
+        let mut y = module(&mut patch, layout.kind, *size, at, x, seed);
+        if layout.is_mixed {
+            y = mixed(&mut patch, y, mask);
+        }
         patch.named_output(y, &format!("y{}", at + 1));
     }
     let mut graph = Graph::new("net");
@@ -153,6 +168,25 @@ fn module(
             node(patch, &scope, "LayerNormalization", &operands, epsilon)
         }
     }
+}
+
+/// Means over a token and those before it, less those that are padding.
+fn mixed(patch: &mut Patch, y: Operand, mask: Operand) -> Operand {
+    let scope = "/mixed";
+    let number = |patch: &mut Patch, name: &str, value: i64| {
+        patch.constant(name, Tensor::from_i64(&[1], &[value]))
+    };
+    let (tokens, features) = (number(patch, "tokens", 1), number(patch, "features", -1));
+    let to_float = vec![Attribute::int("to", i64::from(DType::F32.number()))];
+    let mask = node(patch, scope, "Cast", &[mask], to_float);
+    let mask = node(patch, scope, "Unsqueeze", &[mask, features], vec![]);
+    let counted = node(patch, scope, "Mul", &[y, mask], vec![]);
+    let sums = node(patch, scope, "CumSum", &[counted, tokens], vec![]);
+    let count = node(patch, scope, "CumSum", &[mask, tokens], vec![]);
+    // The tokens of padding in front have no others.
+    let one = patch.constant("one", Tensor::from_f32(&[1], &[1.0]));
+    let count = node(patch, scope, "Add", &[count, one], vec![]);
+    node(patch, scope, "Div", &[sums, count], vec![])
 }
 
 /// The weight of a norm lies around 1.

@@ -1,6 +1,7 @@
 //! A method on its net: planned, adapted, and evaluated with any values.
 
 use super::cases::Case;
+use super::facts;
 use super::net::{self, Layout};
 use super::numbers::{Named, array, elements, normal};
 use crate::adapt::{self, Calibration, NewTensor, Plan, Starts};
@@ -35,9 +36,14 @@ pub(super) fn build(
     seed: u64,
 ) -> Result<Stand, String> {
     let mut why = "no sizes are known for it".to_owned();
+    let prepends = facts::prepends(program, case);
     for layout in &case.layouts {
         let mut sink = Sink::new();
-        match on_layout(program, case, times, layout, seed, &mut sink) {
+        let layout = match prepends {
+            true => layout.mixed(),
+            false => layout.clone(),
+        };
+        match on_layout(program, case, times, &layout, seed, &mut sink) {
             Ok(stand) => return Ok(stand),
             Err(Some(text)) => why = text,
             Err(None) => {
@@ -64,7 +70,7 @@ fn on_layout(
     passes::infer(&mut base, sink).map_err(reported)?;
     let options = modules::Options::default();
     let modules = modules::recover(&base, &options, sink).map_err(reported)?;
-    let adapter = adapter(program, case, times);
+    let adapter = adapter(program, case, times, layout.sizes.len());
     let options = adapt::Options::default();
     let plan = adapt::plan(program, &adapter, &base, &modules, &options, sink).map_err(reported)?;
     let mut adapted = base.clone();
@@ -120,11 +126,10 @@ fn moments(rows: &[f64], features: i64) -> Tensor {
 }
 
 /// `adapt "fc1", "fc2" with method(…) + method(…)`.
-fn adapter(program: &Program, case: &Case, times: usize) -> Adapter {
+fn adapter(program: &Program, case: &Case, times: usize, count: usize) -> Adapter {
     let method = program.method(case.method);
     let span = method.name.span;
     let word = |text: String| crate::diag::Spanned { node: text, span };
-    let count = case.layouts.first().map_or(1, |layout| layout.sizes.len());
     let targets = (0..count).map(|at| {
         Target::Pattern(Pattern {
             regex: false,

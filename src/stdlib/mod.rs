@@ -137,12 +137,20 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("osf.peft"),
     },
     LibraryFile {
+        name: "p_tuning",
+        text: include_str!("p_tuning.peft"),
+    },
+    LibraryFile {
         name: "peanut",
         text: include_str!("peanut.peft"),
     },
     LibraryFile {
         name: "pissa",
         text: include_str!("pissa.peft"),
+    },
+    LibraryFile {
+        name: "prompt_tuning",
+        text: include_str!("prompt_tuning.peft"),
     },
     LibraryFile {
         name: "psoft",

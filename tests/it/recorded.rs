@@ -20,13 +20,24 @@ const RENAMES: &[(&str, &str)] = &[
     (".ia3_l", ".l"),
     (".vera_lambda_d", ".lambda_d"),
     (".vera_lambda_b", ".lambda_b"),
+    // Of the encoder of a prompt; what it reads and a prompt without one have one name in PEFT.
+    (".mlp_head.0.weight", ".W1"),
+    (".mlp_head.0.bias", ".b1"),
+    (".mlp_head.2.weight", ".W2"),
+    (".mlp_head.2.bias", ".b2"),
+    (".mlp_head.4.weight", ".W3"),
+    (".mlp_head.4.bias", ".b3"),
 ];
 
 /// The adapter's tensors under peftc's names, in a file of the folder.
 pub(crate) fn renamed(recording: &Path, folder: &Path) -> PathBuf {
     let mut sink = Sink::new();
     let mut tensors: BTreeMap<String, NamedTensor> = BTreeMap::new();
-    for mut tensor in read_tensors(recording, &mut sink).unwrap() {
+    let recorded = read_tensors(recording, &mut sink).unwrap();
+    let is_encoded = recorded
+        .iter()
+        .any(|tensor| tensor.name.contains(".mlp_head."));
+    for mut tensor in recorded {
         if ["input.", "output.", "merged."]
             .iter()
             .any(|p| tensor.name.starts_with(p))
@@ -37,6 +48,10 @@ pub(crate) fn renamed(recording: &Path, folder: &Path) -> PathBuf {
             if let Some(path) = tensor.name.strip_suffix(theirs) {
                 tensor.name = format!("{path}{ours}");
             }
+        }
+        if let Some(path) = tensor.name.strip_suffix(".embedding.weight") {
+            let name = if is_encoded { "E" } else { "P" };
+            tensor.name = format!("{path}.{name}");
         }
         match tensor.name.rsplit('.').next().unwrap() {
             "vera_A" => tensor.name = "shared.0.A".to_owned(),
@@ -80,7 +95,8 @@ fn check_recorded(recording: &str, model_name: &str, statements: &str) {
 /// all linear layers, which the library refuses: there its methods go without that requirement.
 pub(crate) fn library(recording: &str) -> String {
     if !["bert.lora_all", "bert.dora_all"].contains(&recording) {
-        return "use std::{lora, dora, ia3, vera, dynamic_lora}".to_owned();
+        let names = "lora, dora, ia3, vera, dynamic_lora, prompt_tuning, p_tuning";
+        return format!("use std::{{{names}}}");
     }
     let stdlib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stdlib");
     let text = ["lora.peft", "dora.peft"].map(|file| {
@@ -108,6 +124,7 @@ pub(crate) fn exports(family: &str) -> &'static [&'static str] {
         "gpt2" => &["gpt2.dynamo", "gpt2.ts"],
         "bert" | "bert_embeddings" => &["bert.dynamo", "bert.ts"],
         "convnet" => &["convnet.dynamo_bn", "convnet.ts_bn"],
+        "t5" => &["t5.dynamo", "t5.ts"],
         other => panic!("no exports of {other}"),
     }
 }
@@ -142,6 +159,20 @@ pub(crate) fn statements(about: &Value) -> String {
                 .into_iter()
                 .partition(|target| feedforward.iter().any(|end| target.ends_with(end)));
             adapt(&inner, "ia3(feedforward = true)") + &adapt(&outer, "ia3()")
+        }
+        "PROMPT_TUNING" => {
+            let tokens = &config["num_virtual_tokens"];
+            adapt(&targets, &format!("prompt_tuning(tokens = {tokens})"))
+        }
+        "P_TUNING" => {
+            let (tokens, hidden) = (
+                &config["num_virtual_tokens"],
+                &config["encoder_hidden_size"],
+            );
+            adapt(
+                &targets,
+                &format!("p_tuning(tokens = {tokens}, hidden = {hidden})"),
+            )
         }
         other => panic!("no method for {other}"),
     }
@@ -190,7 +221,7 @@ fn every_recording_of_peft_is_met_on_every_export() {
             check_recorded(name, export, &statements(&about));
         }
     }
-    assert!(recordings >= 34, "{recordings} recordings");
+    assert!(recordings >= 42, "{recordings} recordings");
 }
 
 #[test]

@@ -103,6 +103,13 @@ static BUILTINS: &[Builtin] = &[
         evaluate: tokens::cumsum,
     },
     Builtin {
+        name: "prepend",
+        signature: "prepend(rows, y)",
+        positional: 2,
+        named: &[],
+        evaluate: tokens::prepend,
+    },
+    Builtin {
         name: "softmax",
         signature: "softmax(x)",
         positional: 1,

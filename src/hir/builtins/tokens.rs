@@ -118,3 +118,31 @@ pub(super) fn cumsum(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<
         call.span,
     )?))
 }
+
+/// Of a matrix with a row for every new token.
+pub(super) fn prepend(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    if cx.facts.kind != "embedding" {
+        let why = format!(
+            "tokens are put in front at an embedding, not at a layer of kind `{}`",
+            cx.facts.kind
+        );
+        return Err(cx.fail(errors::not_available(call.span, builtin.name, &why)));
+    }
+    let (rows, operand) = (cx.operand(call, 0)?, cx.operand(call, 1)?);
+    let (rows_ty, ty) = (cx.ty(rows), cx.ty(operand));
+    let is_output = ty.lead == Lead::Full && ty.dims.len() == 1;
+    if !is_output
+        || rows_ty.lead != Lead::None
+        || rows_ty.dims.len() != 2
+        || rows_ty.dims[1..] != ty.dims
+    {
+        let (wanted, found) = match is_output {
+            true => (format!("rows [n, {}]", ty.dims[0]), &rows_ty),
+            false => ("a vector for every token".to_owned(), &ty),
+        };
+        let span = call.positional[usize::from(!is_output)].span;
+        return Err(cx.fail(errors::wrong_type(span, &wanted, &found.to_string())));
+    }
+    let kind = TermKind::Prepended { rows, operand };
+    Ok(Value::Term(cx.term(kind, ty, call.span)?))
+}
