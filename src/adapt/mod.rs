@@ -38,7 +38,7 @@ pub use calibration::{Calibration, statistics};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use hooks::{Changed, HookState, HookTensor, Hooks, Read};
 pub use initial::WeightReader;
-pub use merge::{Keep, MergedSite, merge};
+pub use merge::{Keep, MergedSite, SiteChange, changes, merge};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,
     total,

@@ -11,6 +11,7 @@ mod calibrate;
 mod check;
 mod compile;
 mod completions;
+mod convert;
 mod data;
 mod data_text;
 mod docs;
@@ -66,6 +67,7 @@ enum Command {
     Inspect(inspect::Args),
     Graph(graph::Args),
     Merge(merge::Args),
+    Convert(convert::Args),
     Test(test::Args),
     New(new::Args),
     Docs(docs::Args),
@@ -92,6 +94,7 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Graph(_) => "graph",
             Command::Merge(_) => "merge",
+            Command::Convert(_) => "convert",
             Command::Test(_) => "test",
             Command::New(_) => "new",
             Command::Docs(_) => "docs",
@@ -117,6 +120,7 @@ impl Command {
             Command::Inspect(args) => inspect::run(args, cx),
             Command::Graph(args) => graph::run(args, cx),
             Command::Merge(args) => merge::run(args, cx),
+            Command::Convert(args) => convert::run(args, cx),
             Command::Test(args) => test::run(args, cx),
             Command::New(args) => new::run(args, cx),
             Command::Docs(args) => docs::run(args, cx),

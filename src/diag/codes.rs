@@ -189,6 +189,7 @@ codes! {
     E0905: "method does not merge",
     E0906: "weight cannot take merged values",
     E0907: "calibration does not fit",
+    E0908: "change is not the product of two matrices",
     // E10 data
     E1001: "row cannot be read",
     E1002: "column is missing",

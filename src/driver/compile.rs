@@ -72,7 +72,7 @@ impl Progress {
         Progress(Some(Arc::new(hear)))
     }
 
-    fn tell(&self, done: usize, of: usize) {
+    pub(super) fn tell(&self, done: usize, of: usize) {
         if let Some(hear) = &self.0 {
             hear(done, of);
         }

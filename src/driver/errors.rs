@@ -48,6 +48,14 @@ pub(super) fn target_is_base(path: &Path) -> Diagnostic {
     .help("give another folder with `-o`, or none: then the names differ")
 }
 
+pub(super) fn target_is_read(path: &Path) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0002,
+        format!("cannot write `{}`: it is read, too", path.display()),
+    )
+    .help("give another folder with `-o`, or the file another name")
+}
+
 pub(super) fn unknown_tensor<'a>(
     path: &Path,
     name: &str,

@@ -7,6 +7,7 @@
 
 mod calibration;
 mod compile;
+mod convert;
 mod errors;
 mod estimate;
 mod fingerprint;
@@ -22,6 +23,7 @@ mod training;
 mod tree;
 
 pub use compile::{Artifacts, CompileOptions, Destination, Progress, compile, trained_values};
+pub use convert::{ConvertArtifacts, ConvertOptions, ConvertedSite, convert};
 pub use estimate::{Estimates, estimates};
 pub use fingerprint::{Depth, fingerprint};
 pub use format::Formatted;
@@ -36,6 +38,7 @@ pub use training::{GraphEntry, PortEntry};
 // What callers of the driver name beside its own types.
 pub use crate::adapt::Options as PlanOptions;
 pub use crate::hir::Adapter;
+pub use crate::linalg::Budget;
 pub use crate::train::{
     Adam, Base, BatchSizes, Estimate, Graphs, Head, Memory, Moments, Optimizer, Pool, Rate, Recipe,
     Recompute, Sgd, Task, TaskKind, Trains, parse_bytes, show_bytes,

@@ -11,10 +11,12 @@
 //! price is that the last bits of a factor depend on the vector unit of the processor.
 
 mod clusters;
+mod low_rank;
 #[cfg(test)]
 mod tests;
 
 pub use clusters::clusters;
+pub use low_rank::{Budget, LowRank, low_rank};
 
 use faer::{Mat, MatRef, Side};
 

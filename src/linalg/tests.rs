@@ -121,3 +121,24 @@ fn zeros_and_empty_matrices_have_factors() {
     assert!(svd(&empty).expect("nothing to do").s.is_empty());
     assert_eq!(qr(&empty).expect("nothing to do").r.columns, 3);
 }
+
+#[test]
+fn the_nearest_matrix_of_low_rank_loses_the_smallest_singular_values() {
+    let a = sample(5, 4);
+    let s = svd(&a).expect("it converges").s;
+    let length = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    for rank in 1..4 {
+        let found = low_rank(&a, Budget::Rank(rank)).expect("it converges");
+        assert_eq!(found.rank(), rank);
+        let near = product(&found.left, &found.right).expect("sizes fit");
+        let rest: Vec<f64> = a.data.iter().zip(&near.data).map(|(a, b)| a - b).collect();
+        assert!((length(&rest) - length(&s[rank..])).abs() <= FACTORS);
+        let share = length(&s[rank..]) / length(&s);
+        assert_eq!(found.rank_for(share * 1.001), rank);
+        assert_eq!(found.rank_for(share * 0.999), rank + 1);
+    }
+    let zeros = Matrix::new(4, 3, vec![0.0; 12]).expect("sizes fit");
+    let found = low_rank(&zeros, Budget::Error(0.01)).expect("it converges");
+    assert_eq!(found.rank(), 1);
+    assert!(found.left.data.iter().all(|value| *value == 0.0));
+}

@@ -1,5 +1,7 @@
 //! Merged models against adapted ones, both in ONNX Runtime.
 
+mod converts;
+
 use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
 use crate::differentiated::floats;
 use crate::tolerances::{MERGED_RELATIVE, MERGED_RELATIVE_F16};

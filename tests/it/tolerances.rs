@@ -7,6 +7,8 @@
 pub const MERGED_RELATIVE: f64 = 2e-5;
 /// The same in f16, whose unit in the last place is 2⁻¹¹ of a number.
 pub const MERGED_RELATIVE_F16: f64 = 1e-2;
+/// What is lost of a change whose rank is that of its factors, relative to it: their rounding to f32.
+pub const CONVERTED_RELATIVE: f64 = 1e-6;
 /// Products of the factors of a decomposition in double precision against the matrix, absolute: entries
 /// of size 1 and a few dozen sums of rounding errors.
 pub const FACTORS: f64 = 1e-12;

@@ -39,6 +39,18 @@ pub(super) struct Bias {
     pub added: Vec<f64>,
 }
 
+/// A node's weight and bias in f64, those of other members included.
+pub(super) struct Merged {
+    pub grid: Grid,
+    /// In the layout in which the model stores it.
+    pub stored: Vec<f64>,
+    pub weight: Vec<f64>,
+    dtype: DType,
+    bias: Option<Vec<f64>>,
+    /// What is added to the output features beyond the own bias.
+    pub added: Vec<f64>,
+}
+
 pub(super) struct Merging<'a> {
     pub plan: &'a Plan,
     pub model: &'a Model,
@@ -49,21 +61,41 @@ pub(super) struct Merging<'a> {
 
 impl Merging<'_> {
     pub fn unit(&self, unit: &Unit<'_>, sink: &mut Sink) -> Result<New, Reported> {
+        let Merged {
+            stored,
+            weight,
+            dtype,
+            bias,
+            added,
+            ..
+        } = self.merged(unit, sink)?;
+        let rounds = |value: f64| decode_floats(dtype, &encode_float(value, dtype));
+        let fits = |value: &f64| rounds(*value).is_some_and(|v| v.iter().all(|v| v.is_finite()));
+        if !weight.iter().all(fits) {
+            return self.fail(unit, &format!("a merged number is no finite {dtype}"), sink);
+        }
+        Ok(New {
+            is_changed: weight != stored,
+            change: change(&stored, &weight),
+            bias: shifted(bias, added),
+            weight,
+            dtype,
+        })
+    }
+
+    /// The weight of a node before and after, before it is rounded.
+    pub fn merged(&self, unit: &Unit<'_>, sink: &mut Sink) -> Result<Merged, Reported> {
         let site = unit.site(self.modules);
-        let fail = |why: &str, sink: &mut Sink| {
-            let diagnostic = self.refused(unit.sites[0], site, why);
-            Err(sink.emit(diagnostic))
-        };
         let Some(tensor) = constant(self.model, &site.weight.scope, site.weight.value) else {
-            return fail("it is not a constant", sink);
+            return self.fail(unit, "it is not a constant", sink);
         };
         let dtype = tensor.dtype;
         let bytes = (self.weights)(tensor, sink)?;
         let Some(stored) = decode_floats(dtype, &bytes) else {
-            return fail(&format!("its type is {dtype}"), sink);
+            return self.fail(unit, &format!("its type is {dtype}"), sink);
         };
         if stored.iter().any(|value| !value.is_finite()) {
-            return fail("it has numbers that are not finite", sink);
+            return self.fail(unit, "it has numbers that are not finite", sink);
         }
         let grid = Grid::new(self.model, site, stored.len());
         let bias = self.bias(site, sink)?;
@@ -77,21 +109,22 @@ impl Merging<'_> {
                     let start = grid.range(planned, self.modules).start;
                     added[start..start + shift.len()].copy_from_slice(&shift);
                 }
-                Err(why) => return fail(&why, sink),
+                Err(why) => return self.fail(unit, &why, sink),
             }
         }
-        let rounds = |value: f64| decode_floats(dtype, &encode_float(value, dtype));
-        let fits = |value: &f64| rounds(*value).is_some_and(|v| v.iter().all(|v| v.is_finite()));
-        if !weight.iter().all(fits) {
-            return fail(&format!("a merged number is no finite {dtype}"), sink);
-        }
-        Ok(New {
-            is_changed: weight != stored,
-            change: change(&stored, &weight),
-            bias: shifted(bias, added),
+        Ok(Merged {
+            grid,
+            stored,
             weight,
             dtype,
+            bias,
+            added,
         })
+    }
+
+    pub fn fail<T>(&self, unit: &Unit<'_>, why: &str, sink: &mut Sink) -> Result<T, Reported> {
+        let site = unit.site(self.modules);
+        Err(sink.emit(self.refused(unit.sites[0], site, why)))
     }
 
     fn refused(&self, planned: &PlannedSite, site: &Site, why: &str) -> Diagnostic {
@@ -272,7 +305,7 @@ pub(super) struct Grid {
     pub outputs: usize,
     /// Columns, or rows of an embedding; 1 at a norm.
     pub inputs: usize,
-    groups: usize,
+    pub groups: usize,
     /// Whether the features of an output lie side by side.
     by_output: bool,
 }
@@ -301,7 +334,7 @@ impl Grid {
         }
     }
 
-    fn at(&self, output: usize, input: usize) -> usize {
+    pub fn at(&self, output: usize, input: usize) -> usize {
         if self.by_output {
             output * self.inputs + input
         } else {
@@ -309,7 +342,7 @@ impl Grid {
         }
     }
 
-    fn range(&self, planned: &PlannedSite, modules: &Modules) -> std::ops::Range<usize> {
+    pub fn range(&self, planned: &PlannedSite, modules: &Modules) -> std::ops::Range<usize> {
         let range = apply::range_of(planned, &modules.sites[planned.site]);
         range.map_or(0..self.outputs, |r| r.start as usize..r.end as usize)
     }

@@ -10,11 +10,15 @@
 //! What holds: a method that does not merge is refused with the expression that prevents it, before
 //! anything is changed; no weight is held in f64 but the one that is computed; a weight that others
 //! read too gives way to one of the module's own. A bias that the module lacks, or shares, is an Add
-//! behind it. Not here: files (a callback keeps the new tensors).
+//! behind it. [`changes`] gives what would be merged and leaves the graph alone. Not here: files (a
+//! callback keeps the new tensors).
 
+mod changes;
 mod check;
 mod compute;
 mod place;
+
+pub use changes::{SiteChange, changes};
 
 use super::initial::WeightReader;
 use super::plan::{Plan, PlannedSite};
@@ -53,14 +57,7 @@ pub fn merge(
     let mut units = place::units(plan, modules);
     let mut merged = Vec::new();
     let mut changes = place::Changes::default();
-    while let Some(first) = units.pop_front() {
-        // All that read the weight in the same way have the same new one.
-        let (same, others): (Vec<_>, Vec<_>) = units
-            .into_iter()
-            .partition(|unit| unit.reads_like(&first, modules));
-        units = others.into();
-        let mut group = vec![first];
-        group.extend(same);
+    while let Some(group) = place::next_group(&mut units, modules) {
         let new = compute::Merging {
             plan,
             model,

@@ -61,6 +61,19 @@ pub(super) fn units<'p>(plan: &'p Plan, modules: &Modules) -> VecDeque<Unit<'p>>
     found.into_iter().map(|(_, unit)| unit).collect()
 }
 
+/// The first of the units and all that read its weight in the same way: they have the same new one.
+pub(super) fn next_group<'p>(
+    units: &mut VecDeque<Unit<'p>>,
+    modules: &Modules,
+) -> Option<Vec<Unit<'p>>> {
+    let first = units.pop_front()?;
+    let (same, others): (Vec<_>, Vec<_>) = std::mem::take(units)
+        .into_iter()
+        .partition(|unit| unit.reads_like(&first, modules));
+    *units = others.into();
+    Some(std::iter::once(first).chain(same).collect())
+}
+
 /// What a merge does to a graph, once everything is known.
 #[derive(Default)]
 pub(super) struct Changes {
