@@ -39,6 +39,10 @@
 //!   keeps. They are part of the update (`train/hooks.rs`), so that gradients of several batches are added
 //!   up before a method sees them, and nothing of them is in a model that is run. The number of all steps
 //!   is a hyper-parameter of the methods that have a schedule: an update knows its own number alone.
+//! * A prompt is rows that an embedding puts in front of its tokens (`adapt/prepend.rs`): the model gets
+//!   placeholders for them in its inputs, so that nothing inside of it has to know, and its outputs lose
+//!   what belongs to them. A prefix is rows in front of caches, which are inputs: they are sites of a kind
+//!   of their own, though no layers, so that a method for them is written as any other.
 //! * Clusters of rows (`linalg/clusters.rs`) begin at the rows farthest from each other and not at random
 //!   ones: no seed, and the same on every machine.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off

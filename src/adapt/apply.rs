@@ -3,12 +3,12 @@
 use super::errors;
 use super::lower::{Bindings, Lowering, UNREAD};
 use super::plan::{Plan, PlannedSite};
-use super::prepend::{self, Placeholders};
+use super::prepend;
 use super::starts::{Starts, start_values};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, Tensor, ValueId};
 use crate::hir::TermKind;
-use crate::modules::{Modules, Scope, Site};
+use crate::modules::{Modules, Scope, Site, SiteKind};
 use crate::ops::Emitter;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,6 +62,7 @@ pub fn apply(
         trainable: parameter.trainable,
     });
     let mut tensors: Vec<NewTensor> = tensors.collect();
+    let placeholders = prepend::around(plan, model, modules);
     let opset = model.opset("").unwrap_or(1);
     let mut scopes: BTreeMap<&Scope, Vec<&PlannedSite>> = BTreeMap::new();
     for site in &plan.sites {
@@ -108,10 +109,8 @@ pub fn apply(
             apply_in_body(model, scope, &sites, modules, &tensors, mask, opset);
         }
     }
-    if let Some((site, count)) = prepend::place(plan) {
-        Placeholders::of(model, &modules.sites[site], count)
-            .unwrap_or_else(|why| unreachable!("the plan has checked it: {why}"))
-            .apply(model);
+    if let Some(placeholders) = placeholders {
+        placeholders.apply(model);
     }
     Ok(Adapted { tensors })
 }
@@ -135,7 +134,10 @@ fn lower_sites(
     }
     for (output, members) in outputs {
         let first = &modules.sites[members[0].site];
-        emitter.patch.behind(anchor(graph, first));
+        match first.kind {
+            SiteKind::Cache => emitter.patch.front(),
+            _ => emitter.patch.behind(anchor(graph, first)),
+        };
         let whole = members
             .iter()
             .all(|p| range_of(p, &modules.sites[p.site]).is_none());
@@ -153,7 +155,15 @@ fn lower_sites(
         } else {
             lower_members(emitter, graph, output, &members, modules, parameters, mask)
         };
-        emitter.patch.replace_uses(output, result);
+        if first.kind == SiteKind::Cache {
+            // An input stays what it is for those who give it.
+            for (node, slot) in graph.uses(output) {
+                let slot = slot.expect("no body reads a cache that is adapted");
+                emitter.patch.redirect(node, slot, result);
+            }
+        } else {
+            emitter.patch.replace_uses(output, result);
+        }
     }
 }
 

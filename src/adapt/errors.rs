@@ -261,6 +261,20 @@ pub(super) fn sliced_twice(span: Span, path: &str, count: usize) -> Diagnostic {
     .help("the end of a slice is not included: `[0..64]` and `[64..128]` stand side by side")
 }
 
+/// `all cache` of a model without one.
+pub(super) fn no_cache(span: Span, text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0401,
+        format!("`{text}` matches no input of the model"),
+    )
+    .label(span, "matches nothing")
+    .note(
+        "a cache is an input `[batch, heads, earlier tokens, features]`, such as \
+             `past_key_values.0.key`",
+    )
+    .help("export the model with caches, as optimum's `text-generation-with-past` does")
+}
+
 /// Two methods that put tokens in front of the model's own.
 pub(super) fn prepended_twice(span: Span, first: &str, second: &str) -> Diagnostic {
     let places = match first == second {
@@ -273,6 +287,24 @@ pub(super) fn prepended_twice(span: Span, first: &str, second: &str) -> Diagnost
     )
     .label(span, "asked for here")
     .help("an adapter has one prompt: target one embedding, with one method that uses `prepend`")
+}
+
+/// Caches that would hold another number of tokens than others; each with its path and how many are put in front.
+pub(super) fn prepended_apart(span: Span, first: (&str, i64), second: (&str, i64)) -> Diagnostic {
+    let rows = |(path, count): (&str, i64)| match count {
+        0 => format!("none in front of `{path}`"),
+        count => format!("{count} in front of `{path}`"),
+    };
+    Diagnostic::new(
+        Code::E0405,
+        format!(
+            "caches get different numbers of tokens: {}, {}",
+            rows(first),
+            rows(second)
+        ),
+    )
+    .label(span, "asked for here")
+    .help("`adapt all cache with …` means every cache of the model, with the same number of tokens")
 }
 
 pub(super) fn adapted_twice(second: Span, first: Span, path: &str, count: usize) -> Diagnostic {

@@ -239,7 +239,11 @@ impl<'a> Lowering<'a> {
                 let a = self.value(*a);
                 self.emitter.slice(a, axis, -1, i64::MAX)
             }
-            TermKind::Prepended { rows, operand } => self.prepended(*rows, *operand),
+            TermKind::Prepended {
+                rows,
+                operand,
+                in_cache,
+            } => self.prepended(*rows, *operand, *in_cache),
             TermKind::Equal(a, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
                 let same = self.emitter.node("Equal", &[a, b], Vec::new());
@@ -455,14 +459,18 @@ impl<'a> Lowering<'a> {
         self.emitter.node("CumSum", &[value, axis], Vec::new())
     }
 
-    /// Rows in the place of the first tokens of `[batch, tokens, …]`.
-    fn prepended(&mut self, rows: TermId, operand: TermId) -> Operand {
+    /// Rows in the place of the first tokens of `[batch, tokens, features]`, or in front of those that
+    /// a cache `[batch, heads, tokens, features]` holds.
+    fn prepended(&mut self, rows: TermId, operand: TermId, in_cache: bool) -> Operand {
         let dims = self.dims(rows);
         let (rows, value) = (self.value(rows), self.value(operand));
         let sizes = [self.emitter.size(value, 0), self.emitter.ints(&dims)];
         let axis = |axis: i64| vec![Attribute::int("axis", axis)];
         let shape = self.emitter.node("Concat", &sizes, axis(0));
         let rows = self.emitter.node("Expand", &[rows, shape], Vec::new());
+        if in_cache {
+            return self.emitter.node("Concat", &[rows, value], axis(2));
+        }
         let own = self.emitter.slice(value, 1, dims[0], i64::MAX);
         self.emitter.node("Concat", &[rows, own], axis(1))
     }

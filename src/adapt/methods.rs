@@ -275,11 +275,10 @@ impl Planner<'_> {
                 "`{name}` reads the base weight, which is quantized"
             )));
         }
-        if let Some(count) = prepend::count(&instance.forward) {
-            let count = count.known().expect("sizes of a site are numbers");
-            if let Err(why) = Placeholders::of(self.model, site, count) {
-                return Some(Cause::Other(why));
-            }
+        if let Some(count) = prepend::count(&instance.forward)
+            && let Err(why) = Placeholders::of(self.model, site, count)
+        {
+            return Some(Cause::Other(why));
         }
         let opset = self.model.opset("").unwrap_or(1);
         let hooks = instance.training.hooks.iter();

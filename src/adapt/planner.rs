@@ -423,6 +423,7 @@ impl Planner<'_> {
         let whole = match site.kind {
             SiteKind::Conv => Some("channels of a convolution cannot be sliced"),
             SiteKind::Norm => Some("a norm is computed from all of its features"),
+            SiteKind::Cache => Some("a cache has no output features"),
             SiteKind::Linear | SiteKind::Embedding => None,
         };
         let refused = |why: String| Refusal {

@@ -1,23 +1,23 @@
 //! Tokens in front of those of a model: what `prepend(rows, y)` means for everything around its module.
 //!
-//! The model is given as many placeholders in front of its tokens as there are rows, so that masks,
-//! positions and shapes inside of it count them as tokens; the module puts its rows in their place;
-//! and outputs lose what belongs to them. Nobody outside notices: inputs and outputs keep their
-//! shapes.
+//! At an embedding the model is given as many placeholders in front of its tokens as there are rows, so
+//! that masks, positions and shapes inside of it count them as tokens; the module puts its rows in
+//! their place; and outputs lose what belongs to them. In a cache the rows stand in front of what it
+//! holds, in every cache as many: the mask has as many more tokens, positions begin behind them, and
+//! what the model gives back as a cache loses them. Nobody outside notices: inputs and outputs keep
+//! their shapes, and a loop that feeds caches back goes on as it is.
 
 use super::errors;
-use super::plan::Plan;
-use crate::diag::{Reported, Sink};
+use super::plan::{Plan, PlannedMethod};
+use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Attribute, Graph, Model, Operand, ValueId, ValueKind};
 use crate::hir::{Formula, TermKind};
-use crate::modules::{Modules, Scope, Site};
+use crate::modules::{Modules, Scope, Site, SiteKind};
 use crate::ops::Emitter;
 use crate::ty::{DType, Dim, Proof, Shape, Symbol, TensorType};
+use std::collections::BTreeSet;
 
-/// What names of caches of earlier tokens have in them.
-const CACHES: &[&str] = &["past", "cache"];
-
-/// What a placeholder is in an input.
+/// What a new token is in an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fill {
     /// An id or a type that every model has; what it stands for is replaced.
@@ -26,6 +26,8 @@ enum Fill {
     Ones,
     /// 0, 1, 2, …; the model's own tokens come behind.
     Positions,
+    /// It has none; the model's own tokens come behind.
+    Shift,
 }
 
 /// A value of the model with an axis of tokens.
@@ -35,61 +37,108 @@ struct Along {
     axis: usize,
 }
 
-/// Placeholders in front of all inputs that have a value for every token.
+/// New tokens in all inputs and outputs that count tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Placeholders {
     count: i64,
-    tokens: Symbol,
+    /// What counts the tokens that become more.
+    tokens: Vec<Symbol>,
     inputs: Vec<(Along, Fill)>,
     outputs: Vec<Along>,
 }
 
 /// How many rows a formula puts in front of the tokens, if it does.
-pub(super) fn count(formula: &Formula) -> Option<&Dim> {
+pub(super) fn count(formula: &Formula) -> Option<i64> {
     let reached = formula.reachable();
     let mut terms = formula.terms().filter(|(id, _)| reached[id.0 as usize]);
-    terms.find_map(|(_, term)| match term.kind {
-        TermKind::Prepended { rows, .. } => formula.term(rows).ty.dims.first(),
+    let rows = terms.find_map(|(_, term)| match term.kind {
+        TermKind::Prepended { rows, .. } => Some(rows),
         _ => None,
-    })
+    })?;
+    let dims = &formula.term(rows).ty.dims;
+    dims[dims.len() - 2].known()
 }
 
-/// The site at which a plan puts tokens in front, and how many.
-pub(super) fn place(plan: &Plan) -> Option<(usize, i64)> {
-    places(plan).next()
+/// A method at a site that puts tokens in front.
+struct Placed<'p> {
+    site: usize,
+    count: i64,
+    method: &'p PlannedMethod,
 }
 
-/// All such sites; a plan that has been checked has one at most.
-fn places(plan: &Plan) -> impl Iterator<Item = (usize, i64)> {
+fn placed(plan: &Plan) -> impl Iterator<Item = Placed<'_>> {
     plan.sites.iter().flat_map(|planned| {
-        let counts = planned.methods.iter();
-        let counts = counts.filter_map(|method| count(&method.instance.forward)?.known());
-        counts.map(|count| (planned.site, count))
+        planned.methods.iter().filter_map(|method| {
+            Some(Placed {
+                site: planned.site,
+                count: count(&method.instance.forward)?,
+                method,
+            })
+        })
     })
 }
 
-/// Two prompts have no order, and two embeddings not the same tokens.
+/// What a plan does around its modules, if it puts tokens in front; the plan has been checked.
+pub(super) fn around(plan: &Plan, model: &Model, modules: &Modules) -> Option<Placeholders> {
+    let first = placed(plan).next()?;
+    let placeholders = Placeholders::of(model, &modules.sites[first.site], first.count);
+    Some(placeholders.unwrap_or_else(|why| unreachable!("the plan has checked it: {why}")))
+}
+
+/// Two prompts have no order, and two embeddings not the same tokens; caches get as many tokens, all
+/// of them.
 pub(super) fn check(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(), Reported> {
-    let places: Vec<(usize, i64)> = places(plan).collect();
-    let [(first, _), (second, _), ..] = places.as_slice() else {
+    let placed: Vec<Placed<'_>> = placed(plan).collect();
+    let Some(first) = placed.first() else {
         return Ok(());
     };
-    let planned = plan.sites.iter().find(|planned| planned.site == *second);
-    let methods = planned.map_or(&[][..], |planned| planned.methods.as_slice());
-    let mut prepending = methods
-        .iter()
-        .rev()
-        .filter(|method| count(&method.instance.forward).is_some());
-    let span = prepending
-        .next()
-        .map_or(plan.statements[0].span, |method| method.span);
-    let (first, second) = (&modules.sites[*first].path, &modules.sites[*second].path);
-    Err(sink.emit(errors::prepended_twice(span, first, second)))
+    let path = |site: usize| modules.sites[site].path.as_str();
+    let mut seen = BTreeSet::new();
+    for place in &placed {
+        let is_cache = modules.sites[place.site].kind == SiteKind::Cache;
+        let is_first = std::ptr::eq(place.method, first.method);
+        if !seen.insert(place.site) || !is_first && !is_cache {
+            let diagnostic =
+                errors::prepended_twice(place.method.span, path(first.site), path(place.site));
+            return Err(sink.emit(diagnostic));
+        }
+        if place.count != first.count || is_cache != is_cache_at(first.site, modules) {
+            let (span, rows) = (place.method.span, (first.count, place.count));
+            let diagnostic = errors::prepended_apart(
+                span,
+                (path(first.site), rows.0),
+                (path(place.site), rows.1),
+            );
+            return Err(sink.emit(diagnostic));
+        }
+    }
+    let caches = (0..modules.sites.len()).filter(|site| is_cache_at(*site, modules));
+    let left: Vec<usize> = caches.filter(|site| !seen.contains(site)).collect();
+    match left.first() {
+        Some(site) if is_cache_at(first.site, modules) => {
+            let span: Span = first.method.span;
+            let given = (path(first.site), first.count);
+            Err(sink.emit(errors::prepended_apart(span, given, (path(*site), 0))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_cache_at(site: usize, modules: &Modules) -> bool {
+    modules.sites[site].kind == SiteKind::Cache
 }
 
 impl Placeholders {
-    /// In front of the tokens of an embedding, or why that cannot be, as the end of a sentence.
+    /// For rows at a site, or why there cannot be any, as the end of a sentence.
     pub fn of(model: &Model, site: &Site, count: i64) -> Result<Placeholders, String> {
+        match site.kind {
+            SiteKind::Cache => Placeholders::in_caches(model, site, count),
+            _ => Placeholders::in_front(model, site, count),
+        }
+    }
+
+    /// In front of the tokens of an embedding.
+    fn in_front(model: &Model, site: &Site, count: i64) -> Result<Placeholders, String> {
         let graph = &model.graph;
         if site.scope != Scope::default() {
             return Err(
@@ -105,11 +154,11 @@ impl Placeholders {
         }
         let ids =
             source(graph, site.input).ok_or("its ids are computed, not given to the model")?;
-        let tokens = tokens_of(graph, ids)?;
+        let tokens = vec![tokens_of(graph, ids)?];
         let mut inputs = Vec::new();
         for id in graph.inputs() {
             if let Some(axis) = axis_of(graph, *id, &tokens)? {
-                let fill = fill(model, *id, ids)?;
+                let fill = fill(model, *id, Some(ids))?;
                 inputs.push((Along { id: *id, axis }, fill));
             }
         }
@@ -122,15 +171,56 @@ impl Placeholders {
                 graph.value(ids).name
             ));
         }
+        let outputs = outputs(graph, &tokens, count)?;
         Ok(Placeholders {
             count,
-            outputs: outputs(graph, &tokens, count)?,
             tokens,
             inputs,
+            outputs,
         })
     }
 
-    /// Extends inputs and cuts outputs; the module has its rows already.
+    /// In front of the tokens of all caches.
+    fn in_caches(model: &Model, site: &Site, count: i64) -> Result<Placeholders, String> {
+        let graph = &model.graph;
+        let past = dims_of(graph, site.input)[2].as_symbol().cloned();
+        let mut tokens = vec![past.ok_or("it holds a fixed number of tokens")?];
+        let mut inputs = Vec::new();
+        if let Some(mask) = model.padding_mask() {
+            // Of earlier tokens and those at hand, under a name of its own or as their sum.
+            if let [_, all] = dims_of(graph, mask)
+                && let Some(symbol) = all.as_symbol()
+            {
+                tokens.push(symbol.clone());
+            }
+            let along = Along { id: mask, axis: 1 };
+            inputs.push((along, fill(model, mask, None)?));
+        }
+        for id in graph.inputs().iter().copied() {
+            let value = graph.value(id);
+            let name = value.name.to_lowercase();
+            let counts = dims_of(graph, id)
+                .iter()
+                .any(|dim| dim.symbols().iter().any(|symbol| tokens.contains(symbol)));
+            let is_int = value.ty.as_ref().is_some_and(|ty| ty.dtype.is_int());
+            if is_int && name.contains("position") {
+                no_body_reads(graph, id)?;
+                inputs.push((Along { id, axis: 0 }, Fill::Shift));
+            } else if counts && !is_cache(graph, id) && model.padding_mask() != Some(id) {
+                return Err(format!("the input `{}` counts earlier tokens", value.name));
+            }
+        }
+        no_body_reads(graph, site.input)?;
+        let outputs = outputs(graph, &tokens, count)?;
+        Ok(Placeholders {
+            count,
+            tokens,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// Extends inputs and cuts outputs; the modules have their rows already.
     pub fn apply(&self, model: &mut Model) {
         let mut emitter = Emitter::new(model.opset("").unwrap_or(1));
         emitter.patch.front();
@@ -154,45 +244,45 @@ impl Placeholders {
                 emitter.patch.redirect(node, slot, original);
             }
         }
-        let before: Vec<TensorType> = self.output_types(&model.graph);
-        let names: Vec<_> = self
-            .outputs
-            .iter()
-            .map(|o| model.graph.value(o.id).name.clone())
-            .collect();
-        lengthen(&mut model.graph, &self.tokens, self.count);
+        let outputs = self.outputs.iter().map(|along| {
+            let value = model.graph.value(along.id);
+            (value.name.clone(), value.ty.clone())
+        });
+        let outputs: Vec<_> = outputs.collect();
+        self.lengthen(&mut model.graph);
         model
             .graph
             .apply(emitter.patch)
             .unwrap_or_else(|why| unreachable!("placeholders fit their graph: {why}"));
-        for (name, ty) in names.iter().zip(before) {
-            let id = model
-                .graph
-                .find_value(name)
-                .expect("outputs keep their names");
-            model.graph.set_type(id, ty);
+        for (name, ty) in outputs {
+            if let (Some(id), Some(ty)) = (model.graph.find_value(&name), ty) {
+                model.graph.set_type(id, ty);
+            }
         }
     }
 
-    fn output_types(&self, graph: &Graph) -> Vec<TensorType> {
-        let types = self
-            .outputs
-            .iter()
-            .map(|along| graph.value(along.id).ty.clone());
-        types
-            .map(|ty| ty.expect("outputs that are cut have a type"))
-            .collect()
-    }
-
-    /// An input behind its placeholders.
+    /// An input with what new tokens have.
     fn extended(&self, graph: &Graph, emitter: &mut Emitter, along: Along, fill: Fill) -> Operand {
         let value = graph.value(along.id);
-        let ty = value.ty.as_ref().expect("its axis is known");
-        let rank = ty.shape.as_ref().map_or(0, Shape::rank);
+        let dtype = value.ty.as_ref().map_or(DType::I64, |ty| ty.dtype);
         emitter.scope = format!("{}/prepended", value.name);
         let input = Operand::Original(along.id);
+        let (placeholder, own) = match fill {
+            Fill::Zeros => (number(emitter, 0.0, dtype), input),
+            Fill::Ones => (number(emitter, 1.0, dtype), input),
+            Fill::Positions => {
+                let counted: Vec<i64> = (0..self.count).collect();
+                let counted = emitter.ints(&counted);
+                let counted = match dtype {
+                    DType::I64 => counted,
+                    dtype => emitter.cast(counted, dtype),
+                };
+                (counted, self.shifted(emitter, input, dtype))
+            }
+            Fill::Shift => return self.shifted(emitter, input, dtype),
+        };
         let count = emitter.ints(&[self.count]);
-        let sizes: Vec<Operand> = (0..rank)
+        let sizes: Vec<Operand> = (0..dims_of(graph, along.id).len())
             .map(|axis| match axis == along.axis {
                 true => count,
                 false => emitter.size(input, axis as i64),
@@ -200,23 +290,45 @@ impl Placeholders {
             .collect();
         let axis = |axis: usize| vec![Attribute::int("axis", axis as i64)];
         let shape = emitter.node("Concat", &sizes, axis(0));
-        let (placeholder, own) = match fill {
-            Fill::Zeros => (number(emitter, 0.0, ty.dtype), input),
-            Fill::Ones => (number(emitter, 1.0, ty.dtype), input),
-            Fill::Positions => {
-                let counted: Vec<i64> = (0..self.count).collect();
-                let counted = emitter.ints(&counted);
-                let counted = match ty.dtype {
-                    DType::I64 => counted,
-                    dtype => emitter.cast(counted, dtype),
-                };
-                let shift = number(emitter, self.count as f64, ty.dtype);
-                (counted, emitter.node("Add", &[input, shift], Vec::new()))
-            }
-        };
         let placeholders = emitter.node("Expand", &[placeholder, shape], Vec::new());
         emitter.node("Concat", &[placeholders, own], axis(along.axis))
     }
+
+    /// Positions behind those of new tokens.
+    fn shifted(&self, emitter: &mut Emitter, positions: Operand, dtype: DType) -> Operand {
+        let shift = number(emitter, self.count as f64, dtype);
+        emitter.node("Add", &[positions, shift], Vec::new())
+    }
+
+    /// Whatever is computed counts the new tokens, too.
+    fn lengthen(&self, graph: &mut Graph) {
+        let ids: Vec<ValueId> = graph.value_ids().collect();
+        for id in ids {
+            let value = graph.value(id);
+            let is_computed = !matches!(value.kind, ValueKind::Input { .. });
+            let Some(ty) = value.ty.as_ref().filter(|_| is_computed) else {
+                continue;
+            };
+            let Some(shape) = &ty.shape else { continue };
+            let dims = shape.0.iter();
+            let dims = Shape(
+                dims.map(|dim| longer(dim, &self.tokens, self.count))
+                    .collect(),
+            );
+            if dims.compare(shape) != Proof::Equal {
+                let ty = TensorType::new(ty.dtype, dims);
+                graph.set_type(id, ty);
+            }
+        }
+    }
+}
+
+/// A size with so many more of the tokens.
+fn longer(dim: &Dim, tokens: &[Symbol], count: i64) -> Dim {
+    dim.substitute(&|symbol: &Symbol| {
+        let more = || Dim::symbol(symbol.name()) + Dim::from(count);
+        tokens.contains(symbol).then(more)
+    })
 }
 
 /// A number of rank 0, of any type that masks have.
@@ -232,11 +344,29 @@ fn number(emitter: &mut Emitter, value: f64, dtype: DType) -> Operand {
     }
 }
 
+fn dims_of(graph: &Graph, id: ValueId) -> &[Dim] {
+    let shape = graph.value(id).ty.as_ref().and_then(|ty| ty.shape.as_ref());
+    shape.map_or(&[], |shape| shape.0.as_slice())
+}
+
+/// What names of caches of earlier tokens have in them.
+const CACHES: &[&str] = &["past", "cache"];
+
 fn is_cache(graph: &Graph, id: ValueId) -> bool {
     let value = graph.value(id);
     let name = value.name.to_lowercase();
     let is_float = value.ty.as_ref().is_some_and(|ty| ty.dtype.is_float());
     is_float && CACHES.iter().any(|word| name.contains(word))
+}
+
+fn no_body_reads(graph: &Graph, id: ValueId) -> Result<(), String> {
+    match graph.uses(id).iter().any(|(_, slot)| slot.is_none()) {
+        true => Err(format!(
+            "a branch of the model reads `{}` by itself",
+            graph.value(id).name
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The input of the model that gives a value but for its shape and type.
@@ -257,56 +387,49 @@ fn source(graph: &Graph, mut id: ValueId) -> Option<ValueId> {
 
 /// The symbol of how many tokens there are.
 fn tokens_of(graph: &Graph, ids: ValueId) -> Result<Symbol, String> {
-    let value = graph.value(ids);
-    let shape = value.ty.as_ref().and_then(|ty| ty.shape.as_ref());
-    let Some([_, tokens]) = shape.map(|shape| shape.0.as_slice()) else {
-        return Err(format!("`{}` is not `[batch, tokens]`", value.name));
+    let name = &graph.value(ids).name;
+    let [_, tokens] = dims_of(graph, ids) else {
+        return Err(format!("`{name}` is not `[batch, tokens]`"));
     };
     match (tokens.as_symbol(), tokens.known()) {
         (Some(symbol), _) => Ok(symbol.clone()),
         (None, Some(count)) => Err(format!(
-            "`{}` has {count} tokens, no more and no fewer; export the model with a dynamic axis",
-            value.name
+            "`{name}` has {count} tokens, no more and no fewer; export the model with a dynamic axis"
         )),
-        (None, None) => Err(format!("`{}` has {tokens} tokens", value.name)),
+        (None, None) => Err(format!("`{name}` has {tokens} tokens")),
     }
 }
 
 /// The axis of a value that counts the tokens; an error if one counts them in another way.
-fn axis_of(graph: &Graph, id: ValueId, tokens: &Symbol) -> Result<Option<usize>, String> {
-    let value = graph.value(id);
-    let dims = value.ty.as_ref().and_then(|ty| ty.shape.as_ref());
-    let dims = dims.map_or(&[][..], |shape| shape.0.as_slice());
+fn axis_of(graph: &Graph, id: ValueId, tokens: &[Symbol]) -> Result<Option<usize>, String> {
+    let dims = dims_of(graph, id);
+    let counts = |dim: &Dim| dim.symbols().iter().any(|symbol| tokens.contains(symbol));
     let counting: Vec<usize> = (0..dims.len())
-        .filter(|axis| dims[*axis].symbols().contains(tokens))
+        .filter(|axis| counts(&dims[*axis]))
         .collect();
     match counting.as_slice() {
         [] => Ok(None),
-        [axis] if dims[*axis].as_symbol() == Some(tokens) => Ok(Some(*axis)),
+        [axis] if dims[*axis].as_symbol().is_some() => Ok(Some(*axis)),
         _ => Err(format!(
             "`{}` counts tokens on an axis of {}",
-            value.name, dims[counting[0]]
+            graph.value(id).name,
+            dims[counting[0]]
         )),
     }
 }
 
-/// What stands for a placeholder in an input.
-fn fill(model: &Model, id: ValueId, ids: ValueId) -> Result<Fill, String> {
+/// What a new token has in an input.
+fn fill(model: &Model, id: ValueId, ids: Option<ValueId>) -> Result<Fill, String> {
     let graph = &model.graph;
     let value = graph.value(id);
     let name = value.name.to_lowercase();
     let is_int = value.ty.as_ref().is_some_and(|ty| ty.dtype.is_int());
-    if graph.uses(id).iter().any(|(_, slot)| slot.is_none()) {
-        return Err(format!(
-            "a branch of the model reads `{}` by itself",
-            value.name
-        ));
-    }
+    no_body_reads(graph, id)?;
     if model.padding_mask() == Some(id) {
         Ok(Fill::Ones)
     } else if is_int && name.contains("position") {
         Ok(Fill::Positions)
-    } else if id == ids || is_int && name.contains("type") {
+    } else if ids == Some(id) || is_int && name.contains("type") {
         Ok(Fill::Zeros)
     } else {
         Err(format!(
@@ -317,20 +440,19 @@ fn fill(model: &Model, id: ValueId, ids: ValueId) -> Result<Fill, String> {
 }
 
 /// The outputs that have values for every token.
-fn outputs(graph: &Graph, tokens: &Symbol, count: i64) -> Result<Vec<Along>, String> {
-    let longer =
-        |symbol: &Symbol| (symbol == tokens).then(|| Dim::symbol(tokens.name()) + Dim::from(count));
+fn outputs(graph: &Graph, tokens: &[Symbol], count: i64) -> Result<Vec<Along>, String> {
     let mut found = Vec::new();
     for id in graph.outputs() {
         let value = graph.value(*id);
-        let Some(shape) = value.ty.as_ref().and_then(|ty| ty.shape.as_ref()) else {
+        let before = found.len();
+        if value.ty.as_ref().is_none_or(|ty| ty.shape.is_none()) {
             return Err(format!(
                 "the shape of the output `{}` is not known",
                 value.name
             ));
-        };
-        for (axis, dim) in shape.0.iter().enumerate() {
-            let by = dim.substitute(&longer) - dim.clone();
+        }
+        for (axis, dim) in dims_of(graph, *id).iter().enumerate() {
+            let by = longer(dim, tokens, count) - dim.clone();
             let is_open = dim.symbols().iter().any(Symbol::is_open);
             match by.known() {
                 Some(0) if !is_open => {}
@@ -344,9 +466,8 @@ fn outputs(graph: &Graph, tokens: &Symbol, count: i64) -> Result<Vec<Along>, Str
                 }
             }
         }
-        let reads = graph.uses(*id);
-        let is_own = graph.producer(*id).is_some() && reads.iter().all(|(_, slot)| slot.is_some());
-        let axes = found.iter().filter(|along| along.id == *id).count();
+        let is_own = graph.producer(*id).is_some() && no_body_reads(graph, *id).is_ok();
+        let axes = found.len() - before;
         if axes > 1 || axes == 1 && !is_own {
             return Err(format!(
                 "new tokens cannot be cut off the output `{}`",
@@ -355,24 +476,4 @@ fn outputs(graph: &Graph, tokens: &Symbol, count: i64) -> Result<Vec<Along>, Str
         }
     }
     Ok(found)
-}
-
-/// Whatever is computed counts the new tokens, too.
-fn lengthen(graph: &mut Graph, tokens: &Symbol, count: i64) {
-    let longer =
-        |symbol: &Symbol| (symbol == tokens).then(|| Dim::symbol(tokens.name()) + Dim::from(count));
-    let ids: Vec<ValueId> = graph.value_ids().collect();
-    for id in ids {
-        let value = graph.value(id);
-        let is_computed = !matches!(value.kind, ValueKind::Input { .. });
-        let Some(ty) = value.ty.as_ref().filter(|_| is_computed) else {
-            continue;
-        };
-        let Some(shape) = &ty.shape else { continue };
-        let dims: Shape = Shape(shape.0.iter().map(|dim| dim.substitute(&longer)).collect());
-        if dims.compare(shape) != Proof::Equal {
-            let ty = TensorType::new(ty.dtype, dims);
-            graph.set_type(id, ty);
-        }
-    }
 }

@@ -136,6 +136,7 @@ fn match_all(
             .map(|index| modules.sites[*index].path.as_str());
         return Err(sink.emit(match head {
             Some(head) => errors::only_the_head(span, &text, head),
+            None if kind == SiteKind::Cache.name() => errors::no_cache(span, &text),
             None => {
                 errors::matches_nothing(span, &text, &paths(modules), modules.nameless().count())
             }

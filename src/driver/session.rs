@@ -135,6 +135,7 @@ impl Session<'_> {
         if options.roles {
             modules.name_by_role(&model);
         }
+        modules.add_caches(&model, &passes::past(&model));
         Ok(Loaded {
             path: path.to_owned(),
             modules,

@@ -171,9 +171,11 @@ pub fn token_reach(formula: &Formula) -> Tokens {
                 over: Axis::Tokens, ..
             }
             | TermKind::LastToken(_) => Tokens::All,
-            TermKind::CumulativeSum(_) | TermKind::Positions | TermKind::Prepended { .. } => {
-                Tokens::Earlier
-            }
+            TermKind::CumulativeSum(_)
+            | TermKind::Positions
+            | TermKind::Prepended {
+                in_cache: false, ..
+            } => Tokens::Earlier,
             _ => Tokens::Own,
         })
         .max()

@@ -126,7 +126,7 @@ pub(super) fn unknown_kind(span: Span, kind: &str) -> Diagnostic {
     with_help(
         Diagnostic::new(Code::E0208, format!("there is no layer kind `{kind}`"))
             .label(span, "not a layer kind"),
-        Some("layer kinds are `linear`, `conv`, `embedding` and `norm`".to_owned()),
+        Some("layer kinds are `linear`, `conv`, `embedding`, `norm` and `cache`".to_owned()),
     )
 }
 

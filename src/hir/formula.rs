@@ -142,11 +142,13 @@ pub enum TermKind {
     },
     /// The last token, `[…, 1, …]`.
     LastToken(TermId),
-    /// Rows `[n, …]` in the place of the first `n` tokens, which are placeholders: the model has as
-    /// many more tokens as it is given.
+    /// Rows `[n, features]` in the place of the first `n` tokens, which are placeholders: the model
+    /// has as many more tokens as it is given. In a cache, rows `[heads, n, features]` in front of
+    /// those of earlier tokens.
     Prepended {
         rows: TermId,
         operand: TermId,
+        in_cache: bool,
     },
     /// 1 where both are the same number, else 0.
     Equal(TermId, TermId),
@@ -370,7 +372,7 @@ impl TermKind {
                 table, positions, ..
             } => smallvec![*table, *positions],
             Scatter { values, positions } => smallvec![*values, *positions],
-            Prepended { rows, operand } => smallvec![*rows, *operand],
+            Prepended { rows, operand, .. } => smallvec![*rows, *operand],
             Concat { operands, .. } | Einsum { operands, .. } => operands.iter().copied().collect(),
             Base {
                 input,

@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a method may ask about its site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFacts {
-    /// `linear`, `conv`, `embedding` or `norm`.
+    /// `linear`, `conv`, `embedding`, `norm` or `cache`.
     pub kind: String,
     /// Columns of the weight: channels of a group times the size of the kernel for a convolution,
-    /// rows of the table for an embedding.
+    /// rows of the table for an embedding; of a cache its heads.
     pub input: Dim,
     pub output: Dim,
     /// The size of a convolution's kernel, 1 for other kinds.
@@ -74,10 +74,10 @@ impl Place {
 impl SiteFacts {
     /// Symbolic sizes: what a method is checked with before any model is opened.
     pub fn symbolic(kind: &str, has_bias: bool) -> Self {
-        let (input, output) = if kind == "norm" {
-            ("features", "features")
-        } else {
-            ("in", "out")
+        let (input, output) = match kind {
+            "norm" => ("features", "features"),
+            "cache" => ("heads", "features"),
+            _ => ("in", "out"),
         };
         SiteFacts {
             kind: kind.to_owned(),
@@ -99,9 +99,13 @@ impl SiteFacts {
 
 impl SiteFacts {
     /// The type of the module's input: of an embedding a one-hot row for every id, of a convolution
-    /// a patch for every position.
+    /// a patch for every position. A cache has none: its input stands for what it holds.
     pub(super) fn input_type(&self) -> TermType {
-        TermType::of(Lead::Full, [self.input.clone()])
+        let input = match self.kind.as_str() {
+            "cache" => &self.output,
+            _ => &self.input,
+        };
+        TermType::of(Lead::Full, [input.clone()])
     }
 
     /// The type of the module's weight, in torch's layout.
@@ -207,9 +211,12 @@ pub(super) fn site_scope(facts: &SiteFacts) -> BTreeMap<String, Value> {
         ("has_bias".to_owned(), Value::Bool(Some(facts.has_bias))),
         ("kind".to_owned(), Value::String(facts.kind.clone())),
     ]);
-    if facts.kind == "norm" {
+    if facts.kind == "norm" || facts.kind == "cache" {
         scope.insert("features".to_owned(), Value::Int(facts.output.clone()));
-    } else {
+    }
+    if facts.kind == "cache" {
+        scope.insert("heads".to_owned(), Value::Int(facts.input.clone()));
+    } else if facts.kind != "norm" {
         scope.insert("in".to_owned(), Value::Int(facts.input.clone()));
         scope.insert("kernel".to_owned(), Value::Int(facts.kernel.clone()));
         scope.insert("out".to_owned(), Value::Int(facts.output.clone()));

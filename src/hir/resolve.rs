@@ -24,7 +24,7 @@ pub type Loader<'a> =
     dyn FnMut(&mut SourceMap, FileId, &ast::StringLit, &mut Sink) -> Result<FileId, Reported> + 'a;
 
 /// Layer kinds of the language.
-pub const KINDS: &[&str] = &["linear", "conv", "embedding", "norm"];
+pub const KINDS: &[&str] = &["linear", "conv", "embedding", "norm", "cache"];
 
 /// Types of hyper-parameters, as they are written.
 pub const HYPER_TYPES: &[&str] = &["int", "float", "bool", "string", "ints", "choice"];

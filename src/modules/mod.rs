@@ -11,6 +11,7 @@
 
 mod assemble;
 mod boundary;
+mod cache;
 mod call;
 mod constant;
 mod errors;

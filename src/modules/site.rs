@@ -22,7 +22,8 @@ impl Modules {
 
     /// The others.
     pub fn nameless(&self) -> impl Iterator<Item = &Site> {
-        let by_role = self.sites.iter().filter(|site| !site.is_named());
+        let modules = self.sites.iter().filter(|site| site.is_module());
+        let by_role = modules.filter(|site| !site.is_named());
         by_role.chain(&self.unnamed)
     }
 }
@@ -62,6 +63,7 @@ pub struct Site {
     /// The bias, where the module has one.
     pub bias: Option<ValueId>,
     /// Linear: in features. Conv: input channels (of all groups). Embedding: rows. Norm: features.
+    /// Cache: heads.
     pub in_features: i64,
     /// Linear: out features (of the slice, if there is one). Conv: output channels. Embedding:
     /// columns. Norm: features.
@@ -88,7 +90,12 @@ pub struct Site {
 impl Site {
     /// Whether it has a path of its own, not one that stands for its role.
     pub fn is_named(&self) -> bool {
-        !self.path.is_empty() && self.source != NameSource::Role
+        self.is_module() && !self.path.is_empty() && self.source != NameSource::Role
+    }
+
+    /// Whether it is a call of a layer, and not a cache.
+    pub fn is_module(&self) -> bool {
+        self.kind != SiteKind::Cache
     }
 
     /// Every torch path of the module: that of this call first.
@@ -137,6 +144,8 @@ pub enum SiteKind {
     Conv,
     Embedding,
     Norm,
+    /// Keys or values of earlier tokens, an input of the model: no module, but adapted like one.
+    Cache,
 }
 
 impl SiteKind {
@@ -145,6 +154,7 @@ impl SiteKind {
         SiteKind::Conv,
         SiteKind::Embedding,
         SiteKind::Norm,
+        SiteKind::Cache,
     ];
 
     /// The word of the language and of JSON outputs.
@@ -154,6 +164,7 @@ impl SiteKind {
             SiteKind::Conv => "conv",
             SiteKind::Embedding => "embedding",
             SiteKind::Norm => "norm",
+            SiteKind::Cache => "cache",
         }
     }
 }

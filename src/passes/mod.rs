@@ -12,4 +12,4 @@ mod without_past;
 pub use fuse::fuse;
 pub use infer::{Values, infer, infer_values};
 pub use specialize::specialize;
-pub use without_past::{has_past, without_past};
+pub use without_past::{has_past, past, without_past};

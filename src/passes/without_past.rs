@@ -27,6 +27,15 @@ pub fn has_past(model: &Model) -> bool {
     !caches(&model.graph).0.is_empty()
 }
 
+/// The inputs that hold caches, with their types: the width of a head is there, where its reader tells it.
+pub fn past(model: &Model) -> Vec<(ValueId, TensorType)> {
+    let (caches, _) = caches(&model.graph);
+    caches
+        .into_iter()
+        .map(|cache| (cache.id, cache.ty))
+        .collect()
+}
+
 /// Empties the caches that a model takes as inputs; answers with how many these were.
 pub fn without_past(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     let graph = &model.graph;
@@ -167,10 +176,13 @@ fn other_part(graph: &Graph, node: NodeId, caches: &[Cache]) -> Option<ValueId> 
     let is_cache = |id: &ValueId| caches.iter().any(|cache| cache.id == *id);
     let operands: Vec<ValueId> = graph.operands(node).into_iter().flatten().collect();
     match operands.as_slice() {
-        [cache, other]
-            if graph.node(node).op.is("Concat") && is_cache(cache) && !is_cache(other) =>
-        {
-            Some(*other)
+        [first, second] if graph.node(node).op.is("Concat") => {
+            match (is_cache(first), is_cache(second)) {
+                (true, false) => Some(*second),
+                // What an adapter puts in front of the cache.
+                (false, true) => Some(*first),
+                _ => None,
+            }
         }
         _ => None,
     }

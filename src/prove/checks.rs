@@ -393,6 +393,7 @@ impl<'a> Bench<'a> {
     fn has_tokens(&self) -> Result<(), String> {
         match self.stand.layout.kind {
             SiteKind::Conv => Err("a convolution has positions, no tokens".to_owned()),
+            SiteKind::Cache => Err("a cache holds tokens of earlier calls".to_owned()),
             _ => Ok(()),
         }
     }

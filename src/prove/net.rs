@@ -10,6 +10,8 @@ use crate::ty::{DType, Dim, Shape, TensorType};
 pub(super) const BATCH: usize = 2;
 /// Tokens of a sample, and positions along each side of an image behind its kernel.
 pub(super) const TOKENS: usize = 5;
+/// Tokens that a cache holds.
+const PAST: usize = 3;
 /// Sides of a convolution's kernel.
 const KERNEL: i64 = 2;
 
@@ -61,12 +63,17 @@ pub(super) fn path(at: usize) -> String {
 pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
     let mut patch = Patch::new();
     patch.front();
-    let mask = TensorType {
-        dtype: DType::I64,
-        shape: Some(Shape(vec![symbol("batch"), symbol("tokens")])),
+    let all = match layout.kind {
+        SiteKind::Cache => symbol("past") + symbol("tokens"),
+        _ => symbol("tokens"),
     };
+    let mask = TensorType::new(DType::I64, Shape(vec![symbol("batch"), all]));
     let mask = patch.input("attention_mask", mask, None);
     for (at, size) in layout.sizes.iter().enumerate() {
+        if layout.kind == SiteKind::Cache {
+            cached(&mut patch, *size, at, mask);
+            continue;
+        }
         let x = patch.input(
             &format!("x{}", at + 1),
             input_type(layout.kind, *size),
@@ -158,6 +165,7 @@ fn module(
             let table = constant(patch, "weight", &[input, output], 0.3);
             node(patch, &scope, "Gather", &[table, x], vec![])
         }
+        SiteKind::Cache => unreachable!("a cache computes nothing"),
         SiteKind::Norm => {
             let weight = constant(patch, "weight", &[input], 0.3);
             let operands: Vec<Operand> = [x, weight]
@@ -170,12 +178,49 @@ fn module(
     }
 }
 
+/// A cache, the tokens at hand, and these with the mean over both: an output, and so is the cache for the
+/// next call.
+fn cached(patch: &mut Patch, size: Size, at: usize, mask: Operand) {
+    let heads = |tokens: &str| {
+        let sizes = [
+            Dim::from(size.input),
+            symbol(tokens),
+            Dim::from(size.output),
+        ];
+        let dims = std::iter::once(symbol("batch")).chain(sizes);
+        TensorType::new(DType::F32, Shape(dims.collect()))
+    };
+    let past = patch.input(&past(at), heads("past"), None);
+    let x = patch.input(&format!("x{}", at + 1), heads("tokens"), None);
+    let scope = format!("/cache.{at}");
+    let to_float = vec![Attribute::int("to", i64::from(DType::F32.number()))];
+    let axes = patch.constant("heads and features", Tensor::from_i64(&[2], &[1, 3]));
+    let tokens = number(patch, "tokens", 2);
+    let mask = node(patch, &scope, "Cast", &[mask], to_float);
+    let mask = node(patch, &scope, "Unsqueeze", &[mask, axes], vec![]);
+    let axis = vec![Attribute::int("axis", 2)];
+    let joined = node(patch, &scope, "Concat", &[past, x], axis);
+    let counted = node(patch, &scope, "Mul", &[joined, mask], vec![]);
+    let sums = node(patch, &scope, "ReduceSum", &[counted, tokens], vec![]);
+    let count = node(patch, &scope, "ReduceSum", &[mask, tokens], vec![]);
+    let mean = node(patch, &scope, "Div", &[sums, count], vec![]);
+    let y = node(patch, &scope, "Add", &[x, mean], vec![]);
+    patch.named_output(y, &format!("y{}", at + 1));
+    patch.named_output(joined, &format!("present.{at}.key"));
+}
+
+/// The name of a cache.
+fn past(at: usize) -> String {
+    format!("past_key_values.{at}.key")
+}
+
+fn number(patch: &mut Patch, name: &str, value: i64) -> Operand {
+    patch.constant(name, Tensor::from_i64(&[1], &[value]))
+}
+
 /// Means over a token and those before it, less those that are padding.
 fn mixed(patch: &mut Patch, y: Operand, mask: Operand) -> Operand {
     let scope = "/mixed";
-    let number = |patch: &mut Patch, name: &str, value: i64| {
-        patch.constant(name, Tensor::from_i64(&[1], &[value]))
-    };
     let (tokens, features) = (number(patch, "tokens", 1), number(patch, "features", -1));
     let to_float = vec![Attribute::int("to", i64::from(DType::F32.number()))];
     let mask = node(patch, scope, "Cast", &[mask], to_float);
@@ -219,10 +264,20 @@ pub(super) fn node(
 
 /// Inputs of the net: numbers for every module, and a mask without padding.
 pub(super) fn inputs(layout: &Layout, seed: u64) -> Result<super::numbers::Named, String> {
-    let mut all = vec![("attention_mask".to_owned(), ones(BATCH, TOKENS)?)];
+    let earlier = match layout.kind {
+        SiteKind::Cache => PAST,
+        _ => 0,
+    };
+    let mut all = vec![("attention_mask".to_owned(), ones(BATCH, earlier + TOKENS)?)];
     for (at, size) in layout.sizes.iter().enumerate() {
         let name = format!("x{}", at + 1);
         all.push((name.clone(), values(layout.kind, *size, &name, seed)?));
+        if layout.kind == SiteKind::Cache {
+            let dims = [BATCH, size.input as usize, PAST, size.output as usize];
+            let sizes: Vec<i64> = dims.iter().map(|d| *d as i64).collect();
+            let held = super::numbers::elements(&normal(&past(at), &sizes, 1.0, seed));
+            all.push((past(at), made(DType::F32, &dims, held)?));
+        }
     }
     Ok(all)
 }
@@ -239,6 +294,7 @@ fn values(kind: SiteKind, size: Size, name: &str, seed: u64) -> Result<Array, St
             let side = 3;
             vec![batch, size.input / (KERNEL * KERNEL), side, side]
         }
+        SiteKind::Cache => vec![batch, size.input, tokens, size.output],
         _ => vec![batch, tokens, size.input],
     };
     let drawn = super::numbers::elements(&normal(name, &dims, 1.0, seed));

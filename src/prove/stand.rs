@@ -8,7 +8,7 @@ use crate::adapt::{self, Calibration, NewTensor, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
 use crate::hir::{Adapt, Adapter, Call, Program, Statistic};
-use crate::modules::{self, Modules};
+use crate::modules::{self, Modules, SiteKind};
 use crate::passes;
 use crate::reference::{Array, Evaluator, Options};
 use crate::syntax::ast::{Pattern, Target};
@@ -37,9 +37,10 @@ pub(super) fn build(
 ) -> Result<Stand, String> {
     let mut why = "no sizes are known for it".to_owned();
     let prepends = facts::prepends(program, case);
+    let mixes = |layout: &Layout| prepends && layout.kind != SiteKind::Cache;
     for layout in &case.layouts {
         let mut sink = Sink::new();
-        let layout = match prepends {
+        let layout = match mixes(layout) {
             true => layout.mixed(),
             false => layout.clone(),
         };
@@ -69,8 +70,9 @@ fn on_layout(
     let mut base = net::net(layout, seed).map_err(Some)?;
     passes::infer(&mut base, sink).map_err(reported)?;
     let options = modules::Options::default();
-    let modules = modules::recover(&base, &options, sink).map_err(reported)?;
-    let adapter = adapter(program, case, times, layout.sizes.len());
+    let mut modules = modules::recover(&base, &options, sink).map_err(reported)?;
+    modules.add_caches(&base, &passes::past(&base));
+    let adapter = adapter(program, case, times, layout);
     let options = adapt::Options::default();
     let plan = adapt::plan(program, &adapter, &base, &modules, &options, sink).map_err(reported)?;
     let mut adapted = base.clone();
@@ -126,11 +128,12 @@ fn moments(rows: &[f64], features: i64) -> Tensor {
 }
 
 /// `adapt "fc1", "fc2" with method(…) + method(…)`.
-fn adapter(program: &Program, case: &Case, times: usize, count: usize) -> Adapter {
+fn adapter(program: &Program, case: &Case, times: usize, layout: &Layout) -> Adapter {
     let method = program.method(case.method);
     let span = method.name.span;
     let word = |text: String| crate::diag::Spanned { node: text, span };
-    let targets = (0..count).map(|at| {
+    let names = 0..layout.sizes.len();
+    let targets = names.map(|at| {
         Target::Pattern(Pattern {
             regex: false,
             text: word(net::path(at)),
@@ -138,6 +141,13 @@ fn adapter(program: &Program, case: &Case, times: usize, count: usize) -> Adapte
             span,
         })
     });
+    let targets: Vec<Target> = match layout.kind {
+        SiteKind::Cache => vec![Target::All {
+            kind: word(SiteKind::Cache.name().to_owned()),
+            span,
+        }],
+        _ => targets.collect(),
+    };
     let call = Call {
         method: case.method,
         arguments: case.arguments.clone(),
@@ -147,7 +157,7 @@ fn adapter(program: &Program, case: &Case, times: usize, count: usize) -> Adapte
         name: word("proof".to_owned()),
         doc: String::new(),
         adapts: vec![Adapt {
-            targets: targets.collect(),
+            targets,
             except: Vec::new(),
             condition: None,
             calls: vec![call; times],

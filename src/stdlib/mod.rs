@@ -149,6 +149,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("pissa.peft"),
     },
     LibraryFile {
+        name: "prefix_tuning",
+        text: include_str!("prefix_tuning.peft"),
+    },
+    LibraryFile {
         name: "prompt_tuning",
         text: include_str!("prompt_tuning.peft"),
     },

@@ -227,10 +227,9 @@ impl Dim {
         if (-difference).lower_bound().is_some_and(|bound| bound >= 0) {
             return other.clone();
         }
-        Dim::atom(Atom::Min(
-            self.min_by_name(other).clone(),
-            self.max_by_name(other).clone(),
-        ))
+        let (own, other, shift) = self.unshifted(other);
+        let (first, second) = (own.min_by_name(&other), own.max_by_name(&other));
+        Dim::atom(Atom::Min(first.clone(), second.clone())) + shift
     }
 
     /// The larger of the two.
@@ -250,10 +249,30 @@ impl Dim {
         if (-difference).lower_bound().is_some_and(|bound| bound >= 0) {
             return other.clone();
         }
-        Dim::atom(Atom::Max(
-            self.min_by_name(other).clone(),
-            self.max_by_name(other).clone(),
-        ))
+        let (own, other, shift) = self.unshifted(other);
+        let (first, second) = (own.min_by_name(&other), own.max_by_name(&other));
+        Dim::atom(Atom::Max(first.clone(), second.clone())) + shift
+    }
+
+    /// Both without the constant that they have in common, and that: max(a + 2, b + 2) = max(a, b) + 2.
+    fn unshifted(&self, other: &Dim) -> (Dim, Dim, Dim) {
+        let shift = match (self.constant(), other.constant()) {
+            (a, b) if a > 0 && b > 0 => a.min(b),
+            (a, b) if a < 0 && b < 0 => a.max(b),
+            _ => 0,
+        };
+        let shift = Dim::from(shift);
+        let less = |dim: &Dim| dim.clone() - shift.clone();
+        (less(self), less(other), shift.clone())
+    }
+
+    /// The term without a symbol.
+    fn constant(&self) -> i64 {
+        match &self.0 {
+            Repr::Known(value) => *value,
+            Repr::Symbol(_) => 0,
+            Repr::Sum(polynomial) => polynomial.get(&Monomial::new()).copied().unwrap_or(0),
+        }
     }
 
     /// Whether it is written as a maximum, at any depth, that `dim` takes part in.
@@ -515,6 +534,20 @@ mod tests {
         let right = n.clone() * n.clone() - k.clone() * k.clone();
         assert_eq!(left.compare(&right), Proof::Equal);
         assert_eq!(left, right);
+    }
+
+    #[test]
+    fn a_common_constant_stands_outside_of_a_maximum() {
+        let (a, b) = (Dim::symbol("a"), Dim::symbol("b"));
+        let shifted = |dim: &Dim, by: i64| dim.clone() + Dim::from(by);
+        let plain = a.larger(&b);
+        assert_eq!(shifted(&a, 3).larger(&shifted(&b, 3)), shifted(&plain, 3));
+        assert_eq!(
+            shifted(&a, -3).larger(&shifted(&b, -3)),
+            shifted(&plain, -3)
+        );
+        let apart = shifted(&a, 1).smaller(&shifted(&b, 5));
+        assert_eq!(apart, shifted(&a.smaller(&shifted(&b, 4)), 1));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod node_cases;
 mod node_gradients;
 mod past;
 mod pieces;
+mod prefix;
 mod proofs;
 mod python;
 mod recompute;

@@ -114,7 +114,11 @@ fn started(session: Session, folder: &Path, manifest: &Value, graph: &str) -> St
     for port in ports(manifest, graph, "inputs") {
         let value = match text(port, "role") {
             "parameter" => {
-                let name = format!("{}.{}", text(port, "module"), text(port, "parameter"));
+                let name = match port["module"].as_str() {
+                    Some(module) => format!("{module}.{}", text(port, "parameter")),
+                    // One for several modules has a name of its own.
+                    None => text(port, "name").to_owned(),
+                };
                 start.get(&name).expect("the adapter has it").clone()
             }
             "state" => {
@@ -545,7 +549,7 @@ fn twenty_steps_are_pytorchs() {
             recorded::library(recording),
             recorded::statements(&about)
         );
-        for export in recorded::exports(family) {
+        for export in recorded::exports_for(recording) {
             let folder = tempfile::tempdir().unwrap();
             let path = peft.join(format!("{recording}.safetensors"));
             let values = recorded::renamed(&path, folder.path());

@@ -35,6 +35,7 @@ impl Lowering<'_> {
                     self.sliced(rows)
                 }
             },
+            SiteKind::Cache => unreachable!("a cache computes nothing"),
             SiteKind::Conv => {
                 let weight = weight.map(|matrix| self.as_kernel(matrix, self.site().out_features));
                 let result = self.clone_node(input, weight, bias);

@@ -9,6 +9,10 @@ use crate::syntax::ast::Expr;
 use crate::ty::Dim;
 
 pub(super) fn base(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<Value> {
+    if cx.facts.kind == "cache" {
+        let why = "a cache holds what earlier tokens gave, and computes nothing";
+        return Err(cx.fail(errors::not_available(call.span, "base", why)));
+    }
     let input = cx.operand(call, 0)?;
     let wanted = cx.facts.input_type();
     let ty = cx.ty(input);

@@ -119,30 +119,41 @@ pub(super) fn cumsum(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<
     )?))
 }
 
-/// Of a matrix with a row for every new token.
+/// Of rows: a row for every new token, at a cache one for each of its heads.
 pub(super) fn prepend(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
-    if cx.facts.kind != "embedding" {
+    let kind = cx.facts.kind.clone();
+    let in_cache = kind == "cache";
+    if !in_cache && kind != "embedding" {
         let why = format!(
-            "tokens are put in front at an embedding, not at a layer of kind `{}`",
-            cx.facts.kind
+            "tokens are put in front at an embedding or a cache, not at a layer of kind `{kind}`"
         );
         return Err(cx.fail(errors::not_available(call.span, builtin.name, &why)));
     }
     let (rows, operand) = (cx.operand(call, 0)?, cx.operand(call, 1)?);
     let (rows_ty, ty) = (cx.ty(rows), cx.ty(operand));
-    let is_output = ty.lead == Lead::Full && ty.dims.len() == 1;
-    if !is_output
-        || rows_ty.lead != Lead::None
-        || rows_ty.dims.len() != 2
-        || rows_ty.dims[1..] != ty.dims
-    {
-        let (wanted, found) = match is_output {
-            true => (format!("rows [n, {}]", ty.dims[0]), &rows_ty),
-            false => ("a vector for every token".to_owned(), &ty),
-        };
-        let span = call.positional[usize::from(!is_output)].span;
-        return Err(cx.fail(errors::wrong_type(span, &wanted, &found.to_string())));
+    let output = TermType::of(Lead::Full, [cx.facts.output.clone()]);
+    if !ty.is_same(&output) {
+        let span = call.positional[1].span;
+        let wanted = format!("what the module gives, {output}");
+        return Err(cx.fail(errors::wrong_type(span, &wanted, &ty.to_string())));
     }
-    let kind = TermKind::Prepended { rows, operand };
+    let fits = match rows_ty.dims.as_slice() {
+        [_, features] => !in_cache && *features == ty.dims[0],
+        [heads, _, features] => in_cache && *heads == cx.facts.input && *features == ty.dims[0],
+        _ => false,
+    };
+    if rows_ty.lead != Lead::None || !fits {
+        let wanted = match in_cache {
+            true => format!("rows [{}, n, {}]", cx.facts.input, ty.dims[0]),
+            false => format!("rows [n, {}]", ty.dims[0]),
+        };
+        let span = call.positional[0].span;
+        return Err(cx.fail(errors::wrong_type(span, &wanted, &rows_ty.to_string())));
+    }
+    let kind = TermKind::Prepended {
+        rows,
+        operand,
+        in_cache,
+    };
     Ok(Value::Term(cx.term(kind, ty, call.span)?))
 }

@@ -29,7 +29,7 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 18] = [
+pub const SITE_NAMES: [&str; 19] = [
     "name",
     "site",
     "sites",
@@ -38,6 +38,7 @@ pub const SITE_NAMES: [&str; 18] = [
     "in",
     "out",
     "features",
+    "heads",
     "kind",
     "kernel",
     "has_bias",
@@ -271,6 +272,18 @@ impl Eval<'_> {
         match name {
             "in" | "out" if self.facts.kind == "norm" => {
                 let why = "the size of a norm is `features`";
+                return Err(self.fail(errors::not_available(span, name, why)));
+            }
+            "in" | "out" if self.facts.kind == "cache" => {
+                let why = "the sizes of a cache are `heads` and `features`";
+                return Err(self.fail(errors::not_available(span, name, why)));
+            }
+            "heads" => {
+                let why = "only a cache has heads";
+                return Err(self.fail(errors::not_available(span, name, why)));
+            }
+            "weight" | "bias" if self.facts.kind == "cache" => {
+                let why = "a cache has no weight";
                 return Err(self.fail(errors::not_available(span, name, why)));
             }
             "weight" | "bias" | "mask" if self.hook.is_some() => {
