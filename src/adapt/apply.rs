@@ -1,7 +1,7 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
 use super::errors;
-use super::lower::{Bindings, Lowering, UNREAD};
+use super::lower::{Bindings, Lowering, TokenInputs, UNREAD};
 use super::plan::{Plan, PlannedSite};
 use super::prepend;
 use super::starts::{Starts, start_values};
@@ -82,7 +82,7 @@ pub fn apply(
         Some(Operand::New(index)) => *index as usize,
         _ => 0,
     };
-    let mask = model.padding_mask();
+    let inputs = [model.token_ids(), model.padding_mask()];
     if let Some(sites) = scopes.get(&top) {
         lower_sites(
             &mut emitter,
@@ -90,7 +90,13 @@ pub fn apply(
             sites,
             modules,
             &parameters,
-            mask.map(Operand::Existing),
+            TokenInputs::new(inputs.map(|id| {
+                let id = id?;
+                Some((
+                    Operand::Existing(id),
+                    model.graph.value(id).ty.as_ref()?.dtype,
+                ))
+            })),
         );
     }
     let applied = model
@@ -106,7 +112,7 @@ pub fn apply(
     }
     for (scope, sites) in scopes {
         if *scope != top {
-            apply_in_body(model, scope, &sites, modules, &tensors, mask, opset);
+            apply_in_body(model, scope, &sites, modules, &tensors, inputs, opset);
         }
     }
     if let Some(placeholders) = placeholders {
@@ -122,8 +128,15 @@ fn lower_sites(
     sites: &[&PlannedSite],
     modules: &Modules,
     parameters: &[Operand],
-    mask: Option<Operand>,
+    mut tokens: TokenInputs,
 ) {
+    for planned in sites {
+        for method in &planned.methods {
+            let dtype = modules.sites[planned.site].dtype;
+            tokens.prepare(emitter, &method.instance.forward, dtype);
+        }
+    }
+    let tokens = &tokens;
     let mut outputs: Vec<(ValueId, Vec<&PlannedSite>)> = Vec::new();
     for planned in sites {
         let output = modules.sites[planned.site].output;
@@ -150,10 +163,12 @@ fn lower_sites(
                 Operand::Original(output),
                 None,
                 parameters,
-                mask,
+                tokens,
             )
         } else {
-            lower_members(emitter, graph, output, &members, modules, parameters, mask)
+            lower_members(
+                emitter, graph, output, &members, modules, parameters, tokens,
+            )
         };
         if first.kind == SiteKind::Cache {
             // An input stays what it is for those who give it.
@@ -191,7 +206,7 @@ fn lower_members(
     members: &[&PlannedSite],
     modules: &Modules,
     parameters: &[Operand],
-    mask: Option<Operand>,
+    tokens: &TokenInputs,
 ) -> Operand {
     let mut parts: Vec<(Range<i64>, &PlannedSite)> = members
         .iter()
@@ -218,7 +233,7 @@ fn lower_members(
             base,
             Some(range.clone()),
             parameters,
-            mask,
+            tokens,
         ));
         at = range.end;
     }
@@ -256,17 +271,16 @@ fn lower_one(
     base: Operand,
     slice: Option<Range<i64>>,
     parameters: &[Operand],
-    mask: Option<Operand>,
+    tokens: &TokenInputs,
 ) -> Operand {
     let mut output = base;
     for method in &planned.methods {
         emitter.scope = format!("{}/{}", site.path, method.name);
-        let reads_mask = method.instance.forward.uses(|kind| *kind == TermKind::Mask);
         let bindings = Bindings {
             input: Operand::Existing(site.input),
             output,
             slice: slice.as_ref().map(|s| (s.start, s.end)),
-            mask: mask.filter(|_| reads_mask),
+            tokens: Some(tokens),
             parameters: method
                 .parameters
                 .iter()
@@ -301,7 +315,7 @@ fn apply_in_body(
     sites: &[&PlannedSite],
     modules: &Modules,
     tensors: &[NewTensor],
-    mask: Option<ValueId>,
+    inputs: [Option<ValueId>; 2],
     opset: i64,
 ) {
     let body = graph_at(model, scope);
@@ -330,17 +344,23 @@ fn apply_in_body(
             parameters.push(UNREAD);
         }
     }
-    let reads_mask = sites.iter().any(|p| {
-        p.methods
-            .iter()
-            .any(|m| m.instance.forward.uses(|k| *k == TermKind::Mask))
-    });
-    let mask = mask.filter(|_| reads_mask).map(|id| {
+    let uses = |test: fn(&TermKind) -> bool| {
+        let mut methods = sites.iter().flat_map(|site| &site.methods);
+        methods.any(|method| method.instance.forward.uses(test))
+    };
+    let [ids, mask] = inputs;
+    let read = [
+        ids.filter(|_| uses(TermKind::reads_ids)),
+        mask.filter(|_| uses(TermKind::reads_mask)),
+    ];
+    let tokens = TokenInputs::new(read.map(|id| {
+        let id = id?;
         captured.push(id);
         let value = model.graph.value(id);
-        emitter.patch.capture(&value.name, value.ty.clone())
-    });
-    lower_sites(&mut emitter, body, sites, modules, &parameters, mask);
+        let input = emitter.patch.capture(&value.name, value.ty.clone());
+        Some((input, value.ty.as_ref()?.dtype))
+    }));
+    lower_sites(&mut emitter, body, sites, modules, &parameters, tokens);
     let names: Vec<String> = captured
         .iter()
         .map(|id| model.graph.value(*id).name.to_string())

@@ -399,6 +399,16 @@ pub(super) fn no_mask(span: Span, site: &str) -> Diagnostic {
     .help("choose a method that does without, or export the model with its mask")
 }
 
+pub(super) fn no_ids(span: Span, site: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0460,
+        format!("the model has no ids of tokens for `{site}`"),
+    )
+    .label(span, "reads the ids of tokens")
+    .note("the ids are the graph input `input_ids` of shape [batch, tokens]")
+    .help("choose a method that does without, or export the model with its ids and not with embeddings")
+}
+
 pub(super) fn bad_slice(span: Span, path: &str, count: usize, why: &str) -> Diagnostic {
     let more = and_more(count);
     Diagnostic::new(
@@ -508,7 +518,7 @@ pub(super) fn reads_other_tokens(span: Span, method: &str) -> Diagnostic {
         span,
         "a cached step sees its own token only, so decoding differs from a full pass",
     )
-    .help("use a method that works on each token by itself, such as `pool = \"per_token\"`")
+    .help("use a method that works on each token by itself, such as `pool = \"per_token\"`, or decode without the cache")
 }
 
 pub(super) fn tied_weight(span: Span, path: &str, others: &[String]) -> Diagnostic {

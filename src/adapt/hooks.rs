@@ -276,7 +276,7 @@ impl At {
         }
     }
 
-    fn bindings(&self, read: &Read) -> Bindings {
+    fn bindings(&self, read: &Read) -> Bindings<'static> {
         let of = |all: &[Option<Operand>]| -> Vec<Option<Operand>> {
             let parameters = self.parameters.iter();
             let found = parameters.map(|index| all.get(*index).copied().flatten());
@@ -288,7 +288,7 @@ impl At {
             input: UNREAD,
             output: UNREAD,
             slice: None,
-            mask: None,
+            tokens: None,
             parameters: parameters.map(|found| found.unwrap_or(UNREAD)).collect(),
             gradients: of(&read.gradients),
             before: of(&read.before),

@@ -2,6 +2,9 @@
 
 pub(super) mod axes;
 mod base;
+mod tokens;
+
+pub(super) use tokens::TokenInputs;
 
 use crate::graph::{Attribute, Graph, Operand};
 use crate::hir::{Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, Unary};
@@ -10,15 +13,15 @@ use crate::ops::{Emitter, encode_float};
 use crate::ty::DType;
 
 /// The values that a formula speaks of, at one site.
-pub(super) struct Bindings {
+pub(super) struct Bindings<'a> {
     /// The module's input.
     pub input: Operand,
     /// The base output (of the slice), or the result of the method before.
     pub output: Operand,
     /// In torch's layout order, first and last feature of the slice; `None` for the whole module.
     pub slice: Option<(i64, i64)>,
-    /// `[batch, tokens]`, of an integer type; present if the formula reads it.
-    pub mask: Option<Operand>,
+    /// What the model reads with the tokens.
+    pub tokens: Option<&'a TokenInputs>,
     /// For every parameter of the instance, of type f32.
     pub parameters: Vec<Operand>,
     /// Their gradients; only hooks read them.
@@ -38,7 +41,7 @@ pub(super) struct Lowering<'a> {
     pub emitter: &'a mut Emitter,
     /// Nothing for a hook, which reads nothing of the module.
     pub(super) place: Option<(&'a Graph, &'a Site)>,
-    pub bindings: Bindings,
+    pub bindings: Bindings<'a>,
     pub formula: &'a Formula,
     done: Vec<Option<Operand>>,
     /// Terms once more, in f32: positions of a site of less precision.
@@ -51,7 +54,7 @@ impl<'a> Lowering<'a> {
         emitter: &'a mut Emitter,
         graph: &'a Graph,
         site: &'a Site,
-        bindings: Bindings,
+        bindings: Bindings<'a>,
         formula: &'a Formula,
     ) -> Self {
         let place = Some((graph, site));
@@ -59,7 +62,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Of a formula over an adapter's tensors, which are f32.
-    pub fn beside(emitter: &'a mut Emitter, bindings: Bindings, formula: &'a Formula) -> Self {
+    pub fn beside(emitter: &'a mut Emitter, bindings: Bindings<'a>, formula: &'a Formula) -> Self {
         Lowering::with(emitter, None, DType::F32, bindings, formula)
     }
 
@@ -67,7 +70,7 @@ impl<'a> Lowering<'a> {
         emitter: &'a mut Emitter,
         place: Option<(&'a Graph, &'a Site)>,
         dtype: DType,
-        bindings: Bindings,
+        bindings: Bindings<'a>,
         formula: &'a Formula,
     ) -> Self {
         let done = vec![None; formula.terms().count()];
@@ -186,6 +189,11 @@ impl<'a> Lowering<'a> {
             TermKind::Bias => self.bias(),
             TermKind::Mask => self.mask(),
             TermKind::Positions => self.positions(),
+            TermKind::SinceLast(sequence) => {
+                let tokens = self.bindings.tokens;
+                let found = tokens.and_then(|tokens| tokens.since_last(sequence, self.dtype));
+                found.expect("what formulas read of the ids is emitted in front of them")
+            }
             TermKind::Param(index) => self.parameter(*index),
             TermKind::Gradient(index) => trained(self.bindings.gradients[*index]),
             TermKind::Before(index) => trained(self.bindings.before[*index]),
@@ -352,15 +360,12 @@ impl<'a> Lowering<'a> {
     fn mask(&mut self) -> Operand {
         let mask = self
             .bindings
-            .mask
+            .tokens
+            .and_then(|tokens| tokens.mask)
             .expect("the plan has checked that there is a mask");
         let input = self.bindings.input;
-        let tokens = self.emitter.size(input, self.input_token_axis());
-        let start = self.emitter.node("Neg", &[tokens], Vec::new());
-        let (end, axis) = (self.emitter.ints(&[i64::MAX]), self.emitter.ints(&[1]));
-        let own = self
-            .emitter
-            .node("Slice", &[mask, start, end, axis], Vec::new());
+        let count = self.emitter.size(input, self.input_token_axis());
+        let own = tokens::last(self.emitter, mask, count);
         let own = self.emitter.cast(own, self.site().dtype);
         self.emitter.unsqueeze(own, -1)
     }

@@ -7,13 +7,14 @@ use super::prepend::{self, Placeholders};
 use super::refusal::{Cause, Failure, Refusal};
 use super::{errors, norms, rows};
 use crate::diag::{Reported, Span};
+use crate::graph::Graph;
 use crate::hir::affine::{Tokens, token_reach};
 use crate::hir::{
     Adapt, Call, Context, Formula, HyperValue, Init, Instance, Method, Place, SiteFacts, TermKind,
     instantiate,
 };
 use crate::modules::{Site, SiteKind};
-use crate::ty::Dim;
+use crate::ty::{Dim, Proof};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -261,8 +262,13 @@ impl Planner<'_> {
                 )));
             }
         }
-        if uses(TermKind::Mask) && self.model.padding_mask().is_none() {
+        if instance.forward.uses(TermKind::reads_mask) && self.model.padding_mask().is_none() {
             return Some(Cause::NoMask);
+        }
+        if instance.forward.uses(TermKind::reads_ids)
+            && let Some(cause) = self.lacks_ids(name, graph, site)
+        {
+            return Some(cause);
         }
         let mut inits = instance.params.iter().map(|p| &p.init);
         let reads_weight = uses(TermKind::Weight)
@@ -292,6 +298,27 @@ impl Planner<'_> {
         rows::refusal(&instance.forward, site, groups)
             .or_else(|| norms::refusal(&instance.forward, site, graph))
             .map(|why| Cause::Other(why.to_owned()))
+    }
+
+    /// Why the ids of the model's tokens are not those of the site's, if they are not.
+    fn lacks_ids(&self, name: &str, graph: &Graph, site: &Site) -> Option<Cause> {
+        let Some(ids) = self.model.token_ids() else {
+            return Some(Cause::NoIds);
+        };
+        let shape = |graph: &Graph, id| graph.value(id).ty.as_ref()?.shape.clone();
+        let (own, ids) = (shape(graph, site.input)?, shape(&self.model.graph, ids)?);
+        let rank = own.rank() + usize::from(site.kind == SiteKind::Embedding);
+        let is_named = |dim: &Dim| dim.as_symbol().is_some_and(|symbol| !symbol.is_open());
+        let differ = |a: &Dim, b: &Dim| {
+            a.compare(b) == Proof::Different || is_named(a) && is_named(b) && a != b
+        };
+        let differs = own.0.iter().zip(&ids.0).any(|(a, b)| differ(a, b));
+        (rank != 3 || differs).then(|| {
+            Cause::Other(format!(
+                "`{name}` reads the ids of the module's tokens, and its input is {own} where \
+                 `input_ids` is {ids}"
+            ))
+        })
     }
 
     fn warn_site(&mut self, call: &Call, method: &Method, reach: Tokens, site: &Site) {

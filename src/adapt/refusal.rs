@@ -11,6 +11,8 @@ use crate::modules::{Modules, Site};
 pub(super) enum Cause {
     /// It reads the attention mask, and the model has none.
     NoMask,
+    /// It reads the ids of the tokens, and the model has none.
+    NoIds,
     /// A part of it is asked for that it does not have, in words.
     Slice(String),
     /// In words, as the end of a sentence.
@@ -69,6 +71,7 @@ impl Failures {
             let count = before - rest.len();
             let diagnostic = match cause {
                 Cause::NoMask => errors::no_mask(span, &site.path),
+                Cause::NoIds => errors::no_ids(span, &site.path),
                 Cause::Slice(why) => errors::bad_slice(span, &site.path, count, &why),
                 Cause::Other(why) => errors::cannot_adapt(span, &site.path, count, &why)
                     .excerpt(excerpt(model, site)),

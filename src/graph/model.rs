@@ -1,6 +1,7 @@
 //! A model: a graph with what ONNX says about it as a whole.
 
 use super::{Graph, Origin, ValueId, ValueKind};
+use crate::ty::DType;
 
 /// An imported model after its local functions have been inlined.
 #[derive(Clone, Debug)]
@@ -47,6 +48,15 @@ impl Model {
         let value = self.graph.value(id);
         let rank = value.ty.as_ref()?.shape.as_ref()?.rank();
         (matches!(value.kind, ValueKind::Input { .. }) && rank == 2).then_some(id)
+    }
+
+    /// The input that holds the ids of the tokens: `input_ids[batch, tokens]`.
+    pub fn token_ids(&self) -> Option<ValueId> {
+        let id = self.graph.find_value("input_ids")?;
+        let value = self.graph.value(id);
+        let ty = value.ty.as_ref()?;
+        let is_ids = matches!(ty.dtype, DType::I32 | DType::I64) && ty.shape.as_ref()?.rank() == 2;
+        (matches!(value.kind, ValueKind::Input { .. }) && is_ids).then_some(id)
     }
 
     /// The version of a domain that the model imports; `ai.onnx` is the default domain.

@@ -68,6 +68,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         // Only in training is it anything but 0.
         TermKind::Noise(_) => (Constant, ""),
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
+        TermKind::SinceLast(_) => (Other, "it depends on the ids of the tokens"),
         TermKind::Weight
         | TermKind::Bias
         | TermKind::Param(_)
@@ -171,6 +172,8 @@ pub fn token_reach(formula: &Formula) -> Tokens {
                 over: Axis::Tokens, ..
             }
             | TermKind::LastToken(_) => Tokens::All,
+            TermKind::SinceLast(sequence) if sequence.masked => Tokens::Masked,
+            TermKind::SinceLast(_) => Tokens::All,
             TermKind::CumulativeSum(_)
             | TermKind::Positions
             | TermKind::Prepended {

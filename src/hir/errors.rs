@@ -296,6 +296,13 @@ pub(super) fn not_a_size(span: Span, why: &str) -> Diagnostic {
         .help("say what it needs: `require rank % 2 == 0`, `require rank >= 1`")
 }
 
+/// What no sequence of tokens has in it.
+pub(super) fn not_an_id(span: Span, found: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0304, format!("no sequence of token ids: {found}"))
+        .label(span, "ids are integers of at least 0, one or more of them")
+        .help("give the ids that the tokenizer makes of the text: `invocation = [128006, 78191]`")
+}
+
 /// A slice or a position that its axis or list does not have.
 pub(super) fn outside(span: Span, wanted: &str, of: &str) -> Diagnostic {
     Diagnostic::new(Code::E0304, format!("{wanted} lies outside {of}"))

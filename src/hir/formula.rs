@@ -150,6 +150,9 @@ pub enum TermKind {
         operand: TermId,
         in_cache: bool,
     },
+    /// 1 from the first token of the last occurrence of a sequence on, and 0 in front of it or where
+    /// there is none, `[…, tokens, 1]`.
+    SinceLast(Sequence),
     /// 1 where both are the same number, else 0.
     Equal(TermId, TermId),
     Concat {
@@ -207,6 +210,15 @@ pub enum TermKind {
         weight: Option<TermId>,
         bias: Option<TermId>,
     },
+}
+
+/// Ids of tokens in a row, as the model reads them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence {
+    /// At least one, none below 0.
+    pub ids: Vec<i64>,
+    /// Whether tokens that the attention mask leaves out are no part of it.
+    pub masked: bool,
 }
 
 /// Which letter every axis of every operand has, and those of the result. Leading axes stand in
@@ -344,13 +356,26 @@ pub enum Binary {
 }
 
 impl TermKind {
+    /// Whether it reads the ids of the model's tokens.
+    pub fn reads_ids(&self) -> bool {
+        matches!(self, TermKind::SinceLast(_))
+    }
+
+    /// Whether it reads the model's attention mask.
+    pub fn reads_mask(&self) -> bool {
+        matches!(
+            self,
+            TermKind::Mask | TermKind::SinceLast(Sequence { masked: true, .. })
+        )
+    }
+
     /// The terms it reads.
     pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
-            Input | Output | Weight | Bias | Mask | Positions | Param(_) | Gradient(_)
-            | Before(_) | State(_) | Step | Number(_) | Iota | Numbers(_) | Drawn(_)
-            | Calibrated(_) => SmallVec::new(),
+            Input | Output | Weight | Bias | Mask | Positions | SinceLast(_) | Param(_)
+            | Gradient(_) | Before(_) | State(_) | Step | Number(_) | Iota | Numbers(_)
+            | Drawn(_) | Calibrated(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)

@@ -33,8 +33,8 @@ pub use builtins::functions;
 pub use claim::{Claim, Expect, Fact, Operand, Property};
 pub use eval::SITE_NAMES;
 pub use formula::{
-    Activation, Axis, Binary, Equation, Factor, Formula, Lead, Reduce, Statistic, Term, TermId,
-    TermKind, TermType, Unary,
+    Activation, Axis, Binary, Equation, Factor, Formula, Lead, Reduce, Sequence, Statistic, Term,
+    TermId, TermKind, TermType, Unary,
 };
 pub use hook::{Change, Hook, StateInstance, Target, Training};
 pub use init::{Init, Random};

@@ -84,6 +84,7 @@ fn key(kind: &TermKind, operands: &[Form]) -> String {
             ..
         } => format!("pad {axis} {before} {after}"),
         TermKind::Numbers(values) => format!("numbers {values:?}"),
+        TermKind::SinceLast(sequence) => format!("since_last {sequence:?}"),
         TermKind::Factor(factor, _) => format!("factor {factor:?}"),
         TermKind::Unary(function, _) => format!("unary {function:?}"),
         TermKind::Binary(function, ..) => format!("binary {function:?}"),

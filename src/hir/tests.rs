@@ -153,6 +153,46 @@ fn the_reach_across_tokens_follows_the_pooling() {
     }
 }
 
+/// Occurrences in padding are none where the mask says so.
+#[test]
+fn what_looks_through_the_ids_reads_all_tokens_that_count() {
+    use affine::Tokens;
+    for (padded, wanted) in [(true, Tokens::Masked), (false, Tokens::All)] {
+        let ids = super::HyperValue::Ints(vec![5, 6]);
+        let settings = [
+            ("invocation", ids),
+            ("padded", super::HyperValue::Bool(padded)),
+        ];
+        let instance = library("alora", &settings);
+        assert_eq!(affine::token_reach(&instance.forward), wanted);
+        assert!(start::is_identity_at_start(&instance));
+        assert!(matches!(
+            affine::is_affine(&instance.forward),
+            affine::Affine::No { .. }
+        ));
+    }
+}
+
+#[test]
+fn two_sequences_of_ids_are_not_one() {
+    for (second, same) in [("[5, 6]", true), ("[5]", false)] {
+        let text = format!(
+            "method m() on linear {{\n  param A : [out] = ones\n  forward(x, y) {{\n    \
+             y + (since_last([5, 6]) - since_last({second})) * A\n  }}\n}}\n"
+        );
+        let program = program(&text);
+        let method = &program.methods[0];
+        let facts = SiteFacts::symbolic("linear", true);
+        let none = BTreeMap::new();
+        let instance = instantiate(&program, method, &none, &facts, None, &mut Sink::new());
+        assert_eq!(
+            start::is_identity_at_start(&instance.unwrap()),
+            same,
+            "{second}"
+        );
+    }
+}
+
 #[test]
 fn shapes_are_checked_with_symbolic_sizes() {
     check_codes(

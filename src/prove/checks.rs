@@ -3,7 +3,7 @@
 use super::additive::is_additive;
 use super::cases::Case;
 use super::gradient::Slopes;
-use super::net::{BATCH, TOKENS, ones};
+use super::net::{BATCH, ones};
 use super::numbers::{Named, apart, cut, distance, join, made};
 use super::stand::{self, Stand, arrays, evaluate};
 use super::{CHECKS, Options, Row, Verdict};
@@ -348,7 +348,8 @@ impl<'a> Bench<'a> {
 
     /// How far outputs are apart without and with padding behind, or in front.
     fn padded(&self, behind: bool) -> Result<f64, String> {
-        let more = 3;
+        let tokens = self.stand.tokens;
+        let more = tokens - 2;
         let mut inputs = Named::new();
         for (name, array) in &self.stand.inputs {
             // The padding holds other tokens, which the mask leaves out.
@@ -364,13 +365,13 @@ impl<'a> Bench<'a> {
             inputs.push((name.clone(), join(first, second, 1)?));
         }
         let start = if behind { 0 } else { more };
-        let own = part(&self.on(&inputs)?, 1, start, start + TOKENS)?;
+        let own = part(&self.on(&inputs)?, 1, start, start + tokens)?;
         Ok(apart(&own, &self.outputs))
     }
 
     fn prefix(&self) -> Found {
         self.has_tokens()?;
-        let length = TOKENS - 2;
+        let length = self.stand.tokens - 2;
         let found = self.on(&part(&self.stand.inputs, 1, 0, length)?)?;
         let error = apart(&found, &part(&self.outputs, 1, 0, length)?);
         let is_claimed = self.reach() <= Tokens::Earlier;
@@ -380,11 +381,12 @@ impl<'a> Bench<'a> {
 
     fn cache(&self) -> Found {
         self.has_tokens()?;
-        let last = TOKENS - 1;
-        let mut inputs = part(&self.stand.inputs, 1, last, TOKENS)?;
+        let tokens = self.stand.tokens;
+        let last = tokens - 1;
+        let mut inputs = part(&self.stand.inputs, 1, last, tokens)?;
         inputs.retain(|(name, _)| name != "attention_mask");
         inputs.push(("attention_mask".to_owned(), ones(BATCH, 1)?));
-        let error = apart(&self.on(&inputs)?, &part(&self.outputs, 1, last, TOKENS)?);
+        let error = apart(&self.on(&inputs)?, &part(&self.outputs, 1, last, tokens)?);
         let is_claimed = self.reach() == Tokens::Own;
         let why = format!("a token by itself has another output, by {error:.1e}");
         Ok(verdict(error, EXACT, is_claimed, why))

@@ -8,7 +8,7 @@ use crate::ty::{DType, Dim, Shape, TensorType};
 
 /// Samples of an input.
 pub(super) const BATCH: usize = 2;
-/// Tokens of a sample, and positions along each side of an image behind its kernel.
+/// Tokens of a sample, where a method asks for no more.
 pub(super) const TOKENS: usize = 5;
 /// Tokens that a cache holds.
 const PAST: usize = 3;
@@ -68,6 +68,10 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
         _ => symbol("tokens"),
     };
     let mask = TensorType::new(DType::I64, Shape(vec![symbol("batch"), all]));
+    if has_ids(layout) {
+        let each = TensorType::new(DType::I64, Shape(vec![symbol("batch"), symbol("tokens")]));
+        patch.input("input_ids", each, None);
+    }
     let mask = patch.input("attention_mask", mask, None);
     for (at, size) in layout.sizes.iter().enumerate() {
         if layout.kind == SiteKind::Cache {
@@ -88,6 +92,11 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
     let mut graph = Graph::new("net");
     graph.apply(patch)?;
     Ok(Model::new("net.onnx", graph, 9, 20))
+}
+
+/// Whether it reads ids beside the inputs of its modules, where those are of tokens alone.
+fn has_ids(layout: &Layout) -> bool {
+    !layout.is_mixed && layout.kind != SiteKind::Cache
 }
 
 fn symbol(name: &str) -> Dim {
@@ -262,16 +271,26 @@ pub(super) fn node(
     patch.node(node, None)
 }
 
-/// Inputs of the net: numbers for every module, and a mask without padding.
-pub(super) fn inputs(layout: &Layout, seed: u64) -> Result<super::numbers::Named, String> {
+/// Inputs of the net: numbers for every module, a mask without padding, and ids in which the
+/// sequences that a method looks for occur.
+pub(super) fn inputs(
+    layout: &Layout,
+    sequences: &[i64],
+    seed: u64,
+) -> Result<super::numbers::Named, String> {
+    let tokens = tokens_with(sequences);
     let earlier = match layout.kind {
         SiteKind::Cache => PAST,
         _ => 0,
     };
-    let mut all = vec![("attention_mask".to_owned(), ones(BATCH, earlier + TOKENS)?)];
+    let mut all = vec![("attention_mask".to_owned(), ones(BATCH, earlier + tokens)?)];
+    if has_ids(layout) {
+        all.push(("input_ids".to_owned(), ids(sequences, tokens)?));
+    }
     for (at, size) in layout.sizes.iter().enumerate() {
         let name = format!("x{}", at + 1);
-        all.push((name.clone(), values(layout.kind, *size, &name, seed)?));
+        let given = values(layout.kind, *size, tokens, &name, seed)?;
+        all.push((name, given));
         if layout.kind == SiteKind::Cache {
             let dims = [BATCH, size.input as usize, PAST, size.output as usize];
             let sizes: Vec<i64> = dims.iter().map(|d| *d as i64).collect();
@@ -282,12 +301,36 @@ pub(super) fn inputs(layout: &Layout, seed: u64) -> Result<super::numbers::Named
     Ok(all)
 }
 
+/// So many that the sequences occur twice.
+pub(super) fn tokens_with(sequences: &[i64]) -> usize {
+    TOKENS.max(2 * sequences.len() + 1)
+}
+
+/// One row that ends a token behind the second occurrence, and one that starts a token in front of
+/// the only one.
+fn ids(sequences: &[i64], tokens: usize) -> Result<Array, String> {
+    let other = (0..).find(|id| !sequences.contains(id)).unwrap_or_default();
+    let mut rows = vec![other; BATCH * tokens];
+    let count = sequences.len();
+    for start in [0, tokens - 1 - count, tokens + 1] {
+        rows[start..start + count].copy_from_slice(sequences);
+    }
+    let rows = rows.into_iter().map(|id| id as f64).collect();
+    made(DType::I64, &[BATCH, tokens], rows)
+}
+
 pub(super) fn ones(batch: usize, tokens: usize) -> Result<Array, String> {
     made(DType::I64, &[batch, tokens], vec![1.0; batch * tokens])
 }
 
-fn values(kind: SiteKind, size: Size, name: &str, seed: u64) -> Result<Array, String> {
-    let (batch, tokens) = (BATCH as i64, TOKENS as i64);
+fn values(
+    kind: SiteKind,
+    size: Size,
+    tokens: usize,
+    name: &str,
+    seed: u64,
+) -> Result<Array, String> {
+    let (batch, tokens) = (BATCH as i64, tokens as i64);
     let dims = match kind {
         SiteKind::Embedding => vec![batch, tokens],
         SiteKind::Conv => {

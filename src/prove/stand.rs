@@ -7,7 +7,7 @@ use super::numbers::{Named, array, elements, normal};
 use crate::adapt::{self, Calibration, NewTensor, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
-use crate::hir::{Adapt, Adapter, Call, Program, Statistic};
+use crate::hir::{Adapt, Adapter, Call, Program, Statistic, TermKind};
 use crate::modules::{self, Modules, SiteKind};
 use crate::passes;
 use crate::reference::{Array, Evaluator, Options};
@@ -26,6 +26,8 @@ pub(super) struct Stand {
     /// The adapter's tensors at the start, in the order of the plan.
     pub start: Vec<NewTensor>,
     pub inputs: Named,
+    /// How many a sample has.
+    pub tokens: usize,
 }
 
 /// The method `times` over on the first layout that takes it; `Err` says why none does.
@@ -87,7 +89,8 @@ fn on_layout(
         .map_err(reported)?
         .tensors;
     passes::infer(&mut adapted, sink).map_err(reported)?;
-    let inputs = net::inputs(layout, seed).map_err(Some)?;
+    let sequences = sequences(&plan);
+    let inputs = net::inputs(layout, &sequences, seed).map_err(Some)?;
     Ok(Stand {
         layout: layout.clone(),
         base,
@@ -96,7 +99,23 @@ fn on_layout(
         adapted,
         start,
         inputs,
+        tokens: net::tokens_with(&sequences),
     })
+}
+
+/// What methods look for in the ids of tokens, one behind the other.
+fn sequences(plan: &Plan) -> Vec<i64> {
+    let methods = plan.sites.iter().flat_map(|site| &site.methods);
+    let terms = methods.flat_map(|method| method.instance.forward.terms());
+    let mut found: Vec<&[i64]> = Vec::new();
+    for (_, term) in terms {
+        if let TermKind::SinceLast(sequence) = &term.kind
+            && !found.contains(&sequence.ids.as_slice())
+        {
+            found.push(&sequence.ids);
+        }
+    }
+    found.concat()
 }
 
 /// What data could tell of the modules: start values made from it hold for any data.

@@ -21,6 +21,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("adamss.peft"),
     },
     LibraryFile {
+        name: "alora",
+        text: include_str!("alora.peft"),
+    },
+    LibraryFile {
         name: "bdlora",
         text: include_str!("bdlora.peft"),
     },

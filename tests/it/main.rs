@@ -47,6 +47,7 @@ mod reference;
 mod rewriting;
 mod roles;
 mod runtime;
+mod since_last;
 mod starts;
 mod statements;
 mod stored;

@@ -12,7 +12,7 @@ use peftc::runtime::NamedTensors;
 use std::path::{Path, PathBuf};
 
 /// Numbers for every tensor of the only adapter of a spec, far from its start.
-fn trained(spec: &str, model: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn trained(spec: &str, model: &Path, folder: &Path) -> PathBuf {
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let path = folder.join("values.peft");
     std::fs::write(&path, spec).unwrap();

@@ -1,7 +1,9 @@
 //! The layers of a recording of `fixtures/methods` as a model: every site has its own input and output.
 
 use crate::differentiated::new_node;
+use crate::reference::array;
 use peftc::graph::{Attribute, Graph, Model, Operand, Patch, Tensor};
+use peftc::reference::Array;
 use peftc::runtime::NamedTensors;
 use peftc::ty::{DType, Dim, Shape, TensorType};
 use serde_json::Value;
@@ -10,14 +12,20 @@ use serde_json::Value;
 pub(crate) fn net(description: &Value, recording: &NamedTensors) -> Model {
     let mut patch = Patch::new();
     patch.front();
-    for (site, facts) in description["sites"].as_object().unwrap() {
-        let given = recording.get(&format!("input.{site}")).unwrap();
+    let input = |patch: &mut Patch, name: &str| {
+        let given = recording.get(name).unwrap();
         let dims = given.dims().iter().map(|dim| Dim::from(*dim)).collect();
         let ty = TensorType {
             dtype: given.dtype(),
             shape: Some(Shape(dims)),
         };
-        let x = patch.input(&format!("input.{site}"), ty, None);
+        patch.input(name, ty, None)
+    };
+    for name in token_inputs(recording) {
+        input(&mut patch, name);
+    }
+    for (site, facts) in description["sites"].as_object().unwrap() {
+        let x = input(&mut patch, &format!("input.{site}"));
         let constant = |patch: &mut Patch, part: &str| {
             let found = recording.get(&format!("base.{site}.{part}"))?;
             let tensor = Tensor::from_raw(found.dtype(), found.dims(), found.bytes().clone());
@@ -31,6 +39,25 @@ pub(crate) fn net(description: &Value, recording: &NamedTensors) -> Model {
     let mut graph = Graph::new("methods");
     graph.apply(patch).unwrap();
     Model::new("net.onnx", graph, 10, 23)
+}
+
+/// What the rows of all inputs hold, where the recording says it.
+fn token_inputs(recording: &NamedTensors) -> impl Iterator<Item = &'static str> {
+    let names = ["input_ids", "attention_mask"].into_iter();
+    names.filter(|name| recording.get(name).is_some())
+}
+
+/// The inputs of the net, with what was recorded.
+pub(crate) fn inputs(description: &Value, recording: &NamedTensors) -> Vec<(String, Array)> {
+    let sites = description["sites"].as_object().unwrap().keys();
+    let sites = sites.map(|site| format!("input.{site}"));
+    let names = token_inputs(recording).map(str::to_owned).chain(sites);
+    names
+        .map(|name| {
+            let given = array(recording.get(&name).unwrap());
+            (name, given)
+        })
+        .collect()
 }
 
 fn layer(

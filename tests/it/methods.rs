@@ -3,8 +3,7 @@
 
 use crate::adapters::fixtures;
 use crate::differentiated::with_exact;
-use crate::method_nets::{loss, net};
-use crate::reference::array;
+use crate::method_nets::{inputs, loss, net};
 use crate::starts::calibration;
 use crate::tolerances::{METHOD_GRADIENT, METHOD_OUTPUT, METHOD_START};
 use peftc::adapt;
@@ -654,14 +653,7 @@ fn errors_of(cases: &Cases, case: &Case) -> (f64, f64, Option<f64>) {
     let merge = merge_error(&recording, &made.merged);
     let (gradients, owners) = (made.gradients, made.owners);
     let sites = description["sites"].as_object().unwrap();
-    let inputs: Vec<(String, Array)> = sites
-        .keys()
-        .map(|site| format!("input.{site}"))
-        .map(|name| {
-            let given = array(recording.get(&name).unwrap());
-            (name, given)
-        })
-        .collect();
+    let inputs = inputs(&description, &recording);
     let inputs: Vec<(&str, Array)> = inputs
         .iter()
         .map(|(name, given)| (name.as_str(), given.clone()))
@@ -827,16 +819,11 @@ fn at_sites(
     recording: &NamedTensors,
 ) -> BTreeMap<String, Vec<f64>> {
     let sites: Vec<&String> = description["sites"].as_object().unwrap().keys().collect();
-    let names = |prefix: &str| -> Vec<String> {
-        sites
-            .iter()
-            .map(|site| format!("{prefix}.{site}"))
-            .collect()
-    };
-    let (given, wanted) = (names("input"), names("output"));
+    let wanted: Vec<String> = sites.iter().map(|site| format!("output.{site}")).collect();
+    let given = inputs(description, recording);
     let inputs: Vec<(&str, Array)> = given
         .iter()
-        .map(|name| (name.as_str(), array(recording.get(name).unwrap())))
+        .map(|(name, given)| (name.as_str(), given.clone()))
         .collect();
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
     let found = with_exact(path, |exact| exact.run(&inputs, &wanted));

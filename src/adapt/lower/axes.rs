@@ -6,9 +6,10 @@ use crate::hir::{Equation, Lead, Term, TermId, TermKind};
 use crate::ops::encode_float;
 use crate::ty::DType;
 
-/// ONNX has Einsum and ScatterND from these opsets on.
+/// ONNX has Einsum, ScatterND and CumSum from these opsets on.
 const EINSUM: i64 = 12;
 const SCATTER: i64 = 11;
+const CUMULATIVE: i64 = 11;
 
 impl Lowering<'_> {
     /// Letters of the equation are lower-case; those of leading axes stand in front in upper case.
@@ -172,6 +173,7 @@ pub(crate) fn opset_lacks(kind: &TermKind, opset: i64) -> Option<String> {
         }
         TermKind::Scatter { .. } => Some(("scatter", SCATTER)),
         TermKind::Iota => Some(("iota", SCATTER)),
+        TermKind::SinceLast(_) => Some(("since_last", CUMULATIVE)),
         _ => None,
     };
     let (name, since) = needs(kind).filter(|(_, since)| opset < *since)?;
@@ -196,6 +198,7 @@ fn reads_the_site(lowering: &Lowering<'_>, id: TermId) -> bool {
             | TermKind::Bias
             | TermKind::Mask
             | TermKind::Positions
+            | TermKind::SinceLast(_)
             | TermKind::Base { .. }
     );
     own || kind

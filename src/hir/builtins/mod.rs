@@ -110,6 +110,13 @@ static BUILTINS: &[Builtin] = &[
         evaluate: tokens::prepend,
     },
     Builtin {
+        name: "since_last",
+        signature: "since_last([a, b], mask = mask)",
+        positional: 1,
+        named: &["mask"],
+        evaluate: tokens::since_last,
+    },
+    Builtin {
         name: "softmax",
         signature: "softmax(x)",
         positional: 1,

@@ -4,7 +4,7 @@ use super::{Builtin, Call, Result};
 use crate::diag::Span;
 use crate::hir::errors;
 use crate::hir::eval::Eval;
-use crate::hir::formula::{Axis, Binary, Lead, Reduce, TermId, TermKind, TermType};
+use crate::hir::formula::{Axis, Binary, Lead, Reduce, Sequence, TermId, TermKind, TermType};
 use crate::hir::scalar::Value;
 use crate::ty::Dim;
 
@@ -155,5 +155,40 @@ pub(super) fn prepend(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> 
         operand,
         in_cache,
     };
+    Ok(Value::Term(cx.term(kind, ty, call.span)?))
+}
+
+/// The ids are those that the model reads, so that the mask is the model's, too.
+pub(super) fn since_last(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
+    if cx.hook.is_some() {
+        let why = "a hook sees the method's own tensors, and nothing of the module";
+        return Err(cx.fail(errors::not_available(call.span, builtin.name, why)));
+    }
+    if cx.starting {
+        return Err(cx.fail(errors::in_start_value(call.span, builtin.name)));
+    }
+    let masked = match cx.mask(call)? {
+        Some(mask) if *cx.kind_of(mask) == TermKind::Mask => true,
+        Some(_) => return Err(cx.refuse_call(call, builtin)),
+        None => false,
+    };
+    let span = call.positional[0].span;
+    let Value::List(items) = cx.expr(call.positional[0])? else {
+        return Err(cx.refuse_call(call, builtin));
+    };
+    let mut ids = Vec::with_capacity(items.len());
+    for item in &items {
+        let id = cx.as_size(item, span)?;
+        // One that is not known without a model counts as 0 there.
+        match id.known().unwrap_or(0) {
+            id if id < 0 => return Err(cx.fail(errors::not_an_id(span, &id.to_string()))),
+            id => ids.push(id),
+        }
+    }
+    if ids.is_empty() {
+        return Err(cx.fail(errors::not_an_id(span, "an empty list")));
+    }
+    let ty = TermType::of(Lead::Full, [Dim::from(1)]);
+    let kind = TermKind::SinceLast(Sequence { ids, masked });
     Ok(Value::Term(cx.term(kind, ty, call.span)?))
 }

@@ -132,6 +132,10 @@ impl Eval<'_> {
         self.formula.term(id).ty.clone()
     }
 
+    pub fn kind_of(&self, id: TermId) -> &TermKind {
+        &self.formula.term(id).kind
+    }
+
     pub fn span_of(&self, id: TermId) -> Span {
         self.formula.term(id).span
     }
