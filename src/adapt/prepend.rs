@@ -10,7 +10,7 @@
 use super::errors;
 use super::plan::{Plan, PlannedMethod};
 use crate::diag::{Reported, Sink, Span};
-use crate::graph::{Attribute, Graph, Model, Operand, ValueId, ValueKind};
+use crate::graph::{Attribute, Graph, Model, NodeId, Operand, ValueId, ValueKind};
 use crate::hir::{Formula, TermKind};
 use crate::modules::{Modules, Scope, Site, SiteKind};
 use crate::ops::Emitter;
@@ -62,6 +62,8 @@ pub(super) fn count(formula: &Formula) -> Option<i64> {
 /// A method at a site that puts tokens in front.
 struct Placed<'p> {
     site: usize,
+    /// Whether the method is for a slice of the module.
+    is_part: bool,
     count: i64,
     method: &'p PlannedMethod,
 }
@@ -71,6 +73,7 @@ fn placed(plan: &Plan) -> impl Iterator<Item = Placed<'_>> {
         planned.methods.iter().filter_map(|method| {
             Some(Placed {
                 site: planned.site,
+                is_part: planned.slice.is_some(),
                 count: count(&method.instance.forward)?,
                 method,
             })
@@ -97,6 +100,11 @@ pub(super) fn check(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(
     for place in &placed {
         let is_cache = modules.sites[place.site].kind == SiteKind::Cache;
         let is_first = std::ptr::eq(place.method, first.method);
+        if place.is_part {
+            let (span, path) = (place.method.span, path(place.site));
+            let why = "tokens in front have all of its outputs, not a part";
+            return Err(sink.emit(errors::bad_slice(span, path, 1, why)));
+        }
         if !seen.insert(place.site) || !is_first && !is_cache {
             let diagnostic =
                 errors::prepended_twice(place.method.span, path(first.site), path(place.site));
@@ -231,21 +239,31 @@ impl Placeholders {
                 emitter.patch.redirect(node, slot, extended);
             }
         }
+        let mut kept: Vec<ValueId> = Vec::new();
         for along in &self.outputs {
-            let original = Operand::Original(along.id);
-            if let Some(node) = model.graph.producer(along.id) {
+            let chain = by_token(&model.graph, *along);
+            let cut = chain.last().copied().unwrap_or(along.id);
+            let original = Operand::Original(cut);
+            if let Some(node) = model.graph.producer(cut) {
                 emitter.patch.behind(node);
             }
             emitter.scope = "prepended".to_owned();
             let own = emitter.slice(original, along.axis as i64, self.count, i64::MAX);
+            kept.push(along.id);
+            if !chain.is_empty() {
+                let (node, slot) = the_reader(&model.graph, cut);
+                emitter.patch.redirect(node, slot, own);
+                kept.extend(&chain[..chain.len() - 1]);
+                continue;
+            }
             emitter.patch.replace_uses(along.id, own);
             for (node, slot) in model.graph.uses(along.id) {
                 let slot = slot.expect("no body reads an output that is cut");
                 emitter.patch.redirect(node, slot, original);
             }
         }
-        let outputs = self.outputs.iter().map(|along| {
-            let value = model.graph.value(along.id);
+        let outputs = kept.iter().map(|id| {
+            let value = model.graph.value(*id);
             (value.name.clone(), value.ty.clone())
         });
         let outputs: Vec<_> = outputs.collect();
@@ -437,6 +455,46 @@ fn fill(model: &Model, id: ValueId, ids: Option<ValueId>) -> Result<Fill, String
             value.name
         ))
     }
+}
+
+/// Values on the way back from an output, each the only operand of the next that has tokens: what is
+/// computed of each token by itself need not be computed of new ones. An output head is such a way.
+fn by_token(graph: &Graph, along: Along) -> Vec<ValueId> {
+    let mut chain = Vec::new();
+    let mut value = along.id;
+    if along.axis != 1 || dims_of(graph, value).len() != 3 || !graph.uses(value).is_empty() {
+        return chain;
+    }
+    while let Some(node) = graph.producer(value) {
+        let op = &graph.node(node).op;
+        let others = graph.operands(node).into_iter().skip(1).flatten();
+        let most = match () {
+            () if op.is("MatMul") => 2,
+            () if op.is("Add") || op.is("Mul") || op.is("Cast") || op.is("Identity") => 1,
+            () => break,
+        };
+        let mut ranks = others.map(|other| graph.value(other).ty.as_ref()?.shape.as_ref());
+        let fits = ranks.all(|shape| shape.is_some_and(|shape| shape.rank() <= most));
+        match graph.operand(node, 0) {
+            Some(before) if fits && dims_of(graph, before).len() == 3 => {
+                let is_alone = graph.uses(before).len() == 1 && !graph.is_output(before);
+                if !is_alone || graph.producer(before).is_none() {
+                    break;
+                }
+                chain.push(before);
+                value = before;
+            }
+            _ => break,
+        }
+    }
+    chain
+}
+
+/// The node that reads a value of such a way, and where.
+fn the_reader(graph: &Graph, id: ValueId) -> (NodeId, usize) {
+    let mut uses = graph.uses(id).into_iter();
+    let read = uses.find_map(|(node, slot)| Some((node, slot?)));
+    read.expect("a value of the way has a reader")
 }
 
 /// The outputs that have values for every token.
