@@ -353,6 +353,25 @@ pub(super) fn shared_shapes_differ(
     .help("adapt modules of one size, or give it a shape that covers all of them: `largest(in)`, of which a module takes a part, `A[:, 0..in]`")
 }
 
+/// Two modules with their rates.
+pub(super) fn shared_rates_differ(
+    span: Span,
+    parameter: &str,
+    (first, second): ((&str, f64), (&str, f64)),
+) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0310,
+        format!(
+            "`{parameter}` is shared, and its `rate` is {} for `{}` but {} for `{}`",
+            first.1, first.0, second.1, second.0
+        ),
+    )
+    .label(span, "asked for here")
+    .help(
+        "make the rate of what these modules have in common, or give them statements of their own",
+    )
+}
+
 /// `spans` are where the method is asked for, and what it joins.
 pub(super) fn joined_shapes_differ(
     (span, joined): (Span, Span),

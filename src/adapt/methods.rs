@@ -86,6 +86,7 @@ impl Planner<'_> {
             let index = match self.names.get(&name).copied() {
                 Some(index) => {
                     self.check_shared(index, &dims, site, call.span)?;
+                    self.check_rate(index, param.rate, site, call.span)?;
                     index
                 }
                 None => {
@@ -95,6 +96,7 @@ impl Planner<'_> {
                         parameter: param.name.clone(),
                         dims,
                         trainable: param.trainable,
+                        rate: param.rate,
                         init: param.init.clone(),
                         reads: match &param.init {
                             Init::Computed(formula) if reads_parameters(formula) => {
@@ -163,6 +165,29 @@ impl Planner<'_> {
             (owner, &first.dims),
             (&site.path, dims),
         );
+        let reported = self.sink.emit(diagnostic);
+        self.misshapen.insert(index, reported);
+        Err(reported)
+    }
+
+    /// A tensor for several modules has one learning rate; said once for each.
+    fn check_rate(
+        &mut self,
+        index: usize,
+        rate: f64,
+        site: &Site,
+        span: Span,
+    ) -> Result<(), Reported> {
+        let first = &self.plan.parameters[index];
+        if first.rate == rate {
+            return Ok(());
+        }
+        if let Some(reported) = self.misshapen.get(&index) {
+            return Err(*reported);
+        }
+        let owner = &self.modules.sites[first.site].path;
+        let rates = ((owner.as_str(), first.rate), (site.path.as_str(), rate));
+        let diagnostic = errors::shared_rates_differ(span, &first.parameter, rates);
         let reported = self.sink.emit(diagnostic);
         self.misshapen.insert(index, reported);
         Err(reported)

@@ -86,6 +86,8 @@ pub struct PlannedParameter {
     pub dims: Vec<i64>,
     /// Trained, or frozen and saved with the adapter.
     pub trainable: bool,
+    /// What its learning rate is multiplied with.
+    pub rate: f64,
     pub init: Init,
     /// The parameters that the start value may read, by their number in the method; indices into
     /// [`Plan::parameters`].

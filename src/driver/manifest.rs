@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
 /// changes that break readers.
-pub const SCHEMA_VERSION: &str = "1.2";
+pub const SCHEMA_VERSION: &str = "1.3";
 
 /// `manifest.json`. Sizes are elements, shapes are torch's (`A: [rank, in]`).
 #[derive(Debug, Serialize)]
@@ -226,6 +226,13 @@ pub struct ParameterEntry {
     pub dtype: &'static str,
     pub shape: Vec<i64>,
     pub trainable: bool,
+    /// What its learning rate is multiplied with in the training graphs, besides the recipe's `rates`.
+    #[serde(skip_serializing_if = "is_one")]
+    pub rate: f64,
+}
+
+fn is_one(rate: &f64) -> bool {
+    *rate == 1.0
 }
 
 #[derive(Debug, Serialize)]
@@ -319,6 +326,7 @@ pub(super) fn parameters(tensors: &[Brought]) -> Vec<ParameterEntry> {
             dtype: tensor.tensor.dtype.name(),
             shape: tensor.tensor.dims.clone(),
             trainable: tensor.trainable,
+            rate: tensor.rate,
         })
         .collect()
 }

@@ -33,6 +33,8 @@ pub(super) struct Brought {
     /// Its name in the method or in the module.
     pub parameter: String,
     pub trainable: bool,
+    /// What its learning rate is multiplied with, besides what a recipe says.
+    pub rate: f64,
     pub tensor: Tensor,
 }
 
@@ -46,6 +48,7 @@ pub(super) fn brought(planned: &Planned, adapted: Adapted, trains: Trains) -> Ve
             module: parameter.module.clone(),
             parameter: parameter.parameter.clone(),
             trainable: tensor.trainable && trains == Trains::HeadAndAdapter,
+            rate: parameter.rate,
             tensor: tensor.tensor,
         })
         .collect()
@@ -82,6 +85,7 @@ pub(super) fn with_head(
         module: Some(head.module.clone()),
         parameter: (*name).to_owned(),
         trainable: true,
+        rate: 1.0,
         tensor,
     });
     Ok((all.collect(), added.output))
@@ -111,20 +115,22 @@ pub(super) fn specialized<'m>(
     Ok(specialized)
 }
 
-/// What is trained, in the order of the adapter's tensors, with the rates of a recipe.
+/// What is trained, in the order of the adapter's tensors. A rate of the recipe is multiplied with that of
+/// the method.
 pub(super) fn trained(
     all: &[Brought],
     rates: &[Rate],
     sink: &mut Sink,
 ) -> Result<Vec<Parameter>, Reported> {
-    let trained = all.iter().filter(|tensor| tensor.trainable);
+    let trained: Vec<&Brought> = all.iter().filter(|tensor| tensor.trainable).collect();
     let mut parameters: Vec<(String, Parameter)> = trained
+        .iter()
         .map(|tensor| {
             let parameter = Parameter {
                 initializer: tensor.initializer.clone(),
                 module: tensor.module.clone(),
                 name: tensor.parameter.clone(),
-                rate: 1.0,
+                rate: tensor.rate,
             };
             (tensor.name.clone(), parameter)
         })
@@ -132,9 +138,10 @@ pub(super) fn trained(
     for rate in rates {
         let glob = Compiled::glob(&rate.parameters);
         let glob = glob.map_err(|why| sink.emit(errors::bad_rate(&rate.parameters, &why)))?;
-        let found = parameters.iter_mut().filter(|(name, _)| glob.matches(name));
+        let pairs = parameters.iter_mut().zip(&trained);
+        let found = pairs.filter(|((name, _), _)| glob.matches(name));
         let count = found
-            .map(|(_, parameter)| parameter.rate = rate.times)
+            .map(|((_, parameter), tensor)| parameter.rate = tensor.rate * rate.times)
             .count();
         if count == 0 {
             let names = parameters
@@ -351,4 +358,32 @@ fn shape(ty: &TensorType) -> Vec<Value> {
         None => dim.to_string().into(),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_of_a_recipe_are_multiplied_with_those_of_methods() {
+        let tensor = |name: &str, rate: f64| Brought {
+            name: format!("fc.{name}"),
+            initializer: format!("fc.{name}"),
+            module: Some("fc".to_owned()),
+            parameter: name.to_owned(),
+            trainable: true,
+            rate,
+            tensor: Tensor::from_f32(&[1], &[0.0]),
+        };
+        let all = [tensor("A", 1.0), tensor("B", 4.0), tensor("c", 4.0)];
+        let rate = |parameters: &str, times: f64| Rate {
+            parameters: parameters.to_owned(),
+            times,
+        };
+        // Of several that match the last one counts.
+        let rates = [rate("*", 3.0), rate("B", 2.0), rate("A", 5.0)];
+        let found = trained(&all, &rates, &mut Sink::new()).unwrap();
+        let found: Vec<f64> = found.iter().map(|parameter| parameter.rate).collect();
+        assert_eq!(found, [5.0, 8.0, 12.0]);
+    }
 }

@@ -320,6 +320,21 @@ pub(super) fn key_of_one(span: Span, name: &str) -> Diagnostic {
     .help("write `shared` in front of it, or leave `by` out")
 }
 
+/// A learning rate of a tensor that is not trained.
+pub(super) fn rate_of_frozen(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0310,
+        format!("`{name}` is a `const`, so it has no learning rate"),
+    )
+    .label(span, "a factor of the learning rate")
+    .help("leave `rate` out, or train it: `param`")
+}
+
+pub(super) fn not_a_rate(span: Span, found: &str) -> Diagnostic {
+    wrong_type(span, "a factor above 0", found)
+        .help("the learning rate is multiplied with it; a tensor that is not trained is a `const`")
+}
+
 pub(super) fn requirement_fails(span: Span, message: &str) -> Diagnostic {
     Diagnostic::new(Code::E0305, message).label(span, "this requirement does not hold")
 }

@@ -147,6 +147,8 @@ pub struct ParamInstance {
     pub undecided: bool,
     pub dims: Vec<Dim>,
     pub init: Init,
+    /// Of what is trained: what its learning rate is multiplied with.
+    pub rate: f64,
     pub span: Span,
 }
 
@@ -324,6 +326,13 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
     };
     let ty = TermType::of(Lead::None, dims.clone());
     let init = start_value(eval, &param.init, &ty)?;
+    let rate = match &param.rate {
+        None => 1.0,
+        Some(rate) if !param.trainable => {
+            return Err(eval.fail(errors::rate_of_frozen(rate.span, &param.name.node)));
+        }
+        Some(rate) => rate_factor(eval, rate)?,
+    };
     let index = eval.params.len();
     let instance = ParamInstance {
         name: format!("{}{}", eval.prefix, param.name.node),
@@ -334,6 +343,7 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
         undecided: present.is_none(),
         dims,
         init,
+        rate,
         span: param.name.span,
     };
     if let Some(first) = eval.params.iter().find(|p| p.name == instance.name) {
@@ -363,6 +373,17 @@ impl Eval<'_> {
             dims.push(dim);
         }
         Ok(dims)
+    }
+}
+
+/// A factor of a learning rate; 1 while it depends on sizes that are not known yet.
+fn rate_factor(eval: &mut Eval<'_>, rate: &Expr) -> Result<f64, Reported> {
+    let value = eval.expr(rate)?;
+    match value.number() {
+        Some(None) => Ok(1.0),
+        Some(Some(factor)) if factor > 0.0 && factor.is_finite() => Ok(factor),
+        Some(Some(factor)) => Err(eval.fail(errors::not_a_rate(rate.span, &factor.to_string()))),
+        None => Err(eval.fail(errors::not_a_rate(rate.span, value.describe()))),
     }
 }
 

@@ -117,6 +117,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("lora.peft"),
     },
     LibraryFile {
+        name: "lora_fa",
+        text: include_str!("lora_fa.peft"),
+    },
+    LibraryFile {
         name: "lora_ga",
         text: include_str!("lora_ga.peft"),
     },

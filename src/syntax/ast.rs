@@ -100,10 +100,12 @@ pub struct Require {
     pub span: Span,
 }
 
-/// `[shared] param|const name: [shape] = initialiser [when condition] [by key]`.
+/// `[shared] param|const name: [shape] = initialiser [when condition] [by key]
+/// [rate factor]`.
 ///
 /// `param` is trained, `const` is frozen and saved with the adapter; `shared` gives all sites of
-/// one `adapt` statement the same tensor, or with a key those for which it has the same value.
+/// one `adapt` statement the same tensor, or with a key those for which it has the same value. `rate`
+/// is what its learning rate is multiplied with.
 #[derive(Clone, Debug)]
 pub struct Param {
     pub doc: String,
@@ -114,6 +116,7 @@ pub struct Param {
     pub init: Expr,
     pub when: Option<Expr>,
     pub key: Option<Expr>,
+    pub rate: Option<Expr>,
     pub span: Span,
 }
 

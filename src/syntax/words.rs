@@ -81,8 +81,8 @@ const OTHERS: &[&str] = &["false", "if", "not", "true"];
 
 /// Words with a meaning in one place, which are names elsewhere.
 const NAMES_ELSEWHERE: &[&str] = &[
-    "all", "as", "at", "by", "choice", "gradient", "identity", "in", "regex", "role", "start",
-    "step",
+    "all", "as", "at", "by", "choice", "gradient", "identity", "in", "rate", "regex", "role",
+    "start", "step",
 ];
 
 /// Whether `word` is not a name anywhere.

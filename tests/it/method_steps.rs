@@ -16,22 +16,30 @@ use peftc::passes;
 use peftc::reference::Array;
 use peftc::runtime::NamedTensors;
 use peftc::train::{
-    Base, Memory, Optimizer, Parameter, Recipe, Role, Sgd, Task, TrainingGraph, graphs,
+    Adam, Base, Memory, Optimizer, Parameter, Recipe, Role, Sgd, Task, TrainingGraph, graphs,
 };
 use peftc::ty::DType;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Plain gradient descent of a loss whose gradient by the output is what a label says.
-fn recipe() -> Recipe {
+/// Gradient descent of a loss whose gradient by the output is what a label says, plain or by Adam.
+fn recipe(description: &Value) -> Recipe {
+    let plain = Optimizer::Sgd(Sgd {
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+    });
+    let epsilon = description["steps"]["epsilon"].as_f64();
+    let adam = epsilon.map(|epsilon| {
+        Optimizer::Adam(Adam {
+            epsilon,
+            ..Adam::default()
+        })
+    });
     Recipe {
         task: Task::Regression,
         output: Some("row".to_owned()),
-        optimizer: Optimizer::Sgd(Sgd {
-            momentum: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-        }),
+        optimizer: adam.unwrap_or(plain),
         max_grad_norm: None,
         base: Base::Own,
         rates: Vec::new(),
@@ -61,16 +69,17 @@ fn step(
     let mut sink = Sink::new();
     passes::infer(model, &mut sink).unwrap();
     with_row(model, description, recording);
-    let trained = adapted.tensors.iter().filter(|tensor| tensor.trainable);
-    let parameters = trained.map(|tensor| Parameter {
+    let tensors = adapted.tensors.iter().zip(&adapted.plan.parameters);
+    let trained = tensors.filter(|(tensor, _)| tensor.trainable);
+    let parameters = trained.map(|(tensor, planned)| Parameter {
         initializer: tensor.initializer.clone(),
         module: None,
         name: tensor.name.clone(),
-        rate: 1.0,
+        rate: planned.rate,
     });
     let hooks = Hooks::new(&adapted.plan, &adapted.loaded.modules, &adapted.tensors);
     let parameters: Vec<Parameter> = parameters.collect();
-    graphs(model, &parameters, &hooks, &recipe(), &mut sink)
+    graphs(model, &parameters, &hooks, &recipe(description), &mut sink)
         .unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()))
         .step
 }

@@ -202,6 +202,9 @@ impl Builder<'_> {
             key: parts
                 .maybe(Rule::key)
                 .map(|key| self.expr(Parts::of(key).one(Rule::expr))),
+            rate: parts
+                .maybe(Rule::rate)
+                .map(|rate| self.expr(Parts::of(rate).one(Rule::expr))),
             span,
         }
     }

@@ -223,6 +223,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_method
             | kw_on
             | kw_override
+            | kw_rate
             | kw_regex
             | kw_require
             | kw_role

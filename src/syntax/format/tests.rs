@@ -134,7 +134,7 @@ use   std :: { lora,ia3 as   scale , }
 use "./x.peft"::gated
 fn f( a,b ){-a*( b+ -1 )-not  c==[ 1,2 ] .T [ : ,0 .. n-1,..2 , .. ]}
 method m ( rank:int=8,pool :choice( "a","b" )="a" )on linear,conv{require rank>=1,"a  b"
-param A:[rank,in]=zeros when(rank>1)
+param A:[rank,in]=zeros when(rank>1)rate(2*rank)
 shared   const  B :[ ]=f (1, x=2)  ;let s=if a{1}else{-2}
 forward (x ,y) {for i in 0 .. n{h=x [i]}
 y%2+7 %3 }
@@ -151,7 +151,7 @@ adapter b{ }
     use "./x.peft"::gated
     fn f(a, b) { -a * (b + -1) - not c == [1, 2].T[:, 0..n - 1, ..2, ..] }
     method m(rank: int = 8, pool: choice("a", "b") = "a") on linear, conv { require rank >= 1, "a  b"
-      param A        : [rank, in] = zeros when (rank > 1)
+      param A        : [rank, in] = zeros when (rank > 1) rate (2 * rank)
       shared const B : []         = f(1, x = 2); let s = if a { 1 } else { -2 }
       forward(x, y) { for i in 0..n { h = x[i] }
         y % 2 + 7 % 3 }

@@ -92,12 +92,20 @@ fn show_method_item(out: &mut String, item: &MethodItem) {
                 .when
                 .as_ref()
                 .map_or(String::new(), |w| format!(" when {}", expr(w)));
+            let key = param
+                .key
+                .as_ref()
+                .map_or(String::new(), |k| format!(" by {}", expr(k)));
+            let rate = param
+                .rate
+                .as_ref()
+                .map_or(String::new(), |r| format!(" rate {}", expr(r)));
             let shape = list(param.shape.iter().map(expr));
             let (name, init) = (&param.name.node, expr(&param.init));
             line(
                 out,
                 1,
-                &format!("{shared}{word} {name}: {shape} = {init}{when}"),
+                &format!("{shared}{word} {name}: {shape} = {init}{when}{key}{rate}"),
             );
         }
         MethodItem::Let(item) => {
