@@ -120,6 +120,20 @@ pub(super) fn check(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(
             return Err(sink.emit(diagnostic));
         }
     }
+    for planned in &plan.sites {
+        let site = &modules.sites[planned.site];
+        let mut reading = planned.methods.iter().filter(|method| {
+            let formula = &method.instance.forward;
+            formula.uses(|kind| kind.reads_mask() || kind.reads_ids())
+        });
+        if site.scope != Scope::default()
+            && let Some(method) = reading.next()
+        {
+            let why = "it reads the model's mask or ids in a branch of the model, and they get tokens \
+                       in front outside of it";
+            return Err(sink.emit(errors::cannot_adapt(method.span, &site.path, 1, why)));
+        }
+    }
     let caches = (0..modules.sites.len()).filter(|site| is_cache_at(*site, modules));
     let left: Vec<usize> = caches.filter(|site| !seen.contains(site)).collect();
     match left.first() {
