@@ -307,7 +307,7 @@ impl Planner<'_> {
             )));
         }
         if let Some(count) = prepend::count(&instance.forward)
-            && let Err(why) = Placeholders::of(self.model, site, count)
+            && let Err(why) = Placeholders::of(self.model, &[site], count)
         {
             return Some(Cause::Other(why));
         }

@@ -173,7 +173,7 @@ pub fn plan(
         return Err(reported);
     }
     check_overlaps(&plan, modules, sink)?;
-    prepend::check(&plan, modules, sink)?;
+    prepend::check(&plan, model, modules, sink)?;
     plan.sites
         .sort_by_key(|site| (site.site, site.slice.as_ref().map_or(0, |s| s.start)));
     Ok(plan)

@@ -84,13 +84,21 @@ fn placed(plan: &Plan) -> impl Iterator<Item = Placed<'_>> {
 /// What a plan does around its modules, if it puts tokens in front; the plan has been checked.
 pub(super) fn around(plan: &Plan, model: &Model, modules: &Modules) -> Option<Placeholders> {
     let first = placed(plan).next()?;
-    let placeholders = Placeholders::of(model, &modules.sites[first.site], first.count);
+    let sites: Vec<&Site> = placed(plan)
+        .map(|place| &modules.sites[place.site])
+        .collect();
+    let placeholders = Placeholders::of(model, &sites, first.count);
     Some(placeholders.unwrap_or_else(|why| unreachable!("the plan has checked it: {why}")))
 }
 
 /// Two prompts have no order, and two embeddings not the same tokens; caches get as many tokens, all
 /// of them.
-pub(super) fn check(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(), Reported> {
+pub(super) fn check(
+    plan: &Plan,
+    model: &Model,
+    modules: &Modules,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
     let placed: Vec<Placed<'_>> = placed(plan).collect();
     let Some(first) = placed.first() else {
         return Ok(());
@@ -135,15 +143,26 @@ pub(super) fn check(plan: &Plan, modules: &Modules, sink: &mut Sink) -> Result<(
         }
     }
     let caches = (0..modules.sites.len()).filter(|site| is_cache_at(*site, modules));
-    let left: Vec<usize> = caches.filter(|site| !seen.contains(site)).collect();
-    match left.first() {
+    // Those of an encoder hold other tokens than those of a decoder.
+    let tokens = |site: usize| held(model, &modules.sites[site]);
+    let longer: Vec<Option<Symbol>> = seen.iter().map(|site| tokens(*site)).collect();
+    let mut left = caches.filter(|site| !seen.contains(site) && longer.contains(&tokens(*site)));
+    match left.next() {
         Some(site) if is_cache_at(first.site, modules) => {
             let span: Span = first.method.span;
             let given = (path(first.site), first.count);
-            Err(sink.emit(errors::prepended_apart(span, given, (path(*site), 0))))
+            Err(sink.emit(errors::prepended_apart(span, given, (path(site), 0))))
         }
         _ => Ok(()),
     }
+}
+
+/// The symbol of how many tokens a cache holds.
+fn held(model: &Model, site: &Site) -> Option<Symbol> {
+    dims_of(&model.graph, site.input)
+        .get(2)?
+        .as_symbol()
+        .cloned()
 }
 
 fn is_cache_at(site: usize, modules: &Modules) -> bool {
@@ -151,11 +170,11 @@ fn is_cache_at(site: usize, modules: &Modules) -> bool {
 }
 
 impl Placeholders {
-    /// For rows at a site, or why there cannot be any, as the end of a sentence.
-    pub fn of(model: &Model, site: &Site, count: i64) -> Result<Placeholders, String> {
-        match site.kind {
-            SiteKind::Cache => Placeholders::in_caches(model, site, count),
-            _ => Placeholders::in_front(model, site, count),
+    /// For rows at an embedding or in caches, or why there cannot be any, as the end of a sentence.
+    pub fn of(model: &Model, sites: &[&Site], count: i64) -> Result<Placeholders, String> {
+        match sites {
+            [site] if site.kind != SiteKind::Cache => Placeholders::in_front(model, site, count),
+            sites => Placeholders::in_caches(model, sites, count),
         }
     }
 
@@ -202,11 +221,14 @@ impl Placeholders {
         })
     }
 
-    /// In front of the tokens of all caches.
-    fn in_caches(model: &Model, site: &Site, count: i64) -> Result<Placeholders, String> {
+    /// In front of the tokens of caches.
+    fn in_caches(model: &Model, sites: &[&Site], count: i64) -> Result<Placeholders, String> {
         let graph = &model.graph;
-        let past = dims_of(graph, site.input)[2].as_symbol().cloned();
-        let mut tokens = vec![past.ok_or("it holds a fixed number of tokens")?];
+        let mut tokens = Vec::new();
+        for site in sites {
+            no_body_reads(graph, site.input)?;
+            tokens.push(held(model, site).ok_or("it holds a fixed number of tokens")?);
+        }
         let mut inputs = Vec::new();
         if let Some(mask) = model.padding_mask() {
             // Of earlier tokens and those at hand, under a name of its own or as their sum.
@@ -232,7 +254,6 @@ impl Placeholders {
                 return Err(format!("the input `{}` counts earlier tokens", value.name));
             }
         }
-        no_body_reads(graph, site.input)?;
         let outputs = outputs(graph, &tokens, count)?;
         Ok(Placeholders {
             count,

@@ -107,3 +107,49 @@ fn a_fused_attention_reads_a_prefix() {
         "{difference:e} at a scale of {scale}"
     );
 }
+
+/// The model with another name for how many tokens the caches of its second layer hold.
+fn with_two_names(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut bytes = std::fs::read(model("llama.optimum_past")).unwrap();
+    let (old, new) = (b"past_sequence_length", b"more_sequence_length");
+    let mut renamed = 0;
+    for place in [&b"past_key_values.1."[..], b"present.1."] {
+        for at in 0..bytes.len() - 90 {
+            // In the type behind the name of an input or output; nodes name it, too.
+            let window = &bytes[at..at + 90];
+            if window.starts_with(place)
+                && let Some(found) = window.windows(old.len()).position(|part| part == old)
+            {
+                bytes[at + found..at + found + new.len()].copy_from_slice(new);
+                renamed += 1;
+            }
+        }
+    }
+    assert_eq!(renamed, 4, "two inputs and two outputs");
+    let path = folder.join("model.onnx");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn caches_may_count_their_tokens_by_names_of_their_own() {
+    let path = fixtures().join("peft/llama.prefix_tuning.safetensors");
+    let spec = "use std::prefix_tuning\nadapter a {\n  adapt all cache with prefix_tuning(tokens = 5)\n}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let values = renamed(&path, folder.path());
+    let two = with_two_names(folder.path());
+    let adapted = compiled(spec, &two, Some(&values), folder.path());
+    let mut inputs = recorded(&path, "input.");
+    push_empty_caches(&mut inputs);
+    let found = outputs(&adapted, &inputs);
+    let expected = recorded(&path, "output.");
+    let (a, b) = (
+        found.get("logits").unwrap(),
+        expected.get("logits").unwrap(),
+    );
+    let (difference, scale) = distance(a, b);
+    assert!(difference <= RECORDED_RELATIVE * scale, "{difference:e}");
+    for (name, tensor) in found.iter().filter(|(name, _)| name.starts_with("present")) {
+        assert_eq!(tensor.dims(), [2, 2, 5, 16], "{name} has no prefix");
+    }
+}
