@@ -11,7 +11,7 @@ use super::errors;
 use super::plan::{Plan, PlannedMethod};
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::{Attribute, Graph, Model, NodeId, Operand, ValueId, ValueKind};
-use crate::hir::{Formula, TermKind};
+use crate::hir::{Formula, TermId, TermKind};
 use crate::modules::{Modules, Scope, Site, SiteKind};
 use crate::ops::Emitter;
 use crate::ty::{DType, Dim, Proof, Shape, Symbol, TensorType};
@@ -49,14 +49,19 @@ pub(super) struct Placeholders {
 
 /// How many rows a formula puts in front of the tokens, if it does.
 pub(super) fn count(formula: &Formula) -> Option<i64> {
+    let dims = &formula.term(*rows(formula).first()?).ty.dims;
+    dims[dims.len() - 2].known()
+}
+
+/// What a formula puts in front of the tokens.
+fn rows(formula: &Formula) -> Vec<TermId> {
     let reached = formula.reachable();
-    let mut terms = formula.terms().filter(|(id, _)| reached[id.0 as usize]);
-    let rows = terms.find_map(|(_, term)| match term.kind {
+    let terms = formula.terms().filter(|(id, _)| reached[id.0 as usize]);
+    let rows = terms.filter_map(|(_, term)| match term.kind {
         TermKind::Prepended { rows, .. } => Some(rows),
         _ => None,
-    })?;
-    let dims = &formula.term(rows).ty.dims;
-    dims[dims.len() - 2].known()
+    });
+    rows.collect()
 }
 
 /// A method at a site that puts tokens in front.
@@ -113,7 +118,8 @@ pub(super) fn check(
             let why = "tokens in front have all of its outputs, not a part";
             return Err(sink.emit(errors::bad_slice(span, path, 1, why)));
         }
-        if !seen.insert(place.site) || !is_first && !is_cache {
+        let is_twice = rows(&place.method.instance.forward).len() > 1;
+        if is_twice || !seen.insert(place.site) || !is_first && !is_cache {
             let diagnostic =
                 errors::prepended_twice(place.method.span, path(first.site), path(place.site));
             return Err(sink.emit(diagnostic));
@@ -147,13 +153,23 @@ pub(super) fn check(
     let tokens = |site: usize| held(model, &modules.sites[site]);
     let longer: Vec<Option<Symbol>> = seen.iter().map(|site| tokens(*site)).collect();
     let mut left = caches.filter(|site| !seen.contains(site) && longer.contains(&tokens(*site)));
-    match left.next() {
-        Some(site) if is_cache_at(first.site, modules) => {
-            let span: Span = first.method.span;
-            let given = (path(first.site), first.count);
-            Err(sink.emit(errors::prepended_apart(span, given, (path(site), 0))))
-        }
-        _ => Ok(()),
+    let span: Span = first.method.span;
+    if is_cache_at(first.site, modules)
+        && let Some(site) = left.next()
+    {
+        let given = (path(first.site), first.count);
+        return Err(sink.emit(errors::prepended_apart(span, given, (path(site), 0))));
+    }
+    // What holds for each cache need not hold for all of them together.
+    let sites: Vec<&Site> = placed.iter().map(|p| &modules.sites[p.site]).collect();
+    match Placeholders::of(model, &sites, first.count) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(sink.emit(errors::cannot_adapt(
+            span,
+            path(first.site),
+            sites.len(),
+            &why,
+        ))),
     }
 }
 
@@ -196,6 +212,16 @@ impl Placeholders {
         let ids =
             source(graph, site.input).ok_or("its ids are computed, not given to the model")?;
         let tokens = vec![tokens_of(graph, ids)?];
+        match dims_of(graph, site.output) {
+            [_, count, _] if count.as_symbol() == tokens.first() => {}
+            dims => {
+                let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+                let found = dims.join(", ");
+                return Err(format!(
+                    "its output is [{found}], not [batch, tokens, features]"
+                ));
+            }
+        }
         let mut inputs = Vec::new();
         for id in graph.inputs() {
             if let Some(axis) = axis_of(graph, *id, &tokens)? {
