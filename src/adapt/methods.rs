@@ -85,8 +85,7 @@ impl Planner<'_> {
                 .collect();
             let index = match self.names.get(&name).copied() {
                 Some(index) => {
-                    self.check_shared(index, &dims, site, call.span)?;
-                    self.check_rate(index, param.rate, site, call.span)?;
+                    self.check_shared(index, (&dims, param.rate), site, call.span)?;
                     index
                 }
                 None => {
@@ -143,51 +142,27 @@ impl Planner<'_> {
         }
     }
 
-    /// A tensor for several modules has one shape; said once for each.
+    /// A tensor for several modules has one shape and one learning rate; said once for each.
     fn check_shared(
         &mut self,
         index: usize,
-        dims: &[i64],
+        (dims, rate): (&[i64], f64),
         site: &Site,
         span: Span,
     ) -> Result<(), Reported> {
         let first = &self.plan.parameters[index];
-        if first.dims == dims {
+        let (owner, path) = (&*self.modules.sites[first.site].path, &*site.path);
+        let diagnostic = if first.dims != dims {
+            errors::shared_shapes_differ(span, &first.parameter, (owner, &first.dims), (path, dims))
+        } else if first.rate != rate {
+            let rates = ((owner, first.rate), (path, rate));
+            errors::shared_rates_differ(span, &first.parameter, rates)
+        } else {
             return Ok(());
-        }
+        };
         if let Some(reported) = self.misshapen.get(&index) {
             return Err(*reported);
         }
-        let owner = &self.modules.sites[first.site].path;
-        let diagnostic = errors::shared_shapes_differ(
-            span,
-            &first.parameter,
-            (owner, &first.dims),
-            (&site.path, dims),
-        );
-        let reported = self.sink.emit(diagnostic);
-        self.misshapen.insert(index, reported);
-        Err(reported)
-    }
-
-    /// A tensor for several modules has one learning rate; said once for each.
-    fn check_rate(
-        &mut self,
-        index: usize,
-        rate: f64,
-        site: &Site,
-        span: Span,
-    ) -> Result<(), Reported> {
-        let first = &self.plan.parameters[index];
-        if first.rate == rate {
-            return Ok(());
-        }
-        if let Some(reported) = self.misshapen.get(&index) {
-            return Err(*reported);
-        }
-        let owner = &self.modules.sites[first.site].path;
-        let rates = ((owner.as_str(), first.rate), (site.path.as_str(), rate));
-        let diagnostic = errors::shared_rates_differ(span, &first.parameter, rates);
         let reported = self.sink.emit(diagnostic);
         self.misshapen.insert(index, reported);
         Err(reported)

@@ -261,6 +261,11 @@ impl Placeholders {
             if let [_, all] = dims_of(graph, mask)
                 && let Some(symbol) = all.as_symbol()
             {
+                let ids = model.token_ids().map(|ids| dims_of(graph, ids));
+                if ids.is_some_and(|dims| dims.contains(all)) {
+                    let name = &graph.value(mask).name;
+                    return Err(format!("`{name}` does not cover earlier tokens"));
+                }
                 tokens.push(symbol.clone());
             }
             let along = Along { id: mask, axis: 1 };

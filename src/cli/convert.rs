@@ -1,12 +1,11 @@
 //! `peftc convert`: a trained adapter as one of low rank.
 
 use super::frame::{Context, Outcome, Payload};
-use super::model_args::{ModelArgs, parse_setting};
+use super::model_args::{TrainedArgs, destination};
 use super::progress::Bar;
 use crate::diag::counted;
 use crate::driver::{
-    self, Budget, ConvertArtifacts, ConvertOptions, ConvertedSite, Destination, ModelOptions,
-    PlanOptions, Progress, Session,
+    self, Budget, ConvertArtifacts, ConvertOptions, ConvertedSite, Progress, Session,
 };
 use clap::ValueEnum;
 use serde_json::json;
@@ -17,13 +16,8 @@ use std::path::PathBuf;
 /// Convert a trained adapter of any method that merges into LoRA, and say what is lost
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The spec
-    spec: PathBuf,
-    /// The ONNX model; it is not changed
-    model: PathBuf,
-    /// The adapter's tensors
-    #[arg(long, value_name = "SAFETENSORS")]
-    values: PathBuf,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// What the adapter becomes
     #[arg(long, value_enum, value_name = "METHOD")]
     to: Target,
@@ -38,14 +32,6 @@ pub(super) struct Args {
     /// .safetensors beside the model
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Which adapter of the spec; the only one without it
-    #[arg(long, value_name = "NAME")]
-    adapter: Option<String>,
-    /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-    #[command(flatten)]
-    recovery: ModelArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -63,33 +49,19 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
     };
-    let spec = session.spec(&args.spec)?;
-    let adapter = session.one_adapter(&spec, args.adapter.as_deref())?;
-    let options = ModelOptions {
-        roles: adapter.asks_for_roles(),
-        ..args.recovery.options()
-    };
-    let loaded = session.model(&args.model, &options)?;
-    let options = PlanOptions {
-        settings: args.settings.clone(),
-    };
-    let planned = session.plan(&spec, adapter, &loaded, &options)?;
-    session.sink.failed()?;
+    let (loaded, planned) = args.trained.load(&mut session)?;
     let asked = args.error.unwrap_or(ASKED);
     // A target is called as the library calls the method.
     let method = args.to.to_possible_value();
     let method = method.map_or_else(String::new, |value| value.get_name().to_owned());
     let options = ConvertOptions {
         to: method,
-        values: args.values.clone(),
+        values: args.trained.values.clone(),
         budget: args
             .rank
             .map_or(Budget::Error(asked), |rank| Budget::Rank(rank.get())),
         asked,
-        destination: match &args.output {
-            Some(folder) => Destination::Folder(folder.clone()),
-            None => Destination::Beside,
-        },
+        destination: destination(args.output.as_ref()),
         progress: Progress::new(move |done, of| bar.at(done, of)),
     };
     let artifacts = driver::convert(&mut session, &loaded, &planned, &options)?;

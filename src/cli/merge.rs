@@ -1,9 +1,9 @@
 //! `peftc merge`: an adapter in the weights of its model.
 
 use super::frame::{Context, Outcome, Payload};
-use super::model_args::{ModelArgs, parse_setting};
+use super::model_args::{TrainedArgs, destination};
 use crate::diag::counted;
-use crate::driver::{self, Destination, MergeArtifacts, ModelOptions, PlanOptions, Session};
+use crate::driver::{self, MergeArtifacts, Session};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,25 +11,12 @@ use std::path::PathBuf;
 /// Merge a trained adapter into the weights of its model: the same nodes, other numbers
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The spec
-    spec: PathBuf,
-    /// The ONNX model; it is not changed
-    model: PathBuf,
-    /// The adapter's tensors
-    #[arg(long, value_name = "SAFETENSORS")]
-    values: PathBuf,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// Write model.onnx into this folder, not MODEL.ADAPTER.merged.onnx beside the model; external
     /// data is copied there
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Which adapter of the spec; the only one without it
-    #[arg(long, value_name = "NAME")]
-    adapter: Option<String>,
-    /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-    #[command(flatten)]
-    recovery: ModelArgs,
 }
 
 pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
@@ -37,27 +24,13 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
     };
-    let spec = session.spec(&args.spec)?;
-    let adapter = session.one_adapter(&spec, args.adapter.as_deref())?;
-    let options = ModelOptions {
-        roles: adapter.asks_for_roles(),
-        ..args.recovery.options()
-    };
-    let mut loaded = session.model(&args.model, &options)?;
-    let options = PlanOptions {
-        settings: args.settings.clone(),
-    };
-    let planned = session.plan(&spec, adapter, &loaded, &options)?;
-    session.sink.failed()?;
-    let destination = match &args.output {
-        Some(folder) => Destination::Folder(folder.clone()),
-        None => Destination::Beside,
-    };
+    let (mut loaded, planned) = args.trained.load(&mut session)?;
+    let destination = destination(args.output.as_ref());
     let artifacts = driver::merge(
         &mut session,
         &mut loaded,
         &planned,
-        &args.values,
+        &args.trained.values,
         &destination,
     )?;
     // The process is about to end.

@@ -1,6 +1,7 @@
 //! Arguments that every subcommand with a model has.
 
-use crate::driver::ModelOptions;
+use crate::diag::Reported;
+use crate::driver::{Destination, Loaded, ModelOptions, PlanOptions, Planned, Session};
 use std::path::PathBuf;
 
 /// How names of modules are found.
@@ -22,6 +23,53 @@ impl ModelArgs {
             weights: self.weights.clone(),
             ..ModelOptions::default()
         }
+    }
+}
+
+/// A trained adapter on its model.
+#[derive(Debug, clap::Args)]
+pub(super) struct TrainedArgs {
+    /// The spec
+    spec: PathBuf,
+    /// The ONNX model; it is not changed
+    model: PathBuf,
+    /// The adapter's tensors
+    #[arg(long, value_name = "SAFETENSORS")]
+    pub values: PathBuf,
+    /// Which adapter of the spec; the only one without it
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// A hyper-parameter that wins over the spec: rank=16 or lora.rank=16
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    recovery: ModelArgs,
+}
+
+impl TrainedArgs {
+    /// Reads the model and plans the adapter.
+    pub fn load(&self, session: &mut Session<'_>) -> Result<(Loaded, Planned), Reported> {
+        let spec = session.spec(&self.spec)?;
+        let adapter = session.one_adapter(&spec, self.adapter.as_deref())?;
+        let options = ModelOptions {
+            roles: adapter.asks_for_roles(),
+            ..self.recovery.options()
+        };
+        let loaded = session.model(&self.model, &options)?;
+        let options = PlanOptions {
+            settings: self.settings.clone(),
+        };
+        let planned = session.plan(&spec, adapter, &loaded, &options)?;
+        session.sink.failed()?;
+        Ok((loaded, planned))
+    }
+}
+
+/// Into the folder, or beside the model without one.
+pub(super) fn destination(folder: Option<&PathBuf>) -> Destination {
+    match folder {
+        Some(folder) => Destination::Folder(folder.clone()),
+        None => Destination::Beside,
     }
 }
 

@@ -77,11 +77,21 @@ fn check(fixture: &str, spec: &str, tolerance: f64) -> (MergeArtifacts, tempfile
         .unwrap_or_else(|text| panic!("{fixture}: {text}"));
     let io = fixtures().join(format!("models/{fixture}.io.safetensors"));
     let inputs = recorded(&io, "input.");
-    let (wanted, found) = (
-        outputs(&adapted, &inputs),
-        outputs(&artifacts.model, &inputs),
-    );
-    let base = outputs(&model, &inputs);
+    let found = outputs(&artifacts.model, &inputs);
+    let (wanted, base) = (outputs(&adapted, &inputs), outputs(&model, &inputs));
+    check_moved(fixture, &found, &wanted, &base, tolerance);
+    (artifacts, folder)
+}
+
+/// Outputs are those that are wanted, and far from those of the base.
+#[track_caller]
+fn check_moved(
+    fixture: &str,
+    found: &NamedTensors,
+    wanted: &NamedTensors,
+    base: &NamedTensors,
+    tolerance: f64,
+) {
     let mut moved = 0.0_f64;
     for (name, tensor) in found.iter() {
         let (difference, scale) = distance(tensor, wanted.get(name).unwrap());
@@ -93,9 +103,8 @@ fn check(fixture: &str, spec: &str, tolerance: f64) -> (MergeArtifacts, tempfile
     }
     assert!(
         moved > 5.0 * tolerance,
-        "{fixture}: the merge moved the output by {moved:.1e}"
+        "{fixture}: the outputs moved by {moved:.1e}"
     );
-    (artifacts, folder)
 }
 
 /// Operators of a model, in order.

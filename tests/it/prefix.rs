@@ -4,6 +4,7 @@ use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
 use crate::recorded::{library, push_empty_caches, renamed, statements};
 use crate::tolerances::RECORDED_RELATIVE;
 use peftc::runtime::{HostTensor, NamedTensors};
+use std::path::{Path, PathBuf};
 
 /// Positions `from..to` of the second axis of every tensor that has 5 of them.
 fn tokens(all: &NamedTensors, from: usize, to: usize) -> NamedTensors {
@@ -74,14 +75,19 @@ fn tokens_that_come_one_after_the_other_see_one_prefix() {
     }
 }
 
-#[test]
-fn a_fused_attention_reads_a_prefix() {
+/// The recording of a plain prefix, and a model with that prefix.
+fn prefixed(export: &Path, folder: &Path) -> (PathBuf, PathBuf) {
     let path = fixtures().join("peft/llama.prefix_tuning.safetensors");
     let spec = "use std::prefix_tuning\nadapter a {\n  adapt all cache with prefix_tuning(tokens = 5)\n}\n";
+    let values = renamed(&path, folder);
+    let adapted = compiled(spec, export, Some(&values), folder);
+    (path, adapted)
+}
+
+#[test]
+fn a_fused_attention_reads_a_prefix() {
     let folder = tempfile::tempdir().unwrap();
-    let values = renamed(&path, folder.path());
-    let export = model("llama.genai_fp32");
-    let adapted = compiled(spec, &export, Some(&values), folder.path());
+    let (path, adapted) = prefixed(&model("llama.genai_fp32"), folder.path());
     // Of one row without padding: ONNX Runtime's attention takes no more behind earlier tokens.
     let all = recorded(&path, "input.");
     let mut inputs = NamedTensors::default();
@@ -109,7 +115,7 @@ fn a_fused_attention_reads_a_prefix() {
 }
 
 /// The model with another name for how many tokens the caches of its second layer hold.
-fn with_two_names(folder: &std::path::Path) -> std::path::PathBuf {
+fn with_two_names(folder: &Path) -> PathBuf {
     let mut bytes = std::fs::read(model("llama.optimum_past")).unwrap();
     let (old, new) = (b"past_sequence_length", b"more_sequence_length");
     let mut renamed = 0;
@@ -133,12 +139,8 @@ fn with_two_names(folder: &std::path::Path) -> std::path::PathBuf {
 
 #[test]
 fn caches_may_count_their_tokens_by_names_of_their_own() {
-    let path = fixtures().join("peft/llama.prefix_tuning.safetensors");
-    let spec = "use std::prefix_tuning\nadapter a {\n  adapt all cache with prefix_tuning(tokens = 5)\n}\n";
     let folder = tempfile::tempdir().unwrap();
-    let values = renamed(&path, folder.path());
-    let two = with_two_names(folder.path());
-    let adapted = compiled(spec, &two, Some(&values), folder.path());
+    let (path, adapted) = prefixed(&with_two_names(folder.path()), folder.path());
     let mut inputs = recorded(&path, "input.");
     push_empty_caches(&mut inputs);
     let found = outputs(&adapted, &inputs);

@@ -1,7 +1,7 @@
 //! Converted adapters against what they were converted from, both in ONNX Runtime.
 
-use super::{merged, trained};
-use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
+use super::{check_moved, merged, trained};
+use crate::adapters::{compiled, fixtures, model, outputs, recorded};
 use crate::tolerances::{CONVERTED_RELATIVE, MERGED_RELATIVE};
 use peftc::diag::{Code, Reported, Sink, SourceMap};
 use peftc::driver::{
@@ -59,19 +59,7 @@ fn check(fixture: &str, spec: &str) -> (ConvertArtifacts, TempDir) {
     let inputs = recorded(&io, "input.");
     let (wanted, found) = (outputs(&merged.model, &inputs), outputs(&adapted, &inputs));
     let before = outputs(&base, &inputs);
-    let mut moved = 0.0_f64;
-    for (name, tensor) in found.iter() {
-        let (difference, scale) = distance(tensor, wanted.get(name).unwrap());
-        assert!(
-            difference <= MERGED_RELATIVE * scale,
-            "{fixture}: `{name}` differs by {difference:.1e} of {scale:.1e}"
-        );
-        moved = moved.max(distance(tensor, before.get(name).unwrap()).0 / scale);
-    }
-    assert!(
-        moved > 5.0 * MERGED_RELATIVE,
-        "{fixture}: moved {moved:.1e}"
-    );
+    check_moved(fixture, &found, &wanted, &before, MERGED_RELATIVE);
     for site in &artifacts.sites {
         assert!(site.error() <= CONVERTED_RELATIVE, "{site:?}");
     }
