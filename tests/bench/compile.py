@@ -7,8 +7,10 @@
 
 LoRA of rank 8 on every q and v projection. Peers: `onnx_lora.py`, the same injection with the `onnx`
 package in a process of its own, and `cp` of the external data for `-o` in another folder. In every
-round each contestant runs once, in turn, with warm files. Wall time and peak memory are those of the
-whole process, start and imports included. Needs `onnx` and `numpy`.
+round each contestant of a series runs once, in turn, with warm files. The copies are a series of their
+own, behind the others: the system writes a gigabyte to the disk for seconds after the copy is done, and
+whoever runs next would pay for it. Wall time and peak memory are those of the whole process, start and
+imports included. Needs `onnx` and `numpy`.
 """
 
 from __future__ import annotations
@@ -58,11 +60,28 @@ def contestants(folder: Path, scratch: Path) -> dict[str, list[str]]:
         base = folder / f"{model}.onnx"
         entries[f"{model}: peftc"] = [str(PEFTC), "-q", "compile", str(spec), str(base)]
         entries[f"{model}: python onnx"] = [*peer, str(base), str(folder / f"{model}.peer.onnx")]
-    wide, copy = folder / "wide.onnx", scratch / "copy"
-    copy.mkdir()
-    entries["wide, copied: peftc -o"] = [str(PEFTC), "-q", "compile", str(spec), str(wide), "-o", str(scratch / "out")]
-    entries["wide, copied: cp"] = ["cp", str(folder / "wide.onnx.data"), str(copy / "wide.onnx.data")]
     return entries
+
+
+def copies(folder: Path, scratch: Path) -> dict[str, list[str]]:
+    wide, spec = folder / "wide.onnx", scratch / "qv.peft"
+    return {
+        "wide, copied: peftc -o": [str(PEFTC), "-q", "compile", str(spec), str(wide), "-o", str(scratch / "out")],
+        "wide, copied: cp": ["cp", str(folder / "wide.onnx.data"), str(scratch / "copy" / "wide.onnx.data")],
+    }
+
+
+def series(entries: dict[str, list[str]], rounds: int, scratch: Path) -> dict[str, list[tuple[float, float]]]:
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
+    for round_ in range(rounds + 1):
+        for name, command in entries.items():
+            for made in ("out", "copy"):
+                shutil.rmtree(scratch / made, ignore_errors=True)
+            (scratch / "copy").mkdir()
+            measured = run(command)
+            if round_ > 0:  # the first round warms the caches
+                figures[name].append(measured)
+    return figures
 
 
 def main() -> None:
@@ -72,17 +91,11 @@ def main() -> None:
     options = parser.parse_args()
     # In the same file system as the models, so that a copy is the same work for both.
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        entries = contestants(options.folder.resolve(), Path(scratch).resolve())
-        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in entries}
-        for round_ in range(options.rounds + 1):
-            for name, command in entries.items():
-                for made in ("out", "copy"):
-                    if name.startswith("wide, copied"):
-                        shutil.rmtree(Path(scratch) / made, ignore_errors=True)
-                (Path(scratch) / "copy").mkdir(exist_ok=True)
-                measured = run(command)
-                if round_ > 0:  # the first round warms the caches
-                    figures[name].append(measured)
+        scratch = Path(scratch).resolve()
+        folder = options.folder.resolve()
+        figures: dict[str, list[tuple[float, float]]] = {}
+        for entries in (contestants(folder, scratch), copies(folder, scratch)):
+            figures |= series(entries, options.rounds, scratch)
     print(f"{'':26}{'min ms':>9}{'median':>9}{'max':>9}{'MiB':>8}   {options.rounds} rounds")
     for name, runs in figures.items():
         walls = [1000 * wall for wall, _ in runs]
