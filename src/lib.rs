@@ -43,6 +43,10 @@
 //!   placeholders for them in its inputs, so that nothing inside of it has to know, and its outputs lose
 //!   what belongs to them. A prefix is rows in front of caches, which are inputs: they are sites of a kind
 //!   of their own, though no layers, so that a method for them is written as any other.
+//! * A first pass (`adapt/first_pass.rs`) is a copy of what leads to a module, made in the patch that
+//!   adapts: copies read what modules give before the patch replaces it. So it knows no adapter, shares all
+//!   weights, and begins where the first adapted module stands. Terms that no module tells apart are emitted
+//!   once a graph (`adapt/lower/once.rs`), so that one network decides for all modules.
 //! * Clusters of rows (`linalg/clusters.rs`) begin at the rows farthest from each other and not at random
 //!   ones: no seed, and the same on every machine.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off

@@ -1,7 +1,8 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
 use super::errors;
-use super::lower::{Bindings, Lowering, TokenInputs, UNREAD};
+use super::first_pass::Passes;
+use super::lower::{Bindings, Lowering, Once, TokenInputs, UNREAD};
 use super::plan::{Plan, PlannedSite};
 use super::prepend;
 use super::starts::{Starts, start_values};
@@ -136,7 +137,8 @@ fn lower_sites(
             tokens.prepare(emitter, &method.instance.forward, dtype);
         }
     }
-    let tokens = &tokens;
+    let passes = Passes::emit(emitter, graph, sites, modules);
+    let once = &Once::new(tokens, passes);
     let mut outputs: Vec<(ValueId, Vec<&PlannedSite>)> = Vec::new();
     for planned in sites {
         let output = modules.sites[planned.site].output;
@@ -163,12 +165,10 @@ fn lower_sites(
                 Operand::Original(output),
                 None,
                 parameters,
-                tokens,
+                once,
             )
         } else {
-            lower_members(
-                emitter, graph, output, &members, modules, parameters, tokens,
-            )
+            lower_members(emitter, graph, output, &members, modules, parameters, once)
         };
         if first.kind == SiteKind::Cache {
             // An input stays what it is for those who give it.
@@ -206,7 +206,7 @@ fn lower_members(
     members: &[&PlannedSite],
     modules: &Modules,
     parameters: &[Operand],
-    tokens: &TokenInputs,
+    once: &Once,
 ) -> Operand {
     let mut parts: Vec<(Range<i64>, &PlannedSite)> = members
         .iter()
@@ -233,7 +233,7 @@ fn lower_members(
             base,
             Some(range.clone()),
             parameters,
-            tokens,
+            once,
         ));
         at = range.end;
     }
@@ -271,7 +271,7 @@ fn lower_one(
     base: Operand,
     slice: Option<Range<i64>>,
     parameters: &[Operand],
-    tokens: &TokenInputs,
+    once: &Once,
 ) -> Operand {
     let mut output = base;
     for method in &planned.methods {
@@ -280,12 +280,13 @@ fn lower_one(
             input: Operand::Existing(site.input),
             output,
             slice: slice.as_ref().map(|s| (s.start, s.end)),
-            tokens: Some(tokens),
+            once: Some(once),
             parameters: method
                 .parameters
                 .iter()
                 .map(|index| parameters[*index])
                 .collect(),
+            shared: method.instance.params.iter().map(|p| p.shared).collect(),
             gradients: Vec::new(),
             before: Vec::new(),
             states: Vec::new(),

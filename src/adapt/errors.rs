@@ -428,6 +428,16 @@ pub(super) fn no_ids(span: Span, site: &str) -> Diagnostic {
     .help("choose a method that does without, or export the model with its ids and not with embeddings")
 }
 
+/// What a module gives without the adapter cannot be had at a site.
+pub(super) fn no_first_pass(span: Span, module: &str, site: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0461,
+        format!("there is no first pass to `{module}` for `{site}`: {why}"),
+    )
+    .label(span, "reads what the model gives without the adapter")
+    .help("read another module in the first pass, or use a method that does without")
+}
+
 pub(super) fn bad_slice(span: Span, path: &str, count: usize, why: &str) -> Diagnostic {
     let more = and_more(count);
     Diagnostic::new(

@@ -288,8 +288,9 @@ impl At {
             input: UNREAD,
             output: UNREAD,
             slice: None,
-            tokens: None,
+            once: None,
             parameters: parameters.map(|found| found.unwrap_or(UNREAD)).collect(),
+            shared: Vec::new(),
             gradients: of(&read.gradients),
             before: of(&read.before),
             states: states

@@ -2,8 +2,10 @@
 
 pub(super) mod axes;
 mod base;
+mod once;
 mod tokens;
 
+pub(super) use once::Once;
 pub(super) use tokens::TokenInputs;
 
 use crate::graph::{Attribute, Graph, Operand};
@@ -20,10 +22,12 @@ pub(super) struct Bindings<'a> {
     pub output: Operand,
     /// In torch's layout order, first and last feature of the slice; `None` for the whole module.
     pub slice: Option<(i64, i64)>,
-    /// What the model reads with the tokens.
-    pub tokens: Option<&'a TokenInputs>,
+    /// What the graph has once, for all of its sites; nothing for a hook.
+    pub once: Option<&'a Once>,
     /// For every parameter of the instance, of type f32.
     pub parameters: Vec<Operand>,
+    /// Whether others have it, too.
+    pub shared: Vec<bool>,
     /// Their gradients; only hooks read them.
     pub gradients: Vec<Option<Operand>>,
     /// What parameters were before the update.
@@ -46,6 +50,8 @@ pub(super) struct Lowering<'a> {
     done: Vec<Option<Operand>>,
     /// Terms once more, in f32: positions of a site of less precision.
     done_in_f32: Vec<Option<Operand>>,
+    /// Of terms that are the same at other sites: what tells them from others.
+    common: Vec<Option<u32>>,
     dtype: DType,
 }
 
@@ -81,6 +87,7 @@ impl<'a> Lowering<'a> {
             formula,
             done_in_f32: done.clone(),
             done,
+            common: Vec::new(),
             dtype,
         }
     }
@@ -102,11 +109,11 @@ impl<'a> Lowering<'a> {
     /// Emits everything that the result needs and returns it.
     pub fn run(mut self) -> Operand {
         let reached = self.formula.reachable();
+        self.common = self.common_terms(&reached);
         for (id, term) in self.formula.terms() {
             // A transpose waits for a user that needs it: a convolution reads its operand.
             if reached[id.0 as usize] && !matches!(term.kind, TermKind::Transpose(_)) {
-                let operand = self.term(term);
-                self.done[id.0 as usize] = Some(operand);
+                self.value_or_term(id);
             }
         }
         self.finished(self.formula.result())
@@ -175,7 +182,10 @@ impl<'a> Lowering<'a> {
             return done;
         }
         let term = self.formula.term(id);
-        let operand = self.term(term);
+        let operand = match self.common_term(id) {
+            Some(number) => self.once_for_all(number, term),
+            None => self.term(term),
+        };
         self.done[id.0 as usize] = Some(operand);
         operand
     }
@@ -190,9 +200,18 @@ impl<'a> Lowering<'a> {
             TermKind::Mask => self.mask(),
             TermKind::Positions => self.positions(),
             TermKind::SinceLast(sequence) => {
-                let tokens = self.bindings.tokens;
-                let found = tokens.and_then(|tokens| tokens.since_last(sequence, self.dtype));
+                let once = self.bindings.once;
+                let found = once.and_then(|once| once.tokens.since_last(sequence, self.dtype));
                 found.expect("what formulas read of the ids is emitted in front of them")
+            }
+            TermKind::FirstPass(module) => {
+                let once = self.bindings.once;
+                let found = once.and_then(|once| once.passes.value(module));
+                let (value, dtype) = found.expect("first passes are emitted in front of formulas");
+                match dtype == self.dtype {
+                    true => value,
+                    false => self.emitter.cast(value, self.dtype),
+                }
             }
             TermKind::Param(index) => self.parameter(*index),
             TermKind::Gradient(index) => trained(self.bindings.gradients[*index]),
@@ -360,8 +379,8 @@ impl<'a> Lowering<'a> {
     fn mask(&mut self) -> Operand {
         let mask = self
             .bindings
-            .tokens
-            .and_then(|tokens| tokens.mask)
+            .once
+            .and_then(|once| once.tokens.mask)
             .expect("the plan has checked that there is a mask");
         let input = self.bindings.input;
         let count = self.emitter.size(input, self.input_token_axis());

@@ -5,7 +5,7 @@ use super::plan::{PlannedMethod, PlannedParameter};
 use super::planner::{CachedInstance, Planner};
 use super::prepend::{self, Placeholders};
 use super::refusal::{Cause, Failure, Refusal};
-use super::{errors, norms, rows};
+use super::{errors, first_pass, norms, rows};
 use crate::diag::{Reported, Span};
 use crate::graph::Graph;
 use crate::hir::affine::{Tokens, token_reach};
@@ -14,7 +14,7 @@ use crate::hir::{
     instantiate,
 };
 use crate::modules::{Site, SiteKind};
-use crate::ty::{Dim, Proof};
+use crate::ty::Dim;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -235,6 +235,7 @@ impl Planner<'_> {
             total_input: Dim::from(totals.sum.0),
             total_output: Dim::from(totals.sum.1),
             place,
+            outputs: Some(self.outputs.clone()),
         }
     }
 
@@ -307,13 +308,7 @@ impl Planner<'_> {
         };
         let shape = |graph: &Graph, id| graph.value(id).ty.as_ref()?.shape.clone();
         let (own, ids) = (shape(graph, site.input)?, shape(&self.model.graph, ids)?);
-        let rank = own.rank() + usize::from(site.kind == SiteKind::Embedding);
-        let is_named = |dim: &Dim| dim.as_symbol().is_some_and(|symbol| !symbol.is_open());
-        let differ = |a: &Dim, b: &Dim| {
-            a.compare(b) == Proof::Different || is_named(a) && is_named(b) && a != b
-        };
-        let differs = own.0.iter().zip(&ids.0).any(|(a, b)| differ(a, b));
-        (rank != 3 || differs).then(|| {
+        first_pass::of_other_tokens(site, &own, &ids).then(|| {
             Cause::Other(format!(
                 "`{name}` reads the ids of the module's tokens, and its input is {own} where \
                  `input_ids` is {ids}"

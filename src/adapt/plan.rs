@@ -1,6 +1,7 @@
 //! Decides what an adapter does to a model, without doing it.
 
 use super::errors;
+use super::first_pass;
 use super::planner::Planner;
 use super::prepend;
 use super::settings::settings;
@@ -160,6 +161,7 @@ pub fn plan(
         names: BTreeMap::new(),
         misshapen: BTreeMap::new(),
         instances: Vec::new(),
+        outputs: Arc::new(first_pass::outputs(modules)),
     };
     let mut failed = None;
     for train in &adapter.trains {
@@ -174,6 +176,7 @@ pub fn plan(
     }
     check_overlaps(&plan, modules, sink)?;
     prepend::check(&plan, model, modules, sink)?;
+    first_pass::check(&plan, model, modules, sink)?;
     plan.sites
         .sort_by_key(|site| (site.site, site.slice.as_ref().map_or(0, |s| s.start)));
     Ok(plan)

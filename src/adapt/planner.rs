@@ -9,7 +9,7 @@ use super::{errors, rows};
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
 use crate::hir::{
-    Adapt, Call, Compiled, HyperValue, Instance, MethodId, Place, Program, SiteFacts,
+    Adapt, Call, Compiled, HyperValue, Instance, MethodId, Outputs, Place, Program, SiteFacts,
     compile_pattern, site_condition, site_size,
 };
 use crate::modules::{Modules, Site, SiteKind};
@@ -62,6 +62,8 @@ pub(super) struct Planner<'a> {
     /// Shared tensors that would need several shapes.
     pub misshapen: BTreeMap<usize, Reported>,
     pub instances: Vec<CachedInstance>,
+    /// What the modules of the model give.
+    pub outputs: Arc<Outputs>,
 }
 
 impl Planner<'_> {

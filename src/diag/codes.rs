@@ -112,6 +112,7 @@ codes! {
     E0458: "adapter does nothing",
     E0459: "start value needs a calibration",
     E0460: "model has no ids of tokens",
+    E0461: "no first pass to this module",
     W0401: "method reads padding",
     W0402: "method reads other tokens under a KV cache",
     W0403: "weight is shared",

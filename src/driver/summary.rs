@@ -1,7 +1,7 @@
 //! What a plan means in numbers, for people and for programs.
 
 use super::session::{Loaded, Planned};
-use crate::adapt::{Plan, base_parameters, total};
+use crate::adapt::{Plan, base_parameters, computed_twice, total};
 use crate::graph::{Graph, Model};
 use crate::hir::{Formula, Lead, TermKind};
 use crate::modules::SiteKind;
@@ -294,7 +294,13 @@ fn adapter_flops(plan: &Plan, loaded: &Loaded) -> u64 {
         .iter()
         .filter(|s| loaded.modules.sites[s.site].kind == SiteKind::Linear);
     let methods = linear.flat_map(|s| &s.methods);
-    total(methods.map(|m| flops(&m.instance.forward)))
+    let own = total(methods.map(|m| flops(&m.instance.forward)));
+    let sites = &loaded.modules.sites;
+    let twice = computed_twice(plan, &loaded.model, &loaded.modules);
+    let twice = twice.into_iter().map(|site| &sites[site]);
+    let linear = twice.filter(|s| s.kind == SiteKind::Linear);
+    let first = linear.map(|s| multiplications(s.in_features, s.out_features));
+    total(std::iter::once(own).chain(first))
 }
 
 /// Operations of a product with a matrix, an addition for every multiplication.

@@ -69,6 +69,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         TermKind::Noise(_) => (Constant, ""),
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
         TermKind::SinceLast(_) => (Other, "it depends on the ids of the tokens"),
+        TermKind::FirstPass(_) => (Other, "it depends on a first pass of the whole model"),
         TermKind::Weight
         | TermKind::Bias
         | TermKind::Param(_)
@@ -174,6 +175,8 @@ pub fn token_reach(formula: &Formula) -> Tokens {
             | TermKind::LastToken(_) => Tokens::All,
             TermKind::SinceLast(sequence) if sequence.masked => Tokens::Masked,
             TermKind::SinceLast(_) => Tokens::All,
+            // What the model makes of the others: no more than its mask lets it.
+            TermKind::FirstPass(_) => Tokens::Masked,
             TermKind::CumulativeSum(_)
             | TermKind::Positions
             | TermKind::Prepended {

@@ -4,6 +4,7 @@ use super::claim::{Fact, Property};
 use super::formula::TermType;
 use super::program::{HyperSpec, Method};
 use crate::diag::{Code, Diagnostic, Span, nearest};
+use std::collections::BTreeSet;
 
 fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // A name of another length is hardly a slip.
@@ -141,6 +142,42 @@ pub(super) fn unknown_role(span: Span, role: &str) -> Diagnostic {
     };
     Diagnostic::new(Code::E0211, format!("there is no role `{role}`"))
         .label(span, "not a role")
+        .help(help)
+}
+
+/// No module of the model is called so.
+pub(super) fn no_such_module<'a>(
+    span: Span,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Diagnostic {
+    let known: Vec<&str> = known.collect();
+    let near = nearest(name, known.iter().copied(), 3);
+    let list: Vec<String> = near.iter().map(|path| format!("`{path}`")).collect();
+    let help = (!list.is_empty()).then(|| format!("the nearest modules are {}", list.join(", ")));
+    let diagnostic = Diagnostic::new(Code::E0401, format!("`{name}` is no module of the model"))
+        .label(span, "names no module");
+    with_help(diagnostic, help).note("`peftc inspect MODEL` lists every module")
+}
+
+/// Several calls of modules are called so.
+pub(super) fn several_modules(span: Span, name: &str, paths: &[&str]) -> Diagnostic {
+    let distinct: BTreeSet<&str> = paths.iter().copied().collect();
+    let (message, help) = match distinct.len() {
+        1 => (
+            format!("the model calls `{}` {} times", paths[0], paths.len()),
+            "name a module that is called once".to_owned(),
+        ),
+        count => {
+            let some: Vec<String> = distinct.iter().take(3).map(|p| format!("`{p}`")).collect();
+            (
+                format!("`{name}` is the end of the paths of {count} modules"),
+                format!("write more of the path, such as {}", some.join(", ")),
+            )
+        }
+    };
+    Diagnostic::new(Code::E0461, message)
+        .label(span, "means no single module")
         .help(help)
 }
 

@@ -153,6 +153,9 @@ pub enum TermKind {
     /// 1 from the first token of the last occurrence of a sequence on, and 0 in front of it or where
     /// there is none, `[…, tokens, 1]`.
     SinceLast(Sequence),
+    /// What a module of the model gives when the model runs without the adapter on the same inputs,
+    /// `[…, tokens, features]`; its path, or as it is written where no model is known.
+    FirstPass(String),
     /// 1 where both are the same number, else 0.
     Equal(TermId, TermId),
     Concat {
@@ -369,13 +372,21 @@ impl TermKind {
         )
     }
 
+    /// The module whose output in a first pass it is.
+    pub fn first_pass(&self) -> Option<&str> {
+        match self {
+            TermKind::FirstPass(module) => Some(module),
+            _ => None,
+        }
+    }
+
     /// The terms it reads.
     pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
             Input | Output | Weight | Bias | Mask | Positions | SinceLast(_) | Param(_)
-            | Gradient(_) | Before(_) | State(_) | Step | Number(_) | Iota | Numbers(_)
-            | Drawn(_) | Calibrated(_) => SmallVec::new(),
+            | FirstPass(_) | Gradient(_) | Before(_) | State(_) | Step | Number(_) | Iota
+            | Numbers(_) | Drawn(_) | Calibrated(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)

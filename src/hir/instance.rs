@@ -7,12 +7,14 @@ use super::formula::{Formula, Lead, TermId, TermKind, TermType};
 use super::hook::{self, Training};
 use super::init::Init;
 use super::initialiser::start_value;
+use super::outputs::Outputs;
 use super::program::{HyperKind, HyperSpec, HyperValue, Method, Program};
 use super::scalar::Value;
 use crate::diag::{Diagnostic, Reported, Sink, Span};
 use crate::syntax::ast::{self, Expr, ExprKind, MethodItem};
 use crate::ty::Dim;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a method may ask about its site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct SiteFacts {
     pub total_input: Dim,
     pub total_output: Dim,
     pub place: Place,
+    /// What the modules of the model give; nothing where no model is known.
+    pub outputs: Option<Arc<Outputs>>,
 }
 
 /// Where a site stands among those of its statement, in the order of the model.
@@ -93,6 +97,7 @@ impl SiteFacts {
             total_input: Dim::symbol("total(in)"),
             total_output: Dim::symbol("total(out)"),
             place: Place::symbolic(),
+            outputs: None,
         }
     }
 }

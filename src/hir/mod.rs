@@ -21,12 +21,14 @@ mod init;
 mod initialiser;
 mod instance;
 mod number;
+mod outputs;
 mod pattern;
 mod program;
 mod resolve;
 mod scalar;
 pub mod start;
 mod targets;
+mod term_text;
 
 pub use crate::syntax::ast::Event;
 pub use builtins::functions;
@@ -40,6 +42,7 @@ pub use hook::{Change, Hook, StateInstance, Target, Training};
 pub use init::{Init, Random};
 pub use initialiser::initialisers;
 pub use instance::{Context, Instance, ParamInstance, Place, SiteFacts, check_method, instantiate};
+pub use outputs::{ModuleOutput, Outputs};
 pub use pattern::{Alternative, Compiled, compile_pattern};
 pub use program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,

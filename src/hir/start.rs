@@ -62,43 +62,9 @@ fn number(value: f64, classes: &mut Classes) -> Form {
     }
 }
 
+/// The kind's own operand ids say nothing across formulas: their forms stand in.
 fn key(kind: &TermKind, operands: &[Form]) -> String {
-    // The kind's own operand ids say nothing across formulas: their forms stand in.
-    let shape = match kind {
-        TermKind::Reduce {
-            function,
-            over,
-            keep,
-            ..
-        } => format!("reduce {function:?} {over:?} {keep}"),
-        TermKind::Slice {
-            axis, start, end, ..
-        } => format!("slice {axis} {start} {end}"),
-        TermKind::Concat { axis, .. } => format!("concat {axis}"),
-        TermKind::Einsum { equation, .. } => format!("einsum {equation}"),
-        TermKind::Gather { axis, .. } => format!("gather {axis}"),
-        TermKind::Pad {
-            axis,
-            before,
-            after,
-            ..
-        } => format!("pad {axis} {before} {after}"),
-        TermKind::Numbers(values) => format!("numbers {values:?}"),
-        TermKind::SinceLast(sequence) => format!("since_last {sequence:?}"),
-        TermKind::Factor(factor, _) => format!("factor {factor:?}"),
-        TermKind::Unary(function, _) => format!("unary {function:?}"),
-        TermKind::Binary(function, ..) => format!("binary {function:?}"),
-        TermKind::Dropout(_, p) => format!("dropout {p}"),
-        TermKind::Calibrated(statistic) => format!("calibrated {statistic:?}"),
-        TermKind::Base { weight, bias, .. } => {
-            format!("base {} {}", weight.is_some(), bias.is_some())
-        }
-        other => {
-            let name = format!("{other:?}");
-            name.split(['(', ' ']).next().unwrap_or_default().to_owned()
-        }
-    };
-    format!("{shape} {operands:?}")
+    format!("{} {operands:?}", kind.text())
 }
 
 fn forms(formula: &Formula, params: &[Form], classes: &mut Classes) -> Vec<Form> {

@@ -65,6 +65,7 @@ fn library(name: &str, settings: &[(&str, super::HyperValue)]) -> super::Instanc
         total_input: 64.into(),
         total_output: 96.into(),
         place: super::Place::alone("q_proj"),
+        outputs: None,
     };
     instantiate(&program, &method, &values, &facts, None, &mut Sink::new())
         .expect("the library is sound")

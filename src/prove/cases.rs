@@ -74,6 +74,7 @@ pub fn cases_of_plan(program: &Program, plan: &Plan, modules: &Modules) -> Vec<C
                     kind: site.kind,
                     sizes: vec![size],
                     is_mixed: false,
+                    behind: Vec::new(),
                 }],
             };
             let is_known = |known: &Case| {
@@ -170,6 +171,7 @@ fn layouts(kind: SiteKind) -> Vec<Layout> {
             kind,
             sizes,
             is_mixed: false,
+            behind: Vec::new(),
         })
         .collect()
 }

@@ -57,6 +57,20 @@ pub(super) fn prepends(program: &Program, case: &Case) -> bool {
     symbolic(program, case).is_some_and(|instance| instance.forward.uses(prepends))
 }
 
+/// The modules that a method reads in a first pass, as it names them.
+pub(super) fn first_passes(program: &Program, case: &Case) -> Vec<String> {
+    let Some(instance) = symbolic(program, case) else {
+        return Vec::new();
+    };
+    let terms = instance.forward.terms();
+    let mut read: Vec<String> = terms
+        .filter_map(|(_, term)| term.kind.first_pass().map(str::to_owned))
+        .collect();
+    read.sort();
+    read.dedup();
+    read
+}
+
 fn symbolic(program: &Program, case: &Case) -> Option<Instance> {
     let method = program.method(case.method);
     let kind = case.layouts.first()?.kind.name();

@@ -32,6 +32,9 @@ pub struct Layout {
     /// Whether outputs are means over a token and those before it: what stands in front of tokens is
     /// seen in what comes behind it.
     pub is_mixed: bool,
+    /// Paths of norms of what the first module gives, with means over a token and those before it: for
+    /// methods that read modules in a first pass.
+    pub behind: Vec<String>,
 }
 
 impl Layout {
@@ -41,6 +44,7 @@ impl Layout {
             kind: self.kind,
             sizes: self.sizes[..1].to_vec(),
             is_mixed: true,
+            behind: Vec::new(),
         }
     }
 
@@ -73,6 +77,7 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
         patch.input("input_ids", each, None);
     }
     let mask = patch.input("attention_mask", mask, None);
+    let mut first = None;
     for (at, size) in layout.sizes.iter().enumerate() {
         if layout.kind == SiteKind::Cache {
             cached(&mut patch, *size, at, mask);
@@ -88,6 +93,14 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
             y = mixed(&mut patch, y, mask);
         }
         patch.named_output(y, &format!("y{}", at + 1));
+        first = first.or(Some((y, size.output)));
+    }
+    if let Some((y, features)) = first {
+        for (at, path) in layout.behind.iter().enumerate() {
+            let seen = mixed(&mut patch, y, mask);
+            let state = norm(&mut patch, path, seen, features, seed);
+            patch.named_output(state, &format!("state{}", at + 1));
+        }
     }
     let mut graph = Graph::new("net");
     graph.apply(patch)?;
@@ -185,6 +198,16 @@ fn module(
             node(patch, &scope, "LayerNormalization", &operands, epsilon)
         }
     }
+}
+
+/// A norm under a path of its own.
+fn norm(patch: &mut Patch, path: &str, x: Operand, features: i64, seed: u64) -> Operand {
+    let name = format!("{path}.weight");
+    let weight = normal(&name, &[features], 0.3, seed);
+    let weight = patch.constant(&name, shifted(weight, SiteKind::Norm, "weight"));
+    let scope = format!("/{}", path.replace('.', "/"));
+    let epsilon = vec![Attribute::float("epsilon", 1e-5)];
+    node(patch, &scope, "LayerNormalization", &[x, weight], epsilon)
 }
 
 /// A cache, the tokens at hand, and these with the mean over both: an output, and so is the cache for the

@@ -17,6 +17,7 @@ mod contrib_cases;
 mod data;
 mod differentiated;
 mod evaluate;
+mod first_pass;
 mod flags;
 mod fmt;
 mod functions;

@@ -199,6 +199,7 @@ fn reads_the_site(lowering: &Lowering<'_>, id: TermId) -> bool {
             | TermKind::Mask
             | TermKind::Positions
             | TermKind::SinceLast(_)
+            | TermKind::FirstPass(_)
             | TermKind::Base { .. }
     );
     own || kind

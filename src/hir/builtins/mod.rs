@@ -7,6 +7,7 @@ mod factors;
 mod hooks;
 mod made;
 mod operands;
+mod passes;
 mod site;
 mod tensors;
 mod tokens;
@@ -339,6 +340,20 @@ static BUILTINS: &[Builtin] = &[
         positional: 1,
         named: &["weight", "bias"],
         evaluate: site::base,
+    },
+    Builtin {
+        name: "first_pass",
+        signature: "first_pass(\"model.norm\")",
+        positional: 1,
+        named: &[],
+        evaluate: passes::first_pass,
+    },
+    Builtin {
+        name: "features_of",
+        signature: "features_of(\"model.norm\")",
+        positional: 1,
+        named: &[],
+        evaluate: passes::features_of,
     },
     Builtin {
         name: "ceil_div",
