@@ -216,6 +216,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         name: "waveft",
         text: include_str!("waveft.peft"),
     },
+    LibraryFile {
+        name: "xlora",
+        text: include_str!("xlora.peft"),
+    },
 ];
 
 /// The methods behind the statement `train`, one for each layer kind.

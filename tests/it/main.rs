@@ -59,3 +59,4 @@ mod train_tasks;
 mod training;
 mod values;
 mod witness;
+mod xlora;
