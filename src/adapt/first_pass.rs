@@ -8,13 +8,21 @@
 use super::errors;
 use super::plan::{Plan, PlannedSite};
 use crate::diag::{Reported, Sink};
-use crate::graph::{Graph, Model, NewNode, NodeId, Operand, ValueId};
+use crate::graph::{Graph, Model, NewNode, Node, NodeId, Operand, ValueId};
 use crate::hir::{ModuleOutput, Outputs, TermKind};
 use crate::modules::{Modules, Obstacle, Scope, Site, SiteKind};
 use crate::ops::Emitter;
 use crate::ty::{DType, Dim, Proof, Shape};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+
+/// The mark of a node that is a copy.
+const COPY: (&str, &str) = ("peftc.pass", "first");
+
+/// Whether a node of an adapted model is a copy, for a first pass.
+pub fn is_first_pass(node: &Node) -> bool {
+    node.metadata(COPY.0) == Some(COPY.1)
+}
 
 /// What the modules of a model give.
 pub(super) fn outputs(modules: &Modules) -> Outputs {
@@ -299,7 +307,8 @@ impl Passes {
     }
 }
 
-/// The results of the copies by those of the nodes. Copies have no metadata: they are no modules.
+/// The results of the copies by those of the nodes. Copies have no metadata of exporters: they are no
+/// modules.
 fn copies(emitter: &mut Emitter, graph: &Graph, copied: &Copied) -> FxHashMap<ValueId, Operand> {
     let mut made: FxHashMap<ValueId, Operand> = FxHashMap::default();
     for node in &copied.nodes {
@@ -312,15 +321,15 @@ fn copies(emitter: &mut Emitter, graph: &Graph, copied: &Copied) -> FxHashMap<Va
         let operands = graph.operands(*node).into_iter();
         let new = NewNode {
             op: original.op.clone(),
-            name: format!("first_pass/{}", graph.display_name(*node)),
+            name: in_first_pass(&graph.display_name(*node)),
             attributes: original.attributes.clone(),
             inputs: operands.map(|value| value.map(operand)).collect(),
-            metadata: Vec::new(),
+            metadata: vec![(COPY.0.to_owned(), COPY.1.to_owned())],
         };
         let originals = graph.results(*node);
         let results = originals.iter().map(|result| {
             let value = graph.value((*result)?);
-            Some((format!("first_pass/{}", value.name), value.ty.clone()))
+            Some((in_first_pass(&value.name), value.ty.clone()))
         });
         emitter.patch.behind(*node);
         let results = emitter.patch.node_with_some_results(new, results.collect());
@@ -328,4 +337,9 @@ fn copies(emitter: &mut Emitter, graph: &Graph, copied: &Copied) -> FxHashMap<Va
         made.extend(pairs.filter_map(|(original, copy)| Some((original?, copy?))));
     }
     made
+}
+
+/// Names of TorchScript begin with a slash.
+fn in_first_pass(name: &str) -> String {
+    format!("first_pass/{}", name.trim_start_matches('/'))
 }

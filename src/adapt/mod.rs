@@ -37,7 +37,7 @@ mod stored;
 pub use apply::{Adapted, NewTensor, apply};
 pub use calibration::{Calibration, statistics};
 pub use expect::{CheckedExpectation, base_parameters, check_expectations};
-pub use first_pass::computed_twice;
+pub use first_pass::{computed_twice, is_first_pass};
 pub use hooks::{Changed, HookState, HookTensor, Hooks, Read};
 pub use initial::WeightReader;
 pub use merge::{Keep, MergedSite, SiteChange, changes, merge};

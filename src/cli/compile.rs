@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// A trained adapter whose tensors replace the start values
     #[arg(long, value_name = "SAFETENSORS")]
     values: Option<PathBuf>,
+    /// Tensors that start as in this file; the others start as their method says
+    #[arg(long, value_name = "SAFETENSORS", conflicts_with = "values")]
+    start: Option<PathBuf>,
     /// What `peftc calibrate` has measured, for methods that start from data
     #[arg(long, value_name = "SAFETENSORS")]
     calibration: Option<PathBuf>,
@@ -168,6 +171,7 @@ fn compile_one(
         },
         settings: args.settings.clone(),
         values: args.values.clone(),
+        start: args.start.clone(),
         calibration: args.calibration.clone(),
         head: args.recipe.head(),
         training: args.train.then(|| args.recipe.recipe()),

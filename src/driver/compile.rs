@@ -4,8 +4,7 @@ use super::calibration;
 use super::errors;
 use super::fingerprint::{Depth, fingerprint};
 use super::manifest::{
-    self, BaseEntry, CalibrationEntry, Files, HeadEntry, Manifest, Setting, SpecEntry,
-    TrainingEntry,
+    self, BaseEntry, Files, HeadEntry, Manifest, ReadEntry, Setting, SpecEntry, TrainingEntry,
 };
 use super::session::{Loaded, Planned, Session, Spec};
 use super::training::{
@@ -49,6 +48,9 @@ pub struct CompileOptions {
     pub settings: adapt::Settings,
     /// A trained adapter whose tensors replace the start values.
     pub values: Option<PathBuf>,
+    /// Tensors that start as in this file, where no trained adapter is given; the others start as
+    /// their method says.
+    pub start: Option<PathBuf>,
     /// What `peftc calibrate` has measured, for start values from data.
     pub calibration: Option<PathBuf>,
     /// What stands on the adapted model.
@@ -164,9 +166,10 @@ fn compile_over(
         Some(head) => Some(plan_head(&planned.plan, model, head, sink)?),
         None => None,
     };
-    let values = match &options.values {
-        Some(path) => trained_values(&planned.plan, head.as_ref(), path, sink)?,
-        None => BTreeMap::new(),
+    let values = match (&options.values, &options.start) {
+        (Some(path), _) => trained_values(&planned.plan, head.as_ref(), path, sink)?,
+        (None, Some(path)) => started_values(&planned.plan, head.as_ref(), path, sink)?,
+        (None, None) => BTreeMap::new(),
     };
     let seed = options.seed;
     let plan = &planned.plan;
@@ -289,10 +292,14 @@ fn compile_over(
             .calibration
             .as_ref()
             .zip(calibration)
-            .map(|(path, read)| CalibrationEntry {
+            .map(|(path, read)| ReadEntry {
                 name: file_name(path),
                 digest: read.digest,
             }),
+        start: match &options.start {
+            Some(path) => Some(start_entry(path, sink)?),
+            None => None,
+        },
         sites,
         parameters: manifest::parameters(&tensors),
         counts: manifest::counts(&tensors, planned, modules, base_elements),
@@ -398,6 +405,34 @@ pub fn trained_values(
     path: &Path,
     sink: &mut Sink,
 ) -> Result<BTreeMap<String, Tensor>, Reported> {
+    let (values, missing) = given_values(plan, head, path, sink)?;
+    for name in missing {
+        sink.emit(errors::missing_tensor(path, &name));
+    }
+    sink.failed()?;
+    Ok(values)
+}
+
+/// Some tensors of an adapter, in f32, which the others do without.
+fn started_values(
+    plan: &Plan,
+    head: Option<&PlannedHead>,
+    path: &Path,
+    sink: &mut Sink,
+) -> Result<BTreeMap<String, Tensor>, Reported> {
+    let (values, _) = given_values(plan, head, path, sink)?;
+    sink.failed()?;
+    Ok(values)
+}
+
+/// The tensors of an adapter that a file has, each of the adapter's shape, and the names of those that
+/// it lacks.
+fn given_values(
+    plan: &Plan,
+    head: Option<&PlannedHead>,
+    path: &Path,
+    sink: &mut Sink,
+) -> Result<(BTreeMap<String, Tensor>, Vec<String>), Reported> {
     let mut wanted: Vec<(String, Vec<i64>)> = Vec::new();
     wanted.extend(
         plan.parameters
@@ -432,13 +467,18 @@ pub fn trained_values(
             Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data),
         );
     }
-    for (name, _) in &wanted {
-        if !given.contains(name) {
-            sink.emit(errors::missing_tensor(path, name));
-        }
-    }
-    sink.failed()?;
-    Ok(values)
+    let missing = wanted.into_iter().map(|(name, _)| name);
+    let missing = missing.filter(|name| !given.contains(name)).collect();
+    Ok((values, missing))
+}
+
+/// What the manifest says of a file that start values come from.
+fn start_entry(path: &Path, sink: &mut Sink) -> Result<ReadEntry, Reported> {
+    let bytes = files::map(path).map_err(|error| sink.emit(files::cannot_read(path, &error)))?;
+    Ok(ReadEntry {
+        name: file_name(path),
+        digest: format!("blake3:{}", blake3::hash(&bytes).to_hex()),
+    })
 }
 
 /// The folder of the artifacts and their names in it.

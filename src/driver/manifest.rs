@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
 /// changes that break readers.
-pub const SCHEMA_VERSION: &str = "1.3";
+pub const SCHEMA_VERSION: &str = "1.4";
 
 /// `manifest.json`. Sizes are elements, shapes are torch's (`A: [rank, in]`).
 #[derive(Debug, Serialize)]
@@ -32,7 +32,10 @@ pub struct Manifest {
     pub settings: Vec<Setting>,
     /// What start values were made from, if they were made from data.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<CalibrationEntry>,
+    pub calibration: Option<ReadEntry>,
+    /// The file that some tensors start as, if one is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<ReadEntry>,
     pub sites: Vec<SiteEntry>,
     pub parameters: Vec<ParameterEntry>,
     pub counts: Counts,
@@ -153,7 +156,7 @@ pub struct SpecEntry {
 }
 
 #[derive(Debug, Serialize)]
-pub struct CalibrationEntry {
+pub struct ReadEntry {
     /// File name without its folder.
     pub name: String,
     /// `blake3:` and the hash of the file.

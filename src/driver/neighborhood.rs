@@ -240,14 +240,15 @@ impl<'a> Painter<'a> {
         }
     }
 
-    /// Everything new that the value is computed from.
+    /// Everything new that the value is computed from, less what a first pass computes.
     fn inserted(&mut self, value: ValueId) {
         let mut open = vec![value];
         while let Some(value) = open.pop() {
             let Some(node) = self.producer(value) else {
                 continue;
             };
-            if !self.base_nodes.contains(&node) && self.drawn.insert(node) {
+            let is_drawn = !self.base_nodes.contains(&node) && !self.is_first_pass(node);
+            if is_drawn && self.drawn.insert(node) {
                 open.extend(self.operands(node));
             }
         }
@@ -257,6 +258,10 @@ impl<'a> Painter<'a> {
     fn producer(&self, value: ValueId) -> Option<NodeId> {
         let node = self.graph.producer(value)?;
         (!self.is_constant_node(node)).then_some(node)
+    }
+
+    fn is_first_pass(&self, node: NodeId) -> bool {
+        adapt::is_first_pass(self.graph.node(node))
     }
 
     fn is_constant_node(&self, node: NodeId) -> bool {
@@ -361,6 +366,7 @@ impl<'a> Painter<'a> {
         }
         let value = self.graph.value(id);
         let title = match (self.producer(id), &value.kind) {
+            (Some(node), _) if self.is_first_pass(node) => "from the first pass".to_owned(),
             (Some(node), _) => format!("from {}", self.graph.node(node).op),
             (None, ValueKind::Input { .. }) => "input".to_owned(),
             (None, _) => "from the enclosing graph".to_owned(),

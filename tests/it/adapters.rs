@@ -65,6 +65,7 @@ pub(crate) fn compiled_with_head(
             depth: Depth::Sampled,
             settings: Vec::new(),
             values: values.map(Path::to_owned),
+            start: None,
             calibration: None,
             flags: Vec::new(),
             progress: Progress::default(),

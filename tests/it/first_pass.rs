@@ -15,6 +15,7 @@ use peftc::modules::Site;
 use peftc::onnx;
 use peftc::runtime::{HostTensor, NamedTensors};
 use peftc::ty::DType;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -313,4 +314,54 @@ fn a_run_learns_with_a_first_pass() {
         assert_eq!(all.len(), 12);
         assert!(all[11].1 < all[0].1, "{more}: {all:?}");
     }
+}
+
+/// Said at the expression that reads the first pass.
+#[test]
+fn a_method_with_a_first_pass_is_not_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (spec, base) = (spec("\"q_proj\"", "model.norm"), model("llama.ts"));
+    let values = trained(&spec, &base, folder);
+    for command in [&["merge"][..], &["convert", "--to", "lora", "--rank", "2"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
+            .args(&command[..1])
+            .arg(folder.join("values.peft"))
+            .arg(&base)
+            .args(&command[1..])
+            .args(["--format", "json", "--values"])
+            .arg(&values)
+            .arg("-o")
+            .arg(folder.join("out"))
+            .output()
+            .unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = &said["diagnostics"][0];
+        assert_eq!(found["code"], "E0905", "{said}");
+        let text = std::fs::read_to_string(folder.join("values.peft")).unwrap();
+        let label = &found["labels"][0];
+        let number = |end: &str, key: &str| label[end][key].as_u64().unwrap() as usize;
+        let line = text.lines().nth(number("start", "line") - 1).unwrap();
+        let part = number("start", "column") - 1..number("end", "column") - 1;
+        assert_eq!(&line[part], "first_pass(read)");
+    }
+}
+
+/// A drawing of a module shows what reads the first pass, and not all of the pass.
+#[test]
+fn a_drawing_ends_where_the_first_pass_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.peft");
+    std::fs::write(&path, spec("\"q_proj\"", "model.norm")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_peftc"))
+        .arg("graph")
+        .arg(&path)
+        .arg("--model")
+        .arg(model("llama.ts"))
+        .args(["--site", "*.1.self_attn.q_proj"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("peftc/shared/MatMul"), "{text}");
+    assert!(!text.contains("+ %first_pass/"), "{text}");
 }

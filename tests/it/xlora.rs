@@ -1,13 +1,14 @@
 //! X-LoRA against PEFT's (`fixtures/peft/make_xlora.py`): outputs, and gradients of what is trained.
 
 use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
-use crate::differentiated::{execute, length, project, trained, with_exact};
+use crate::differentiated::{execute, floats, length, project, trained, with_exact};
 use crate::reference::array;
 use crate::tolerances::{GRADIENT_RECORDED, GRADIENT_SINGLE, RECORDED_RELATIVE};
 use peftc::reference::Array;
 use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::process::Command;
 
 const CASES: &[&str] = &["xlora", "xlora_layerwise", "xlora_topk", "xlora_sparse"];
 const MODELS: &[&str] = &["llama.dynamo", "llama.ts"];
@@ -188,4 +189,76 @@ fn what_is_trained_is_what_peft_trains() {
         expected.sort_unstable();
         assert_eq!(trained, expected, "{case}");
     }
+}
+
+/// A run that starts from trained LoRAs leaves them as they are, and knows its start again.
+#[test]
+fn a_run_starts_from_trained_loras() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spec = folder.join("spec.peft");
+    let text = "use std::xlora\nadapter a {\n  adapt \"{q,v}_proj\" with xlora(experts = 2, rank = 2)\n}\n";
+    std::fs::write(&spec, text).unwrap();
+    let write = |name: &str, size: f64| {
+        let mut start = NamedTensors::default();
+        let layers = (0..3).flat_map(|layer| [(layer, "q_proj", 128), (layer, "v_proj", 64)]);
+        for (layer, name, out) in layers {
+            let path = format!("model.layers.{layer}.self_attn.{name}");
+            start.push(
+                format!("{path}.A"),
+                floats(&format!("{path}.A"), &[2, 2, 128], size),
+            );
+            start.push(
+                format!("{path}.B"),
+                floats(&format!("{path}.B"), &[2, out, 2], size),
+            );
+        }
+        let file = folder.join(name);
+        std::fs::write(&file, start.to_safetensors().unwrap()).unwrap();
+        (file, start)
+    };
+    let (first, start) = write("first.safetensors", 0.3);
+    let (second, _) = write("second.safetensors", 0.2);
+    let run = |start: &PathBuf, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+        command
+            .arg("train")
+            .arg(fixtures().join("quickstart/math_task.yaml"))
+            .args(["--format", "json", "--with", "adapter=a"])
+            .args(["--with", &format!("spec={}", spec.display())])
+            .args(["--with", &format!("start={}", start.display())])
+            .args([
+                "--with",
+                &format!("output={}", folder.join("out").display()),
+            ])
+            .args([
+                "--with",
+                "steps=3",
+                "--with",
+                "threads=1",
+                "--with",
+                "checkpoint_every=2",
+            ])
+            .args(["--with", "batch_size=4", "--with", "data.eval=null"])
+            .args(more);
+        command.output().unwrap()
+    };
+    let done = run(&first, &[]);
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let trained = recorded(&folder.join("out/adapter.safetensors"), "");
+    for (name, given) in start.iter() {
+        assert_eq!(trained.get(name).unwrap().bytes(), given.bytes(), "{name}");
+    }
+    let bias = trained.get("shared.0.b").unwrap().to_f64s().unwrap();
+    assert!(bias.iter().any(|value| *value != 0.0));
+    let manifest = std::fs::read_to_string(folder.join("out/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["start"]["name"], "first.safetensors");
+    let other = run(&second, &["--resume"]);
+    let said = String::from_utf8_lossy(&other.stdout).into_owned();
+    assert!(!other.status.success() && said.contains("E1104"), "{said}");
 }

@@ -90,9 +90,7 @@ impl Lowering<'_> {
 
     /// The number of a term that is emitted once for all sites.
     pub(super) fn common_term(&self, id: TermId) -> Option<u32> {
-        let number = self.common.get(id.0 as usize).copied().flatten()?;
-        let kind = &self.formula.term(id).kind;
-        (!kind.operands().is_empty()).then_some(number)
+        self.common.get(id.0 as usize).copied().flatten()
     }
 
     /// The term as it was emitted at another site, or else emitted here.

@@ -93,6 +93,7 @@ impl Bench {
             depth: Depth::Sampled,
             settings: options.settings.clone(),
             values: None,
+            start: None,
             calibration: None,
             head: None,
             classes: Vec::new(),

@@ -36,6 +36,8 @@ pub struct Config {
     pub set: std::collections::BTreeMap<String, Value>,
     /// What `peftc calibrate` writes, for start values from data.
     pub calibration: Option<PathBuf>,
+    /// Tensors that start as in this file.
+    pub start: Option<PathBuf>,
     pub data: Data,
     #[serde(default, deserialize_with = "task")]
     pub task: TaskKind,
@@ -374,6 +376,7 @@ impl Config {
     fn in_folder(mut self, folder: &Path) -> Config {
         let mut paths: Vec<&mut PathBuf> = vec![&mut self.model, &mut self.spec, &mut self.output];
         paths.extend(&mut self.calibration);
+        paths.extend(&mut self.start);
         paths.extend(self.data.paths_mut());
         for path in paths {
             // Standard input is no file.

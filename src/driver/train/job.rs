@@ -90,6 +90,7 @@ impl Job<'_> {
             depth: Depth::Sampled,
             settings: config.settings(),
             values,
+            start: config.start.clone(),
             calibration: config.calibration.clone(),
             head: decided.head.clone(),
             training: Some(recipe),

@@ -481,5 +481,9 @@ fn identity(
         true => text,
         false => format!("{text} {:?}", config.specialize),
     };
+    let text = match &manifest.start {
+        None => text,
+        Some(start) => format!("{text} {}", start.digest),
+    };
     format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
 }
