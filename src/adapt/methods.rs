@@ -121,6 +121,7 @@ impl Planner<'_> {
         let states = states.map(|state| full_name(&owner, label.as_deref(), &state.name));
         Ok(PlannedMethod {
             states: states.collect(),
+            id: call.method,
             name: method.name.node.clone(),
             values,
             instance,

@@ -7,7 +7,7 @@ use super::prepend;
 use super::settings::settings;
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
-use crate::hir::{Adapter, HyperValue, Init, Instance, Program};
+use crate::hir::{Adapter, HyperValue, Init, Instance, MethodId, Program};
 use crate::modules::{Modules, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -63,6 +63,8 @@ pub struct PlannedSite {
 /// One method at one site.
 #[derive(Clone, Debug)]
 pub struct PlannedMethod {
+    /// In the plan's program.
+    pub id: MethodId,
     pub name: String,
     /// Every hyper-parameter as it is at this site, overrides and settings included.
     pub values: BTreeMap<String, HyperValue>,

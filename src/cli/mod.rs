@@ -19,11 +19,13 @@ mod errors;
 mod eval;
 mod exit;
 mod explain;
+mod export;
 mod fmt;
 mod format;
 mod frame;
 mod graph;
 mod guard;
+mod import;
 mod inspect;
 mod merge;
 mod model_args;
@@ -68,6 +70,8 @@ enum Command {
     Graph(graph::Args),
     Merge(merge::Args),
     Convert(convert::Args),
+    Export(export::Args),
+    Import(import::Args),
     Test(test::Args),
     New(new::Args),
     Docs(docs::Args),
@@ -95,6 +99,8 @@ impl Command {
             Command::Graph(_) => "graph",
             Command::Merge(_) => "merge",
             Command::Convert(_) => "convert",
+            Command::Export(_) => "export",
+            Command::Import(_) => "import",
             Command::Test(_) => "test",
             Command::New(_) => "new",
             Command::Docs(_) => "docs",
@@ -121,6 +127,8 @@ impl Command {
             Command::Graph(args) => graph::run(args, cx),
             Command::Merge(args) => merge::run(args, cx),
             Command::Convert(args) => convert::run(args, cx),
+            Command::Export(args) => export::run(args, cx),
+            Command::Import(args) => import::run(args, cx),
             Command::Test(args) => test::run(args, cx),
             Command::New(args) => new::run(args, cx),
             Command::Docs(args) => docs::run(args, cx),

@@ -1,7 +1,7 @@
 //! Arguments that every subcommand with a model has.
 
 use crate::diag::Reported;
-use crate::driver::{Destination, Loaded, ModelOptions, PlanOptions, Planned, Session};
+use crate::driver::{Destination, Loaded, ModelOptions, PlanOptions, Planned, Session, Spec};
 use std::path::PathBuf;
 
 /// How names of modules are found.
@@ -49,6 +49,15 @@ pub(super) struct TrainedArgs {
 impl TrainedArgs {
     /// Reads the model and plans the adapter.
     pub fn load(&self, session: &mut Session<'_>) -> Result<(Loaded, Planned), Reported> {
+        let (_, loaded, planned) = self.load_spec(session)?;
+        Ok((loaded, planned))
+    }
+
+    /// The same with the spec.
+    pub fn load_spec(
+        &self,
+        session: &mut Session<'_>,
+    ) -> Result<(Spec, Loaded, Planned), Reported> {
         let spec = session.spec(&self.spec)?;
         let adapter = session.one_adapter(&spec, self.adapter.as_deref())?;
         let options = ModelOptions {
@@ -61,7 +70,7 @@ impl TrainedArgs {
         };
         let planned = session.plan(&spec, adapter, &loaded, &options)?;
         session.sink.failed()?;
-        Ok((loaded, planned))
+        Ok((spec, loaded, planned))
     }
 }
 

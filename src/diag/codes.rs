@@ -91,6 +91,7 @@ codes! {
     E0310: "not available here",
     E0311: "hook on what is not trained",
     E0312: "state that stays zero",
+    E0313: "interchange does not fit the method",
     E0350: "proof fails",
     W0301: "parameter does not reach the result",
     // E04 targets
@@ -192,6 +193,8 @@ codes! {
     E0906: "weight cannot take merged values",
     E0907: "calibration does not fit",
     E0908: "change is not the product of two matrices",
+    E0909: "adapter of another tool cannot be read",
+    E0910: "adapter cannot be said in another tool",
     // E10 data
     E1001: "row cannot be read",
     E1002: "column is missing",

@@ -3,6 +3,7 @@
 use super::compile::{Destination, Progress, trained_values};
 use super::errors;
 use super::session::{Loaded, Planned, Session};
+use super::targets::pattern;
 use crate::adapt::{self, SiteChange};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
@@ -266,15 +267,9 @@ fn written((adapter, to): (&str, &str), found: &[Factors], modules: &Modules) ->
     text
 }
 
-/// A pattern that matches one module alone.
+/// A pattern that matches one module alone, and of it the part that is changed.
 fn target(factors: &Factors, modules: &Modules) -> String {
-    let path = &factors.path;
-    let longer = format!(".{path}");
-    let is_plain = !path.contains(['*', '?', '{', '}', '\\', '"']);
-    let mut pattern = match is_plain && !modules.sites.iter().any(|s| s.path.ends_with(&longer)) {
-        true => format!("\"{path}\""),
-        false => format!("regex \"{}\"", regex::escape(path)),
-    };
+    let mut pattern = pattern(&factors.path, modules);
     if let Some(slice) = &factors.slice {
         let _ = write!(pattern, "[{}..{}]", slice.start, slice.end);
     }

@@ -3,7 +3,7 @@
 use super::claim::{Fact, Property};
 use super::formula::TermType;
 use super::program::{HyperSpec, Method};
-use crate::diag::{Code, Diagnostic, Span, nearest};
+use crate::diag::{Code, Diagnostic, Span, Spanned, nearest};
 use std::collections::BTreeSet;
 
 fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
@@ -536,4 +536,53 @@ pub(super) fn parameter_unused(span: Span, name: &str) -> Diagnostic {
     )
     .label(span, "declared here")
     .help("remove it, or use it in `forward`: it could never be trained")
+}
+
+/// A word in a rule `interchange` that stands for nothing.
+pub(super) fn interchange_word<'a>(
+    word: &Spanned<String>,
+    what: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let known: Vec<&str> = known.into_iter().collect();
+    let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    let help = did_you_mean(&word.node, known).or_else(|| match list.as_slice() {
+        [] => None,
+        list => Some(format!("there is {}", list.join(", "))),
+    });
+    let diagnostic = Diagnostic::new(Code::E0313, format!("`{}` is not {what}", word.node));
+    with_help(diagnostic.label(word.span, format!("not {what}")), help)
+}
+
+pub(super) fn interchange_flag(span: Span) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0313,
+        "only a list of modules has a condition, and that is a hyper-parameter",
+    )
+    .label(
+        span,
+        "not a hyper-parameter that is true or false, or not behind `modules`",
+    )
+    .help("write `key = modules when flag`")
+}
+
+pub(super) fn interchange_value(span: Span) -> Diagnostic {
+    Diagnostic::new(Code::E0313, "a setting of another tool cannot be computed")
+        .label(span, "neither a hyper-parameter nor a value")
+        .help("write a hyper-parameter, a value, several with `or` between them, or `any`: it is read and written")
+}
+
+pub(super) fn interchange_exceptions(span: Span) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0313,
+        "only a hyper-parameter differs from module to module",
+    )
+    .label(span, "exceptions of a value that has none")
+    .help("take `by` out")
+}
+
+pub(super) fn interchange_twice(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0313, format!("two parameters are `{name}` at once"))
+        .label(span, "another one has this name already")
+        .help("give each its condition: `when …`")
 }

@@ -7,6 +7,7 @@ use super::formula::{Formula, Lead, TermId, TermKind, TermType};
 use super::hook::{self, Training};
 use super::init::Init;
 use super::initialiser::start_value;
+use super::interchange::{self, Foreign};
 use super::outputs::Outputs;
 use super::program::{HyperKind, HyperSpec, HyperValue, Method, Program};
 use super::scalar::Value;
@@ -134,6 +135,8 @@ pub struct Instance {
     pub training: Training,
     /// Whether it depends on the place of its site among the others.
     pub reads_place: bool,
+    /// Its parameters in the files of other tools, by tool.
+    pub foreign: BTreeMap<String, Vec<Foreign>>,
 }
 
 /// One parameter or constant of an instance.
@@ -192,11 +195,21 @@ pub fn instantiate(
     let y = eval.term(TermKind::Output, output, output_span)?;
     let result = evaluate_body(&mut eval, x, y)?;
     eval.formula.result = Some(result);
+    let mut foreign = BTreeMap::new();
+    for item in &method.body.body {
+        if let MethodItem::Interchange(rule) = item {
+            foreign.insert(
+                rule.tool.node.clone(),
+                interchange::tensors(&mut eval, rule)?,
+            );
+        }
+    }
     Ok(Instance {
         params: eval.params,
         forward: eval.formula,
         training: eval.training,
         reads_place: eval.reads_place,
+        foreign,
     })
 }
 
@@ -248,7 +261,10 @@ pub(super) fn evaluate_body(eval: &mut Eval<'_>, x: TermId, y: TermId) -> Result
             }
             MethodItem::Param(param) => declare(eval, param)?,
             MethodItem::State(state) => hook::declare(eval, state)?,
-            MethodItem::Function(_) | MethodItem::Hook(_) | MethodItem::Loss(_) => {}
+            MethodItem::Function(_)
+            | MethodItem::Hook(_)
+            | MethodItem::Loss(_)
+            | MethodItem::Interchange(_) => {}
             MethodItem::Forward(found) => forward = Some(found),
         }
     }

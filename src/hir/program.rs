@@ -1,6 +1,7 @@
 //! What a resolved program is made of.
 
 use super::claim::Expect;
+use super::interchange::Interchange;
 use crate::diag::{Span, Spanned};
 use crate::syntax::ast;
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub struct Method {
     pub body: Arc<ast::Method>,
     /// Functions of the file, callable from the method.
     pub functions: Arc<BTreeMap<String, ast::Function>>,
+    /// What it is in other tools.
+    pub interchange: Vec<Interchange>,
     /// Methods that the file declares or imports, callable from `forward`.
     pub visible: BTreeMap<String, MethodId>,
 }

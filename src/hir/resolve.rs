@@ -6,6 +6,7 @@ use super::eval::Eval;
 use super::formula::Formula;
 use super::hook::Training;
 use super::instance::{self, SiteFacts};
+use super::interchange;
 use super::pattern::compile_pattern;
 use super::program::{
     Adapt, Adapter, Call, HyperKind, HyperSpec, HyperValue, Method, MethodId, Override, Program,
@@ -237,10 +238,12 @@ impl Resolver<'_, '_> {
             }
         }
         self.check_body_names(method);
+        let hypers = self.hypers(method);
         Method {
             name: method.name.clone(),
             doc: method.doc.clone(),
-            hypers: self.hypers(method),
+            interchange: interchange::resolve(method, &hypers, self.sink),
+            hypers,
             kinds: method.kinds.clone(),
             body: Arc::new(method.clone()),
             functions: functions.clone(),
@@ -260,6 +263,9 @@ impl Resolver<'_, '_> {
                 ast::MethodItem::Forward(forward) => ("the rule", "forward", forward.span),
                 ast::MethodItem::Hook(hook) => ("the hook", hook.event.written(), hook.span),
                 ast::MethodItem::Loss(loss) => ("the rule", "loss", loss.span),
+                ast::MethodItem::Interchange(rule) => {
+                    ("the interchange with", rule.tool.node.as_str(), rule.span)
+                }
                 _ => continue,
             };
             if let Some(first) = places.insert(name, span) {
@@ -554,6 +560,7 @@ fn with_scope<T>(
             span: expr.span,
         }),
         functions: Arc::default(),
+        interchange: Vec::new(),
         visible: BTreeMap::new(),
     };
     let mut eval = Eval {

@@ -90,6 +90,7 @@ pub enum MethodItem {
     Forward(Forward),
     Hook(Hook),
     Loss(Loss),
+    Interchange(Box<Interchange>),
 }
 
 /// `require condition` or `require condition, "message"`.
@@ -171,6 +172,39 @@ pub struct State {
 #[derive(Clone, Debug)]
 pub struct Loss {
     pub body: Block,
+    pub span: Span,
+}
+
+/// `interchange peft "LORA" { … }`: what the method is in another tool.
+#[derive(Clone, Debug)]
+pub struct Interchange {
+    /// The tool.
+    pub tool: Ident,
+    /// What the tool calls the method.
+    pub kind: StringLit,
+    pub settings: Vec<InterchangeSetting>,
+    pub tensors: Vec<InterchangeTensor>,
+    pub span: Span,
+}
+
+/// `key = value [when condition] [by key of exceptions]`: a setting of the tool's configuration.
+#[derive(Clone, Debug)]
+pub struct InterchangeSetting {
+    pub key: Ident,
+    pub value: Expr,
+    pub when: Option<Expr>,
+    /// The setting that holds, by module, the values of those that differ.
+    pub exceptions: Option<Ident>,
+    pub span: Span,
+}
+
+/// `"name" = parameter [as form] [when condition]`: a tensor of the tool's file.
+#[derive(Clone, Debug)]
+pub struct InterchangeTensor {
+    pub name: StringLit,
+    pub parameter: Ident,
+    pub form: Option<Ident>,
+    pub when: Option<Expr>,
     pub span: Span,
 }
 

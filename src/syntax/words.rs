@@ -19,8 +19,17 @@ impl Level {
         match self {
             Level::File => &["use", "method", "fn", "adapter"],
             Level::Method => &[
-                "require", "let", "param", "const", "shared", "state", "fn", "forward", "on",
+                "require",
+                "let",
+                "param",
+                "const",
+                "shared",
+                "state",
+                "fn",
+                "forward",
+                "on",
                 "loss",
+                "interchange",
             ],
             Level::Adapter => &["adapt", "train", "expect"],
             Level::Block => &["for"],
@@ -62,8 +71,24 @@ pub(super) fn starts_something(word: &str) -> bool {
 
 /// The words that start something at some level.
 pub(super) const STARTERS: &[&str] = &[
-    "adapt", "adapter", "const", "expect", "fn", "for", "forward", "let", "loss", "method", "on",
-    "param", "require", "shared", "state", "train", "use",
+    "adapt",
+    "adapter",
+    "const",
+    "expect",
+    "fn",
+    "for",
+    "forward",
+    "interchange",
+    "let",
+    "loss",
+    "method",
+    "on",
+    "param",
+    "require",
+    "shared",
+    "state",
+    "train",
+    "use",
 ];
 
 /// Whether `word` can only stand at the outermost level.

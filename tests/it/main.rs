@@ -27,6 +27,7 @@ mod graph;
 mod hooks;
 mod inference;
 mod inspect;
+mod interchange;
 mod interrupted;
 mod layers;
 mod merges;

@@ -2,8 +2,9 @@
 
 use super::{Builder, Parts};
 use crate::syntax::ast::{
-    Event, File, Forward, Function, Hook, Hyper, HyperType, Ident, Item, Let, Loss, Method,
-    MethodItem, Param, Require, State, Use, UseName, UseSource,
+    Event, File, Forward, Function, Hook, Hyper, HyperType, Ident, Interchange, InterchangeSetting,
+    InterchangeTensor, Item, Let, Loss, Method, MethodItem, Param, Require, State, Use, UseName,
+    UseSource,
 };
 use crate::syntax::grammar::Rule;
 use pest::iterators::{Pair, Pairs};
@@ -72,7 +73,8 @@ impl Builder<'_> {
             | Rule::function
             | Rule::forward
             | Rule::hook
-            | Rule::loss_item => {
+            | Rule::loss_item
+            | Rule::interchange => {
                 self.method_item(pair);
             }
             // The heads of other items are but names.
@@ -163,6 +165,7 @@ impl Builder<'_> {
             Rule::param => MethodItem::Param(Box::new(self.param(pair))),
             Rule::state_item => MethodItem::State(Box::new(self.state(pair))),
             Rule::loss_item => MethodItem::Loss(self.loss(pair)),
+            Rule::interchange => MethodItem::Interchange(Box::new(self.interchange(pair))),
             Rule::let_item => MethodItem::Let(self.let_item(pair)),
             Rule::function => MethodItem::Function(self.function(pair)),
             Rule::hook => MethodItem::Hook(self.hook(pair)),
@@ -294,6 +297,57 @@ impl Builder<'_> {
         let mut parts = Parts::of(pair);
         Loss {
             body: self.block(parts.one(Rule::block)),
+            span,
+        }
+    }
+
+    fn interchange(&mut self, pair: Pair<'_, Rule>) -> Interchange {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let mut head = Parts::of(parts.one(Rule::interchange_head));
+        let tool = self.ident(&head.one(Rule::name));
+        let kind = self.string(&head.one(Rule::string));
+        let entries = parts.rest();
+        self.check_apart(&entries);
+        let (mut settings, mut tensors) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry.as_rule() {
+                Rule::interchange_tensor => tensors.push(self.interchange_tensor(entry)),
+                rule => {
+                    debug_assert_eq!(rule, Rule::interchange_setting);
+                    settings.push(self.interchange_setting(entry));
+                }
+            }
+        }
+        Interchange {
+            tool,
+            kind,
+            settings,
+            tensors,
+            span,
+        }
+    }
+
+    fn interchange_setting(&mut self, pair: Pair<'_, Rule>) -> InterchangeSetting {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        InterchangeSetting {
+            key: self.ident(&parts.one(Rule::name)),
+            value: self.expr(parts.one(Rule::expr)),
+            when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
+            exceptions: parts.maybe(Rule::name).map(|key| self.ident(&key)),
+            span,
+        }
+    }
+
+    fn interchange_tensor(&mut self, pair: Pair<'_, Rule>) -> InterchangeTensor {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        InterchangeTensor {
+            name: self.string(&parts.one(Rule::string)),
+            parameter: self.ident(&parts.one(Rule::name)),
+            form: parts.maybe(Rule::name).map(|form| self.ident(&form)),
+            when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
             span,
         }
     }

@@ -218,6 +218,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_identity
             | kw_if
             | kw_in
+            | kw_interchange
             | kw_let
             | kw_loss
             | kw_method

@@ -49,7 +49,7 @@ fn visit(pair: Pair<'_, Rule>, parent: Rule, construct: usize, roles: &mut Roles
     let (rule, span) = (pair.as_rule(), pair.as_span());
     let construct = match rule {
         Rule::method | Rule::adapter | Rule::function => span.start(),
-        Rule::forward | Rule::hook | Rule::loss_item => span.start(),
+        Rule::forward | Rule::hook | Rule::loss_item | Rule::interchange => span.start(),
         Rule::for_loop | Rule::if_expr => span.start(),
         _ => construct,
     };
@@ -59,7 +59,7 @@ fn visit(pair: Pair<'_, Rule>, parent: Rule, construct: usize, roles: &mut Roles
     }
     let has_statements = matches!(
         rule,
-        Rule::file | Rule::method | Rule::adapter | Rule::block
+        Rule::file | Rule::method | Rule::adapter | Rule::block | Rule::interchange
     );
     let mut is_token = !span.as_str().is_empty();
     for part in pair.into_inner() {

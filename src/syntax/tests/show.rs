@@ -141,6 +141,34 @@ fn show_method_item(out: &mut String, item: &MethodItem) {
         MethodItem::Loss(loss) => {
             line(out, 1, &format!("loss {}", block(&loss.body)));
         }
+        MethodItem::Interchange(known) => {
+            let (tool, kind) = (&known.tool.node, &known.kind.node);
+            line(out, 1, &format!("interchange {tool} {kind:?}"));
+            let when = |when: &Option<Expr>| {
+                when.as_ref()
+                    .map_or(String::new(), |w| format!(" when {}", expr(w)))
+            };
+            for setting in &known.settings {
+                let by = setting.exceptions.as_ref();
+                let by = by.map_or(String::new(), |key| format!(" by {}", key.node));
+                let (key, value) = (&setting.key.node, expr(&setting.value));
+                line(
+                    out,
+                    2,
+                    &format!("{key} = {value}{}{by}", when(&setting.when)),
+                );
+            }
+            for tensor in &known.tensors {
+                let form = tensor.form.as_ref();
+                let form = form.map_or(String::new(), |form| format!(" as {}", form.node));
+                let (name, parameter) = (&tensor.name.node, &tensor.parameter.node);
+                line(
+                    out,
+                    2,
+                    &format!("{name:?} = {parameter}{form}{}", when(&tensor.when)),
+                );
+            }
+        }
     }
 }
 

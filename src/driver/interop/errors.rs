@@ -1,0 +1,166 @@
+//! Diagnostics of adapters of other tools (E0909, E0910).
+
+use super::{CONFIG, WEIGHTS};
+use crate::diag::{Code, Diagnostic, Span, nearest};
+use std::path::Path;
+
+/// How many faults of a kind are listed.
+const LISTED: usize = 5;
+
+fn unreadable(message: String) -> Diagnostic {
+    Diagnostic::new(Code::E0909, message)
+}
+
+pub(super) fn no_config(path: &Path, why: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{}` is no configuration of an adapter: {why}",
+        path.display()
+    ))
+    .help(format!(
+        "name a folder that `save_pretrained` has written: `{CONFIG}` and `{WEIGHTS}`"
+    ))
+}
+
+pub(super) fn pickled(folder: &Path) -> Diagnostic {
+    unreadable(format!("the adapter in `{}` is a pickle", folder.display()))
+        .note("a pickle is a program; peftc runs none")
+        .help("save it anew: `model.save_pretrained(folder, safe_serialization = True)`")
+}
+
+pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> Diagnostic {
+    let list: Vec<String> = known.iter().map(|kind| format!("`{kind}`")).collect();
+    unreadable(format!("no method of the library is PEFT's `{kind}`"))
+        .note(format!("there are {}", list.join(", ")))
+        .help("merge it in PEFT (`merge_and_unload`) and export that model")
+}
+
+/// `reasons` are what the method that comes nearest does not do.
+pub(super) fn settings(path: &Path, method: &str, reasons: &[String]) -> Diagnostic {
+    let mut diagnostic = unreadable(format!(
+        "`{}` asks for what no method of the library does",
+        path.display()
+    ));
+    for reason in reasons.iter().take(LISTED) {
+        diagnostic = diagnostic.note(format!("{reason}, which `{method}` does not know"));
+    }
+    diagnostic.help("merge it in PEFT (`merge_and_unload`) and export that model")
+}
+
+pub(super) fn no_module<'a>(path: &str, known: impl IntoIterator<Item = &'a str>) -> Diagnostic {
+    let near: Vec<String> = nearest(path, known, 3)
+        .iter()
+        .map(|near| format!("`{near}`"))
+        .collect();
+    let diagnostic = unreadable(format!("the model has no module `{path}`"));
+    match near.as_slice() {
+        [] => diagnostic.help("`peftc inspect` shows its modules; `--names` and `--weights` name those without a name"),
+        near => diagnostic.help(format!("the nearest are {}; `peftc inspect` shows all", near.join(", "))),
+    }
+}
+
+pub(super) fn unknown_tensor(name: &str, method: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{WEIGHTS}` has a tensor `{name}` that `{method}` does not have"
+    ))
+    .help("embeddings that were saved, too, are left out with `save_embedding_layers = False`")
+}
+
+pub(super) fn missing(name: &str) -> Diagnostic {
+    unreadable(format!("`{WEIGHTS}` lacks the tensor `{name}`")).help(
+        "save the adapter anew; tensors drawn at random are saved with `save_projection = True`",
+    )
+}
+
+pub(super) fn misfit(name: &str, found: &[i64], wanted: &[i64]) -> Diagnostic {
+    unreadable(format!(
+        "`{name}` of `{WEIGHTS}` has the shape {found:?}, the model wants {wanted:?}"
+    ))
+    .help("give the model that the adapter was trained on")
+}
+
+pub(super) fn not_numbers(name: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{name}` of `{WEIGHTS}` holds no floating-point numbers"
+    ))
+    .help("save the adapter anew")
+}
+
+pub(super) fn nothing() -> Diagnostic {
+    unreadable(format!("`{WEIGHTS}` holds no tensor")).help("save the adapter anew")
+}
+
+fn unsayable(message: String, span: Span, label: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0910, message)
+        .label(span, label.to_owned())
+        .help("make it LoRA first, which PEFT has: `peftc convert … --to lora`")
+}
+
+pub(super) fn no_interchange(span: Span, method: &str) -> Diagnostic {
+    unsayable(
+        format!("it is not known what `{method}` is in PEFT"),
+        span,
+        "asked for here",
+    )
+    .note("a rule `interchange` of the method would say it")
+}
+
+pub(super) fn unsaved(span: Span, method: &str, parameter: &str) -> Diagnostic {
+    unsayable(
+        format!("it is not known what `{parameter}` of `{method}` is in PEFT"),
+        span,
+        "asked for here",
+    )
+}
+
+pub(super) fn several_methods(span: Span, path: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT has one method a module, and `{path}` has several"),
+        span,
+        "one of them",
+    )
+}
+
+pub(super) fn several_kinds(span: Span, first: &str, second: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT has one method an adapter, and this has `{first}` and `{second}`"),
+        span,
+        "the second",
+    )
+    .help("or make two adapters of it")
+}
+
+pub(super) fn part(span: Span, path: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT adapts whole modules, and this a part of `{path}`"),
+        span,
+        "asked for here",
+    )
+}
+
+/// Tensors that belong to no module, one of each statement.
+pub(super) fn several_tensors(span: Span, name: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT has one tensor `{name}` for all modules, and this has several"),
+        span,
+        "the second is asked for here",
+    )
+    .help("or adapt all modules in one statement")
+}
+
+pub(super) fn differs(span: Span, key: &str, first: &str, second: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT has one `{key}` for all modules, and this has {first} and {second}"),
+        span,
+        "the second",
+    )
+    .help("or make two adapters of it")
+}
+
+pub(super) fn only_in_full(span: Span) -> Diagnostic {
+    unsayable(
+        "PEFT has no adapter that only trains modules in full".to_owned(),
+        span,
+        "asked for here",
+    )
+    .help("or merge it: `peftc merge`")
+}

@@ -1,0 +1,63 @@
+//! The axes of a tensor here and there.
+
+use crate::hir::Form;
+
+/// The dimensions in PEFT's file of a tensor with these dimensions; `kernel` are those of the
+/// module's kernel, empty where it is no convolution.
+pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64> {
+    let ones = kernel.iter().map(|_| 1);
+    let elements: i64 = dims.iter().product();
+    match form {
+        Form::Same => dims.to_vec(),
+        Form::Transposed => dims.iter().rev().copied().collect(),
+        Form::Kernel => match dims.split_last() {
+            Some((columns, rest)) if !kernel.is_empty() => {
+                let channels = columns / kernel.iter().product::<i64>().max(1);
+                let rest = rest.iter().copied();
+                rest.chain([channels])
+                    .chain(kernel.iter().copied())
+                    .collect()
+            }
+            _ => dims.to_vec(),
+        },
+        Form::Point => dims.iter().copied().chain(ones).collect(),
+        Form::Row => [1, elements].into_iter().chain(ones).collect(),
+        Form::Column if kernel.is_empty() => vec![elements, 1],
+        Form::Column => [1, elements].into_iter().chain(ones).collect(),
+    }
+}
+
+/// Elements with the two axes of a matrix `[rows, columns]` exchanged.
+pub(super) fn transposed(elements: &[f32], columns: usize) -> Vec<f32> {
+    let rows = elements.len() / columns.max(1);
+    let places = (0..columns).flat_map(|column| (0..rows).map(move |row| (row, column)));
+    places
+        .map(|(row, column)| elements[row * columns + column])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_and_vectors_have_the_axes_of_torch() {
+        let linear = |form| foreign_dims(form, &[4, 18], &[]);
+        assert_eq!(linear(Form::Same), [4, 18]);
+        assert_eq!(linear(Form::Transposed), [18, 4]);
+        assert_eq!(linear(Form::Kernel), [4, 18]);
+        assert_eq!(foreign_dims(Form::Kernel, &[4, 18], &[3, 2]), [4, 3, 3, 2]);
+        assert_eq!(foreign_dims(Form::Point, &[8, 4], &[3, 2]), [8, 4, 1, 1]);
+        assert_eq!(foreign_dims(Form::Point, &[8, 4], &[]), [8, 4]);
+        assert_eq!(foreign_dims(Form::Column, &[8], &[]), [8, 1]);
+        assert_eq!(foreign_dims(Form::Row, &[8], &[]), [1, 8]);
+        assert_eq!(foreign_dims(Form::Column, &[8], &[3, 3]), [1, 8, 1, 1]);
+    }
+
+    #[test]
+    fn a_matrix_turns_over() {
+        let turned = transposed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3);
+        assert_eq!(turned, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(transposed(&turned, 2), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Adapters that PEFT has saved (`fixtures/peft/saved`): imported, they give PEFT's outputs; exported
+//! again, they are what PEFT has written. That PEFT reads what is exported, `make_saved.py --check` shows.
+
+use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
+use crate::recorded::push_empty_caches;
+use crate::tolerances::RECORDED_RELATIVE;
+use peftc::diag::{Sink, SourceMap, render};
+use peftc::driver::{
+    Destination, ExportOptions, ImportArtifacts, ImportOptions, ModelOptions, PlanOptions, Session,
+    export, import,
+};
+use peftc::weights::read_tensors;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn saved(entry: &str) -> PathBuf {
+    fixtures().join("peft/saved").join(entry)
+}
+
+fn imported(entry: &str, model_name: &str, folder: &Path) -> ImportArtifacts {
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let options = ImportOptions {
+        folder: saved(entry),
+        name: "theirs".to_owned(),
+        destination: Destination::Folder(folder.to_owned()),
+    };
+    let loaded = session.model(&model(model_name), &ModelOptions::default());
+    let result = loaded.and_then(|loaded| import(&mut session, &loaded, &options));
+    result.unwrap_or_else(|_| panic!("{entry} on {model_name}: {}", told(&sources, &sink)))
+}
+
+fn told(sources: &SourceMap, sink: &Sink) -> String {
+    let all = sink.diagnostics().iter();
+    all.map(|d| render::render(d, sources, render::Style::PLAIN))
+        .collect()
+}
+
+fn exported(spec: &Path, values: &Path, model_name: &str, folder: &Path) {
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let mut session = Session {
+        sources: &mut sources,
+        sink: &mut sink,
+    };
+    let result = (|| {
+        let spec = session.spec(spec)?;
+        let adapter = session.one_adapter(&spec, None)?;
+        let loaded = session.model(&model(model_name), &ModelOptions::default())?;
+        let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+        let options = ExportOptions {
+            values: values.to_owned(),
+            folder: folder.to_owned(),
+            base: None,
+            task: None,
+        };
+        export(&mut session, &spec, &loaded, &planned, &options)
+    })();
+    if result.is_err() {
+        panic!("{}: {}", spec.display(), told(&sources, &sink));
+    }
+}
+
+fn config(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Whether two settings are the same: modules may be named by their paths or the ends of these, and
+/// exceptions, too.
+fn same(key: &str, ours: &Value, theirs: &Value) -> bool {
+    let end = |long: &str, short: &str| long == short || long.ends_with(&format!(".{short}"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    match (key, ours, theirs) {
+        ("inference_mode", ..) => true,
+        ("target_modules", Value::Array(ours), Value::String(pattern)) => {
+            let pattern = regex::Regex::new(&format!("^(?:{pattern})$")).unwrap();
+            ours.iter().all(|path| pattern.is_match(&text(path)))
+        }
+        (_, Value::Array(ours), Value::Array(theirs)) => {
+            let has = |theirs: &Value| ours.iter().any(|path| end(&text(path), &text(theirs)));
+            let known = |ours: &Value| theirs.iter().any(|short| end(&text(ours), &text(short)));
+            // A list of modules to save may have names that the model does not.
+            ours.iter().all(known) && (key == "modules_to_save" || theirs.iter().all(has))
+        }
+        (_, Value::Object(ours), Value::Object(theirs)) => {
+            let other = |(path, value): (&String, &Value)| {
+                let mut theirs = theirs.iter();
+                theirs.any(|(short, theirs)| end(path, short) && same("", value, theirs))
+            };
+            ours.is_empty() == theirs.is_empty() && ours.iter().all(other)
+        }
+        (_, Value::Number(ours), Value::Number(theirs)) => ours.as_f64() == theirs.as_f64(),
+        (_, Value::Null, Value::Array(list)) => list.is_empty(),
+        (_, Value::Array(list), Value::Null) => list.is_empty(),
+        (_, ours, theirs) => ours == theirs,
+    }
+}
+
+/// Imports, compares the outputs with those recorded, exports and compares with what PEFT has saved.
+#[track_caller]
+fn check(entry: &str, model_name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let found = imported(entry, model_name, folder.path());
+    let spec = std::fs::read_to_string(&found.spec).unwrap();
+    let adapted = compiled(
+        &spec,
+        &model(model_name),
+        Some(&found.weights),
+        folder.path(),
+    );
+    let beside = saved(&format!("{entry}.safetensors"));
+    let recording = match beside.exists() {
+        true => beside,
+        false => fixtures().join(format!("peft/{entry}.safetensors")),
+    };
+    let expected = recorded(&recording, "output.");
+    let mut inputs = recorded(&recording, "input.");
+    if model_name.ends_with("genai_fp32") {
+        push_empty_caches(&mut inputs);
+    }
+    let given = outputs(&adapted, &inputs);
+    assert!(expected.iter().count() > 0);
+    for (output, expected) in expected.iter() {
+        let (difference, scale) = distance(given.get(output).unwrap(), expected);
+        assert!(
+            difference <= RECORDED_RELATIVE * scale,
+            "{entry} on {model_name}: `{output}` differs by {difference:e} at a scale of {scale}"
+        );
+    }
+    let back = folder.path().join("back");
+    exported(&found.spec, &found.weights, model_name, &back);
+    let mut sink = Sink::new();
+    let mut read = |folder: &Path| {
+        let tensors = read_tensors(&folder.join("adapter_model.safetensors"), &mut sink).unwrap();
+        let all = tensors
+            .into_iter()
+            .map(|t| (t.name, t.dtype, t.dims, t.data));
+        all.collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (read(&back), read(&saved(entry)));
+    let names = |list: &[(String, _, Vec<i64>, _)]| {
+        let all = list
+            .iter()
+            .map(|(name, _, dims, _)| (name.clone(), dims.clone()));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&ours), names(&theirs), "{entry}");
+    assert_eq!(ours, theirs, "{entry}");
+    let (ours, theirs) = (config(&back), config(&saved(entry)));
+    for (key, ours) in ours.as_object().unwrap() {
+        // What PEFT does not save in this version is what it has not.
+        let theirs = theirs.get(key).unwrap_or(&Value::Null);
+        let is_own = key == "modules_to_save" && theirs.is_null() && ours.is_null();
+        let task = key == "task_type";
+        assert!(
+            is_own || task || same(key, ours, theirs),
+            "{entry}: `{key}` is {ours}, PEFT's {theirs}"
+        );
+    }
+}
+
+#[test]
+fn lora_with_ranks_of_its_own_and_with_a_bias() {
+    check("llama.lora_patterns", "llama.dynamo");
+    check("llama.lora_patterns", "llama.genai_fp32");
+    check("llama.lora_bias", "llama.ts");
+    check("llama.rslora", "llama.dynamo_noopt");
+    check("gpt2.lora", "gpt2.dynamo");
+}
+
+#[test]
+fn convolutions_and_embeddings() {
+    check("convnet.lora", "convnet.dynamo_bn");
+    check("convnet.dora", "convnet.ts_bn");
+    check("convnet.ia3", "convnet.dynamo_bn");
+    check("bert_embeddings.lora", "bert.dynamo");
+}
+
+#[test]
+fn other_methods() {
+    check("llama.dora", "llama.dynamo");
+    check("llama.ia3", "llama.ts");
+    check("llama.vera", "llama.dynamo");
+    check("llama.loha", "llama.dynamo");
+    check("llama.hra", "llama.dynamo");
+}
+
+#[test]
+fn modules_that_are_saved_whole() {
+    check("bert.lora_classifier", "bert.dynamo");
+}
+
+/// The rules of the library, and what each setting and tensor is there.
+#[test]
+fn an_export_twice_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = imported("llama.lora_patterns", "llama.dynamo", folder.path());
+    let folders = ["a", "b"].map(|name| folder.path().join(name));
+    for folder in &folders {
+        exported(&found.spec, &found.weights, "llama.dynamo", folder);
+    }
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let [a, b] = folders
+            .each_ref()
+            .map(|folder| std::fs::read(folder.join(file)).unwrap());
+        assert_eq!(a, b, "{file}");
+    }
+}
