@@ -175,6 +175,16 @@ impl Copied {
                 None => replaced.insert(site.output),
             };
         }
+        Copied::behind(graph, replaced, &owners, wanted)
+    }
+
+    /// The same, of values that are replaced and nodes whose bodies are changed.
+    fn behind(
+        graph: &Graph,
+        replaced: FxHashSet<ValueId>,
+        owners: &FxHashSet<NodeId>,
+        wanted: &[ValueId],
+    ) -> Copied {
         let leading = leading_to(graph, wanted);
         let mut copied = Copied {
             nodes: Vec::new(),
@@ -342,4 +352,69 @@ fn copies(emitter: &mut Emitter, graph: &Graph, copied: &Copied) -> FxHashMap<Va
 /// Names of TorchScript begin with a slash.
 fn in_first_pass(name: &str) -> String {
     format!("first_pass/{}", name.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Attribute, AttributeValue, OpName, Value};
+
+    /// `a = Relu(x)`, `b` of a node with a body that reads `a` or of one without, `c = Relu(b)`.
+    fn chain(body: bool) -> (Graph, [ValueId; 3], NodeId) {
+        let mut graph = Graph::new("chain");
+        let [x, a, b, c] = ["x", "a", "b", "c"].map(|name| {
+            let value = Value::computed(name, None);
+            graph.add_value(value).expect("a new name")
+        });
+        let relu = OpName::new("", "Relu");
+        graph.add_node(relu.clone(), "first", Vec::new(), &[Some(x)], &[Some(a)]);
+        let inner = AttributeValue::Graph(Box::new(Graph::new("body")));
+        let middle = match body {
+            true => {
+                let attributes = vec![Attribute::new("then_branch", inner)];
+                let owner = OpName::new("", "If");
+                let owner = graph.add_node(owner, "middle", attributes, &[Some(x)], &[Some(b)]);
+                graph.add_capture(owner, a);
+                owner
+            }
+            false => graph.add_node(relu.clone(), "middle", Vec::new(), &[Some(a)], &[Some(b)]),
+        };
+        graph.add_node(relu, "last", Vec::new(), &[Some(b)], &[Some(c)]);
+        (graph, [a, b, c], middle)
+    }
+
+    fn copied(graph: &Graph, replaced: &[ValueId], owners: &[NodeId], wanted: ValueId) -> Copied {
+        let owners = owners.iter().copied().collect();
+        Copied::behind(
+            graph,
+            replaced.iter().copied().collect(),
+            &owners,
+            &[wanted],
+        )
+    }
+
+    #[test]
+    fn a_body_on_the_way_is_not_there_twice() {
+        let modules = Modules::default();
+        let (graph, [a, b, c], middle) = chain(true);
+        let refused = |replaced: &[ValueId], owners: &[NodeId]| {
+            copied(&graph, replaced, owners, c).refusal(&graph, &modules)
+        };
+        // It captures what is adapted, or an adapted module lies in it.
+        assert!(refused(&[a], &[]).is_some_and(|why| why.contains("`middle`")));
+        assert!(refused(&[], &[middle]).is_some_and(|why| why.contains("`middle`")));
+        // What is adapted comes behind it.
+        assert_eq!(refused(&[b], &[]), None);
+        assert_eq!(refused(&[c], &[]), None);
+    }
+
+    #[test]
+    fn what_reads_no_adapter_is_not_there_twice() {
+        let (graph, [a, b, c], _) = chain(false);
+        let count = |replaced: ValueId, wanted: ValueId| {
+            copied(&graph, &[replaced], &[], wanted).nodes.len()
+        };
+        assert_eq!([count(a, c), count(b, c), count(c, c)], [2, 1, 0]);
+        assert_eq!([count(a, a), count(c, a)], [0, 0]);
+    }
 }

@@ -5,7 +5,7 @@ use crate::adapters::{compiled, distance, fixtures, model, outputs};
 use crate::differentiated::new_node;
 use crate::merges::trained;
 use crate::reference::inputs_of;
-use crate::tolerances::{RECORDED_RELATIVE, START_ABSOLUTE};
+use crate::tolerances::{INT8_LOSS, PIECES, RECOMPUTED, RECORDED_RELATIVE, START_ABSOLUTE};
 use crate::train_command::{finished, losses};
 use crate::training::{SMOOTH, check_halves, compiled_spec};
 use peftc::diag::{Sink, SourceMap};
@@ -294,9 +294,10 @@ fn a_step_with_a_first_pass_is_gradients_and_update() {
     }
 }
 
+/// In less memory, with logits in pieces and with rounded weights.
 #[test]
 fn a_run_learns_with_a_first_pass() {
-    for more in ["recompute=true", "base=int8"] {
+    let run = |more: &str| {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let spec = training_spec(folder);
@@ -313,6 +314,22 @@ fn a_run_learns_with_a_first_pass() {
         let all = losses(folder);
         assert_eq!(all.len(), 12);
         assert!(all[11].1 < all[0].1, "{more}: {all:?}");
+        all
+    };
+    let plain = run("recompute=false");
+    for (more, bound, steps) in [
+        ("recompute=true", RECOMPUTED, 12),
+        ("loss_pieces=3", PIECES, 12),
+        // Rounding adds up from step to step.
+        ("base=int8", INT8_LOSS, 1),
+    ] {
+        for ((_, loss), (_, expected)) in run(more).iter().zip(&plain).take(steps) {
+            let difference = (loss - expected).abs();
+            assert!(
+                difference <= bound * expected,
+                "{more}: {loss} for {expected}"
+            );
+        }
     }
 }
 
