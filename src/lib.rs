@@ -18,7 +18,8 @@
 //! 2. `graph` does not know protobuf; `onnx` is the only room that does. Items that nobody changes
 //!    carry their serialized form and are written back byte for byte.
 //! 3. Only a [`Patch`](graph::Patch) changes a finished graph. Everything is matched on the original
-//!    graph and applied once: an adapter never matches its own output.
+//!    graph and applied once: an adapter never matches its own output. With its layers in another
+//!    sequence it is another graph, made before anything is matched.
 //! 4. A patch leaves a graph that verifies (checked in debug builds and at import).
 //! 5. `runtime` never sees a graph: it gets model bytes and names.
 //! 6. Nothing below `cli` reads the clock, the environment or unseeded randomness. Same inputs, same
@@ -51,6 +52,10 @@
 //!   ones: no seed, and the same on every machine.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off
 //!   subtracts its own start in `forward`: the adapter stays one for the base model, and two of them add.
+//! * Layers that an adapter repeats are found by dominators (`adapt/layers`), not by names of operators: what
+//!   flows from a layer's modules to the outputs goes through one value, whatever the layer is made of. The
+//!   model with these layers takes the place of the file's as the adapter is planned, so that nothing after
+//!   that knows of them but the manifest; fingerprints stay those of the file.
 //! * What data tells of a module is a term like the base weight (`Statistic`), measured by a pass of its
 //!   own and kept in a file: a start value stays a formula that is computed when compiling, and the file
 //!   serves every spec whose modules it covers. The gradient of a weight is dYᵀX of the module's output

@@ -17,6 +17,7 @@ mod expect;
 mod first_pass;
 mod hooks;
 mod initial;
+mod layers;
 mod lower;
 mod merge;
 mod methods;
@@ -40,6 +41,7 @@ pub use expect::{CheckedExpectation, base_parameters, check_expectations};
 pub use first_pass::{computed_twice, is_first_pass};
 pub use hooks::{Changed, HookState, HookTensor, Hooks, Read};
 pub use initial::WeightReader;
+pub use layers::{Relayered, relayer};
 pub use merge::{Keep, MergedSite, SiteChange, changes, merge};
 pub use plan::{
     Options, Plan, PlannedMethod, PlannedParameter, PlannedSite, Settings, StatementPlan, plan,

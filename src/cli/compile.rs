@@ -155,8 +155,9 @@ fn compile_one(
         roles: adapter.asks_for_roles(),
         ..args.recovery.options()
     };
-    let mut loaded = session.model(&args.model, &options)?;
-    let planned = session.plan(spec, adapter, &loaded, &plan_options(args))?;
+    let loaded = session.model(&args.model, &options)?;
+    let (loaded, planned) = session.plan(spec, adapter, loaded, &plan_options(args))?;
+    let mut loaded = loaded.into_owned();
     session.sink.failed()?;
     let summary = Summary::new(&planned, &loaded);
     let mut text = summary.to_text(&loaded.model);

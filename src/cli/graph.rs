@@ -143,12 +143,12 @@ fn load(args: &Args, session: &mut Session<'_>) -> Result<(Loaded, Option<Planne
     for adapter in adapters {
         plans.push(session.plan(&spec, adapter, &loaded, &options)?);
     }
-    let first = plans.iter().position(|planned| {
+    let first = plans.iter().position(|(loaded, planned)| {
         let mut sites = planned.plan.sites.iter();
         sites.any(|planned| loaded.modules.sites[planned.site].path == args.site)
     });
-    let planned = plans.swap_remove(first.unwrap_or(0));
-    Ok((loaded, Some(planned)))
+    let (loaded, planned) = plans.swap_remove(first.unwrap_or(0));
+    Ok((loaded.into_owned(), Some(planned)))
 }
 
 fn drawing(loaded: &Loaded, planned: Option<&Planned>, found: &Neighborhood) -> Drawing {

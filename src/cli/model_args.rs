@@ -68,9 +68,9 @@ impl TrainedArgs {
         let options = PlanOptions {
             settings: self.settings.clone(),
         };
-        let planned = session.plan(&spec, adapter, &loaded, &options)?;
+        let (loaded, planned) = session.plan(&spec, adapter, loaded, &options)?;
         session.sink.failed()?;
-        Ok((spec, loaded, planned))
+        Ok((spec, loaded.into_owned(), planned))
     }
 }
 

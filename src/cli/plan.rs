@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let mut human = String::new();
     let mut plans = Vec::new();
     for adapter in adapters {
-        let Ok(planned) = session.plan(&spec, adapter, &loaded, &options) else {
+        let Ok((loaded, planned)) = session.plan(&spec, adapter, &loaded, &options) else {
             continue;
         };
         let summary = Summary::new(&planned, &loaded);

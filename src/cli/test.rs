@@ -121,7 +121,7 @@ fn of_model(
     };
     let mut cases = Vec::new();
     for adapter in adapters {
-        let planned = session.plan(spec, adapter, &loaded, &options)?;
+        let (loaded, planned) = session.plan(spec, adapter, &loaded, &options)?;
         cases.extend(prove::cases_of_plan(
             &spec.program,
             &planned.plan,

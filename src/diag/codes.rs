@@ -125,6 +125,9 @@ codes! {
     E0412: "slice lies outside the layer",
     E0413: "layers without a module path",
     E0414: "adapter is too large for a model file",
+    E0415: "no such list of layers",
+    E0416: "no such layers",
+    E0417: "layers cannot be repeated",
     // E05 graph
     E0502: "value is defined more than once",
     E0503: "value is not defined",

@@ -22,7 +22,7 @@ pub(super) struct Read {
     pub digest: String,
 }
 
-/// Writes a file whose bytes depend on the statistics and the model's fingerprint alone.
+/// Writes a file whose bytes depend on the statistics and on what the model is known by alone.
 pub(super) fn write(
     path: &Path,
     found: &[(String, Statistic, Tensor)],
@@ -39,7 +39,7 @@ pub(super) fn write(
     write_tensors(path, &tensors, (KEY, identity(fingerprint)), sink)
 }
 
-/// Reads a file that must be of the model with this fingerprint.
+/// Reads a file that must be of the model that is known by this.
 pub(super) fn read(path: &Path, fingerprint: &str, sink: &mut Sink) -> Result<Read, Reported> {
     let tensors = read_tensors(path, sink)?;
     match read_entry(path, KEY, sink)? {

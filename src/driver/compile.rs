@@ -4,7 +4,8 @@ use super::calibration;
 use super::errors;
 use super::fingerprint::{Depth, fingerprint};
 use super::manifest::{
-    self, BaseEntry, Files, HeadEntry, Manifest, ReadEntry, Setting, SpecEntry, TrainingEntry,
+    self, BaseEntry, Files, HeadEntry, LayersEntry, Manifest, ReadEntry, Setting, SpecEntry,
+    TrainingEntry,
 };
 use super::session::{Loaded, Planned, Session, Spec};
 use super::training::{
@@ -142,7 +143,7 @@ fn compile_over(
     let sink = &mut *session.sink;
     let base = match (options.depth, loaded.fingerprint.take()) {
         (Depth::Sampled, Some(taken)) => taken,
-        _ => fingerprint(&loaded.model, &loaded.weights, options.depth, sink)?,
+        _ => fingerprint(loaded.base(), &loaded.weights, options.depth, sink)?,
     };
     let calibration = match &options.calibration {
         Some(path) => Some(calibration::read(
@@ -154,6 +155,7 @@ fn compile_over(
     };
     let base_elements = adapt::base_parameters(&loaded.model);
     let sites = manifest::sites(planned, loaded);
+    let layers = loaded.layers().map(LayersEntry::new);
     let Loaded {
         model,
         modules,
@@ -274,6 +276,7 @@ fn compile_over(
             ir_version: model.ir_version,
             opsets: manifest::opsets(model),
         },
+        layers,
         files: Files {
             model: names.model.clone(),
             weights: names.weights.clone(),
@@ -340,7 +343,7 @@ fn compile_over(
     })
 }
 
-/// The fingerprint of samples, which calibrations know their model by.
+/// What calibrations know their model by: the fingerprint of samples, and the layers.
 fn sampled(
     loaded: &Loaded,
     base: &str,
@@ -348,8 +351,11 @@ fn sampled(
     sink: &mut Sink,
 ) -> Result<String, Reported> {
     match options.depth {
-        Depth::Sampled => Ok(base.to_owned()),
-        Depth::Full => fingerprint(&loaded.model, &loaded.weights, Depth::Sampled, sink),
+        Depth::Sampled => Ok(loaded.identity(base)),
+        Depth::Full => {
+            let sampled = fingerprint(loaded.base(), &loaded.weights, Depth::Sampled, sink)?;
+            Ok(loaded.identity(&sampled))
+        }
     }
 }
 

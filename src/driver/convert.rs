@@ -91,11 +91,7 @@ pub fn convert(
     names.check(planned, options, session)?;
     let values = trained_values(&planned.plan, None, &options.values, session.sink)?;
     let found = converted(loaded, planned, &values, options, session.sink)?;
-    let text = written(
-        (&planned.plan.adapter, &options.to),
-        &found,
-        &loaded.modules,
-    );
+    let text = written((&planned.plan.adapter, &options.to), &found, loaded);
     check_text(session, loaded, &names.spec, &text, &found)?;
     let sink = &mut *session.sink;
     let staging = Staging::new(&names.folder, sink)?;
@@ -243,18 +239,22 @@ fn converted(
 }
 
 /// The spec: one statement for every rank, with and without a bias.
-fn written((adapter, to): (&str, &str), found: &[Factors], modules: &Modules) -> String {
+fn written((adapter, to): (&str, &str), found: &[Factors], loaded: &Loaded) -> String {
     let mut groups: BTreeMap<(usize, bool), Vec<String>> = BTreeMap::new();
     for factors in found {
         let key = (factors.site.rank, factors.site.bias);
         groups
             .entry(key)
             .or_default()
-            .push(target(factors, modules));
+            .push(target(factors, &loaded.modules));
     }
     let mut text = format!(
         "//! `{adapter}` as changes of low rank.\n\nuse std::{to}\n\nadapter {adapter} {{\n"
     );
+    if let Some((list, sequence)) = loaded.layers() {
+        let layers: Vec<String> = sequence.iter().map(usize::to_string).collect();
+        let _ = writeln!(text, "  layers \"{list}\" = [{}]", layers.join(", "));
+    }
     for ((rank, bias), targets) in groups {
         let bias = if bias { ", bias = true" } else { "" };
         let between = if targets.len() == 1 { " " } else { "\n    " };
@@ -286,7 +286,8 @@ fn check_text(
 ) -> Result<(), Reported> {
     let spec = session.spec_of(name, text)?;
     let adapter = session.one_adapter(&spec, None)?;
-    let planned = session.plan(&spec, adapter, loaded, &adapt::Options::default())?;
+    let options = adapt::Options::default();
+    let (_, planned) = session.plan(&spec, adapter, loaded, &options)?;
     session.sink.failed()?;
     let asked = planned
         .plan

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// Version of the manifest's schema: the minor part grows with additions, the major part with
 /// changes that break readers.
-pub const SCHEMA_VERSION: &str = "1.4";
+pub const SCHEMA_VERSION: &str = "1.5";
 
 /// `manifest.json`. Sizes are elements, shapes are torch's (`A: [rank, in]`).
 #[derive(Debug, Serialize)]
@@ -25,6 +25,9 @@ pub struct Manifest {
     pub adapter: String,
     pub spec: SpecEntry,
     pub base: BaseEntry,
+    /// Which layers of the base the model has, if it is another sequence than the base's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayersEntry>,
     pub files: Files,
     /// Seed of the start values.
     pub seed: u64,
@@ -49,6 +52,24 @@ pub struct Manifest {
     /// The training graphs by name: `step`, `grad`, `update`, `eval`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub graphs: BTreeMap<&'static str, GraphEntry>,
+}
+
+/// A list of layers in a sequence of the adapter's own.
+#[derive(Debug, Serialize)]
+pub struct LayersEntry {
+    /// Its path, such as `model.layers`.
+    pub list: String,
+    /// For every layer of the model which one of the base it is.
+    pub sequence: Vec<usize>,
+}
+
+impl LayersEntry {
+    pub fn new((list, sequence): (&str, &[usize])) -> LayersEntry {
+        LayersEntry {
+            list: list.to_owned(),
+            sequence: sequence.to_vec(),
+        }
+    }
 }
 
 /// A head: pooling, and a linear layer if it has a size.

@@ -11,9 +11,11 @@ use crate::modules::{self, Modules};
 use crate::onnx;
 use crate::passes;
 use crate::stdlib;
-use crate::syntax::ast::StringLit;
+use crate::syntax::ast::{Layers, StringLit};
 use crate::weights;
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Specs are texts that people write: larger ones are refused.
 pub(super) const SPEC_LIMIT: u64 = 4 << 20;
@@ -47,13 +49,81 @@ pub struct ModelOptions {
 }
 
 /// A model with everything recovered from it.
+#[derive(Clone)]
 pub struct Loaded {
     pub path: PathBuf,
     pub model: Model,
     pub modules: Modules,
-    pub weights: onnx::ExternalFiles,
-    /// The sampled fingerprint, if it was asked for.
+    pub weights: Arc<onnx::ExternalFiles>,
+    /// The sampled fingerprint, if it was asked for: that of the file, whatever its layers are here.
     pub fingerprint: Option<String>,
+    /// What the file holds, where an adapter asks for other layers.
+    pub(super) file: Option<Box<OfFile>>,
+}
+
+/// A model as its file has it, of whose layers another one has been made.
+#[derive(Clone)]
+pub(super) struct OfFile {
+    pub model: Model,
+    pub modules: Modules,
+    /// The list of layers, and which of them the other model has.
+    pub list: String,
+    pub sequence: Vec<usize>,
+}
+
+impl Loaded {
+    /// The model as its file has it.
+    pub fn base(&self) -> &Model {
+        self.file.as_ref().map_or(&self.model, |file| &file.model)
+    }
+
+    /// The list of layers and which of them the model has, where it is another sequence than in the file.
+    pub fn layers(&self) -> Option<(&str, &[usize])> {
+        let file = self.file.as_ref()?;
+        Some((&file.list, &file.sequence))
+    }
+
+    /// By which calibrations of this model are known: the fingerprint of the file, and its layers.
+    pub(super) fn identity(&self, fingerprint: &str) -> String {
+        match self.layers() {
+            Some((list, sequence)) => format!("{fingerprint} with {list} = {sequence:?}"),
+            None => fingerprint.to_owned(),
+        }
+    }
+
+    /// The same file with the layers that an adapter asks for.
+    fn with_layers(&self, layers: &Layers, sink: &mut Sink) -> Result<Loaded, Reported> {
+        let (model, modules) = match &self.file {
+            Some(file) => (&file.model, &file.modules),
+            None => (&self.model, &self.modules),
+        };
+        let made = adapt::relayer(layers, model, modules, sink)?;
+        Ok(Loaded {
+            path: self.path.clone(),
+            weights: self.weights.clone(),
+            fingerprint: self.fingerprint.clone(),
+            file: Some(Box::new(OfFile {
+                model: model.clone(),
+                modules: modules.clone(),
+                list: made.list,
+                sequence: made.sequence,
+            })),
+            model: made.model,
+            modules: made.modules,
+        })
+    }
+}
+
+impl<'l> From<&'l Loaded> for Cow<'l, Loaded> {
+    fn from(loaded: &'l Loaded) -> Self {
+        Cow::Borrowed(loaded)
+    }
+}
+
+impl From<Loaded> for Cow<'_, Loaded> {
+    fn from(loaded: Loaded) -> Self {
+        Cow::Owned(loaded)
+    }
 }
 
 /// A plan with its expectations.
@@ -140,8 +210,9 @@ impl Session<'_> {
             path: path.to_owned(),
             modules,
             model,
-            weights: imported.weights,
+            weights: Arc::new(imported.weights),
             fingerprint,
+            file: None,
         })
     }
 
@@ -239,14 +310,19 @@ impl Session<'_> {
     }
 
     /// Plans an adapter and checks its expectations. A failed expectation is an error; the plan is
-    /// answered all the same, so that it can be shown.
-    pub fn plan(
+    /// answered all the same, so that it can be shown. With it comes the model that it is for: the one
+    /// given, unless the adapter asks for other layers.
+    pub fn plan<'l>(
         &mut self,
         spec: &Spec,
         adapter: &Adapter,
-        loaded: &Loaded,
+        loaded: impl Into<Cow<'l, Loaded>>,
         options: &adapt::Options,
-    ) -> Result<Planned, Reported> {
+    ) -> Result<(Cow<'l, Loaded>, Planned), Reported> {
+        let loaded = match &adapter.layers {
+            Some(layers) => Cow::Owned(loaded.into().with_layers(layers, self.sink)?),
+            None => loaded.into(),
+        };
         let plan = adapt::plan(
             &spec.program,
             adapter,
@@ -263,7 +339,7 @@ impl Session<'_> {
             self.sources,
             self.sink,
         );
-        Ok(Planned { plan, expectations })
+        Ok((loaded, Planned { plan, expectations }))
     }
 }
 

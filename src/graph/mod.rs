@@ -1,7 +1,8 @@
 //! The graph IR: ONNX's nodes and values as a bipartite graph, with ids that stay valid.
 //!
 //! In: what `onnx::import` builds, or a [`Builder`]-style series of calls in tests. Out: a
-//! [`Graph`] that other rooms read freely and change only through a [`Patch`].
+//! [`Graph`] that other rooms read freely and change only through a [`Patch`]; with its blocks in
+//! another order, or several times, it is a new graph ([`Graph::in_sequence`]).
 //!
 //! What holds:
 //! * a node's operands and results are edges with a slot; an absent optional operand is a slot
@@ -24,6 +25,7 @@ mod names;
 mod order;
 mod patch;
 mod prune;
+mod sequence;
 mod take_over;
 mod tensor;
 mod text;
@@ -33,6 +35,7 @@ pub use attribute::{Attribute, AttributeValue};
 pub use ir::{Graph, Node, NodeId, OpName, Origin, Slots, Value, ValueId, ValueKind};
 pub use model::Model;
 pub use patch::{Applied, NewNode, Operand, Patch};
+pub use sequence::{Block, Place, Rename};
 pub use tensor::{ExternalData, Tensor, TensorData, decode_floats};
 pub use text::NodeText;
 pub use verify::Fault;

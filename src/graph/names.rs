@@ -30,7 +30,7 @@ pub(super) fn value_name(graph: &Graph, wish: &str) -> String {
     numbered(wish, |name| graph.find_value(name).is_some())
 }
 
-fn numbered(wish: &str, taken: impl Fn(&str) -> bool) -> String {
+pub(super) fn numbered(wish: &str, taken: impl Fn(&str) -> bool) -> String {
     if !taken(wish) {
         return wish.to_owned();
     }

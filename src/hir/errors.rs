@@ -195,6 +195,24 @@ pub(super) fn nothing_to_do(adapter: &str, span: Span) -> Diagnostic {
     .help("add `adapt \"pattern\" with method(…)`")
 }
 
+/// A range of layers with nothing in it.
+pub(super) fn no_layers_in_range(span: Span, start: i64, end: i64) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0416,
+        format!("the range runs from layer {start} to before layer {end}: it has no layer"),
+    )
+    .label(span, "empty");
+    match start > end {
+        true => diagnostic.help(format!(
+            "layers stand in the order of the list: `{end}..{start}` runs upwards"
+        )),
+        false => diagnostic.help(format!(
+            "the end is not part of a range: `{start}` or `{start}..{}` is layer {start} alone",
+            start.saturating_add(1)
+        )),
+    }
+}
+
 /// What `expect` is followed by; `found` says what stands there.
 pub(super) fn not_a_claim(span: Span, found: &str) -> Diagnostic {
     let facts = enumerated(Fact::ALL.iter().map(|fact| fact.name()), "and");

@@ -123,6 +123,8 @@ impl std::fmt::Display for HyperValue {
 pub struct Adapter {
     pub name: Spanned<String>,
     pub doc: String,
+    /// Which layers the model has, where they are others than its own.
+    pub layers: Option<ast::Layers>,
     pub adapts: Vec<Adapt>,
     pub trains: Vec<ast::Train>,
     pub expects: Vec<Expect>,

@@ -349,12 +349,19 @@ impl Resolver<'_, '_> {
                     .emit(errors::duplicate(name.span, first, "adapter", &name.node));
             }
             let mut items = adapter.items.iter();
-            if items.all(|item| matches!(item, ast::AdapterItem::Expect(_))) {
+            let does_nothing = |item: &ast::AdapterItem| {
+                matches!(
+                    item,
+                    ast::AdapterItem::Expect(_) | ast::AdapterItem::Layers(_)
+                )
+            };
+            if items.all(does_nothing) {
                 self.sink.emit(errors::nothing_to_do(&name.node, name.span));
             }
             let mut resolved = Adapter {
                 name: name.clone(),
                 doc: adapter.doc.clone(),
+                layers: None,
                 adapts: Vec::new(),
                 trains: Vec::new(),
                 expects: Vec::new(),
@@ -362,6 +369,10 @@ impl Resolver<'_, '_> {
             };
             for item in &adapter.items {
                 match item {
+                    ast::AdapterItem::Layers(layers) => {
+                        targets::check_layers(layers, self.sink);
+                        resolved.layers = Some(layers.clone());
+                    }
                     ast::AdapterItem::Adapt(adapt) => {
                         resolved.adapts.extend(self.adapt(adapt, names))
                     }

@@ -32,6 +32,17 @@ pub(super) fn check_targets<'t>(targets: impl Iterator<Item = &'t Target>, sink:
     }
 }
 
+/// What is wrong with the layers whatever the model has.
+pub(super) fn check_layers(layers: &ast::Layers, sink: &mut Sink) {
+    for range in &layers.ranges {
+        if let (start, Some(end)) = (range.start.unwrap_or(0), range.end)
+            && start >= end
+        {
+            sink.emit(errors::no_layers_in_range(range.span, start, end));
+        }
+    }
+}
+
 /// The condition and the slices of a statement are sound for some kind of layer that all of its
 /// methods adapt.
 pub(super) fn check_sizes(program: &Program, adapt: &ast::Adapt, calls: &[Call], sink: &mut Sink) {

@@ -68,7 +68,7 @@ fn site(levels: &Levels<'_>, call: &Call<'_>, answer: &Answer, member: Member) -
 }
 
 /// Fills in the paths of other sites that read the same part of the same weight.
-fn mark_shared(sites: &mut [Site]) {
+pub(super) fn mark_shared(sites: &mut [Site]) {
     type Key = (Scope, ValueId, Option<(i64, i64)>);
     let mut readers: FxHashMap<Key, Vec<usize>> = FxHashMap::default();
     for (index, site) in sites.iter().enumerate() {

@@ -23,6 +23,7 @@ mod map;
 mod names;
 mod norm;
 mod roles;
+mod sequence;
 mod site;
 mod table;
 mod values;

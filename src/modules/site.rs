@@ -75,7 +75,7 @@ pub struct Site {
     pub dtype: DType,
     /// Other torch paths of the same module that no site of the model has.
     pub aliases: Vec<String>,
-    /// Paths of other sites that read the same weight.
+    /// Paths of other sites that read the same weight; copies of a layer do not count.
     pub shared_with: Vec<String>,
     /// What keeps the site from being adapted as it stands, if anything does.
     pub obstacle: Option<Obstacle>,

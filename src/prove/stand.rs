@@ -179,6 +179,7 @@ fn adapter(program: &Program, case: &Case, times: usize, layout: &Layout) -> Ada
     Adapter {
         name: word("proof".to_owned()),
         doc: String::new(),
+        layers: None,
         adapts: vec![Adapt {
             targets,
             except: Vec::new(),

@@ -436,6 +436,7 @@ pub struct Adapter {
 
 #[derive(Clone, Debug)]
 pub enum AdapterItem {
+    Layers(Layers),
     Adapt(Adapt),
     Train(Train),
     Expect(Expect),
@@ -502,6 +503,24 @@ pub struct Pattern {
 pub struct Slice {
     pub start: Option<Expr>,
     pub end: Option<Expr>,
+    pub span: Span,
+}
+
+/// `layers "model.layers" = [0..4, 2..5]`: which layers of a list the model has, in this order.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// The path of the list.
+    pub path: StringLit,
+    pub ranges: Vec<LayerRange>,
+    pub span: Span,
+}
+
+/// `a..b`, either end optional, or `a`, which is `a..a + 1`.
+#[derive(Clone, Debug)]
+pub struct LayerRange {
+    pub start: Option<i64>,
+    /// Behind the last one.
+    pub end: Option<i64>,
     pub span: Span,
 }
 

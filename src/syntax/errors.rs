@@ -252,6 +252,13 @@ pub(super) fn slice_out_of_place(span: Span, why: &str) -> Diagnostic {
         .help("remove it")
 }
 
+/// Layers are counted.
+pub(super) fn layer_number_is_no_integer(span: Span) -> Diagnostic {
+    Diagnostic::new(Code::E0109, "the number of a layer is an integer")
+        .label(span, "not an integer")
+        .help("a range runs from a layer to before another one: `0..4` is the first four")
+}
+
 /// Arguments and parameters are told apart by their names.
 pub(super) fn named_twice(first: Span, second: &Ident, what: &str) -> Diagnostic {
     let name = &second.node;
@@ -266,6 +273,7 @@ pub(super) fn clause_twice(first: Span, second: Span, word: &str) -> Diagnostic 
         .label(second, "second one")
         .label(first, "first one")
         .help(match word {
+            "layers" => "list all ranges in one: `layers \"model.layers\" = [0..4, 2..5]`",
             "except" => "list all exclusions behind one `except`, with commas between them",
             _ => "join the conditions with `and`",
         })

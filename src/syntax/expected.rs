@@ -34,6 +34,7 @@ enum Word {
     Name,
     Type,
     Text,
+    Layers,
     Keyword(String),
     Mark(&'static str),
     Operator,
@@ -174,6 +175,7 @@ impl Word {
             Word::Name => "a name".to_owned(),
             Word::Type => "a type".to_owned(),
             Word::Text => "a string".to_owned(),
+            Word::Layers => "a range of layers".to_owned(),
             Word::Keyword(keyword) => format!("`{keyword}`"),
             Word::Mark(mark) => format!("`{mark}`"),
             Word::Operator => "an operator".to_owned(),
@@ -193,6 +195,7 @@ fn word(rule: Rule, end: &'static str) -> Option<Word> {
         name | hyper | use_name => Word::Name,
         type_name | choice => Word::Type,
         string => Word::Text,
+        layer_range => Word::Layers,
         or | and | equal | not_equal | less | less_equal | greater | greater_equal | add
         | subtract | multiply | divide | remainder | matmul | power => Word::Operator,
         EOI => Word::End(end),

@@ -31,7 +31,7 @@ impl Level {
                 "loss",
                 "interchange",
             ],
-            Level::Adapter => &["adapt", "train", "expect"],
+            Level::Adapter => &["layers", "adapt", "train", "expect"],
             Level::Block => &["for"],
         }
     }
@@ -79,6 +79,7 @@ pub(super) const STARTERS: &[&str] = &[
     "for",
     "forward",
     "interchange",
+    "layers",
     "let",
     "loss",
     "method",

@@ -54,8 +54,9 @@ pub(crate) fn compiled_with_head(
     let result = (|| {
         let spec = session.spec(&path)?;
         let adapter = session.adapters(&spec, &[])?[0];
-        let mut loaded = session.model(model, &ModelOptions::default())?;
-        let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+        let loaded = session.model(model, &ModelOptions::default())?;
+        let (loaded, planned) = session.plan(&spec, adapter, loaded, &PlanOptions::default())?;
+        let mut loaded = loaded.into_owned();
         let options = CompileOptions {
             head,
             classes: Vec::new(),

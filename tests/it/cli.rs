@@ -374,7 +374,7 @@ fn the_readme_describes_every_key_of_the_manifest() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let spec = folder.path().join("s.peft");
-    let text = "use std::{lora, vera}\nadapter a {\n  adapt \"q_proj\"[0..8] with lora(rank = 2, plus = 4)\n  adapt \"v_proj\" with vera(rank = 4)\n  expect sites == 4\n}\n";
+    let text = "use std::{lora, vera}\nadapter a {\n  layers \"layers\" = [0..2]\n  adapt \"q_proj\"[0..8] with lora(rank = 2, plus = 4)\n  adapt \"v_proj\" with vera(rank = 4)\n  expect sites == 4\n}\n";
     std::fs::write(&spec, text).unwrap();
     let (status, _, stderr) = run(peftc()
         .args(["compile", spec.to_str().unwrap(), "--set", "lora.alpha=4"])

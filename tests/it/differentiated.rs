@@ -150,8 +150,9 @@ fn differentiate(
     std::fs::write(&path, spec).unwrap();
     let spec = session.spec(&path)?;
     let adapter = session.adapters(&spec, &[])?[0];
-    let mut loaded = session.model(&fixture(name), &model_options(name))?;
-    let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+    let loaded = session.model(&fixture(name), &model_options(name))?;
+    let (loaded, planned) = session.plan(&spec, adapter, loaded, &PlanOptions::default())?;
+    let mut loaded = loaded.into_owned();
     let sink = &mut *session.sink;
     let (mut tensors, mut named) = (BTreeMap::new(), NamedTensors::default());
     for parameter in &planned.plan.parameters {

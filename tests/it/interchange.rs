@@ -49,7 +49,7 @@ fn exported(spec: &Path, values: &Path, model_name: &str, folder: &Path) {
         let spec = session.spec(spec)?;
         let adapter = session.one_adapter(&spec, None)?;
         let loaded = session.model(&model(model_name), &ModelOptions::default())?;
-        let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+        let (loaded, planned) = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         let options = ExportOptions {
             values: values.to_owned(),
             folder: folder.to_owned(),

@@ -46,6 +46,7 @@ mod python;
 mod recompute;
 mod recorded;
 mod reference;
+mod relayered;
 mod rewriting;
 mod roles;
 mod runtime;

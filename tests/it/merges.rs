@@ -25,7 +25,7 @@ pub(crate) fn trained(spec: &str, model: &Path, folder: &Path) -> PathBuf {
     let loaded = session.model(model, &ModelOptions::default()).unwrap();
     let options = PlanOptions::default();
     let planned = session.plan(&spec, adapter, &loaded, &options);
-    let planned = planned.unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()));
+    let (_, planned) = planned.unwrap_or_else(|_| panic!("{:?}", sink.diagnostics()));
     let mut values = NamedTensors::default();
     for parameter in &planned.plan.parameters {
         values.push(
@@ -38,7 +38,7 @@ pub(crate) fn trained(spec: &str, model: &Path, folder: &Path) -> PathBuf {
     file
 }
 
-fn merged(
+pub(crate) fn merged(
     spec: &str,
     model: &Path,
     values: &Path,
@@ -54,8 +54,9 @@ fn merged(
     let result = (|| {
         let spec = session.spec(&path)?;
         let adapter = session.one_adapter(&spec, None)?;
-        let mut loaded = session.model(model, &ModelOptions::default())?;
-        let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+        let loaded = session.model(model, &ModelOptions::default())?;
+        let (loaded, planned) = session.plan(&spec, adapter, loaded, &PlanOptions::default())?;
+        let mut loaded = loaded.into_owned();
         session.sink.failed()?;
         let destination = Destination::Folder(folder.join("merged"));
         merge(&mut session, &mut loaded, &planned, values, &destination)

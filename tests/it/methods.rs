@@ -389,8 +389,9 @@ fn adapted_in(
     std::fs::write(&spec_path, spec).unwrap();
     let spec = session.spec(&spec_path)?;
     let adapter = session.adapters(&spec, &[])?[0];
-    let mut loaded = session.model(&model_path, &ModelOptions::default())?;
-    let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+    let loaded = session.model(&model_path, &ModelOptions::default())?;
+    let (loaded, planned) = session.plan(&spec, adapter, loaded, &PlanOptions::default())?;
+    let mut loaded = loaded.into_owned();
     let mut owners = Owners::new();
     for planned_site in &planned.plan.sites {
         let path = &loaded.modules.sites[planned_site.site].path;

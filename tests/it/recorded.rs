@@ -39,10 +39,16 @@ pub(crate) fn renamed(recording: &Path, folder: &Path) -> PathBuf {
         .iter()
         .any(|tensor| tensor.name.contains(".mlp_head."));
     for mut tensor in recorded {
-        if ["input.", "output.", "merged."]
-            .iter()
-            .any(|p| tensor.name.starts_with(p))
-        {
+        const OTHERS: &[&str] = &[
+            "input.",
+            "output.",
+            "merged.",
+            "base.",
+            "gradient.",
+            "weights",
+            "loss",
+        ];
+        if OTHERS.iter().any(|p| tensor.name.starts_with(p)) {
             continue;
         }
         for (theirs, ours) in RENAMES {
@@ -253,6 +259,10 @@ fn every_recording_of_peft_is_met_on_every_export() {
         let about: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         if about["config"]["peft_type"].is_null() {
             // The dynamic LoRA, below, which is not PEFT's; X-LoRA, in `xlora.rs`.
+            continue;
+        }
+        if !about["layers"].is_null() {
+            // In `relayered`.
             continue;
         }
         recordings += 1;

@@ -211,7 +211,7 @@ fn of_several_weights_that_cannot_be_used_the_first_one_is_told() {
     let loaded = session
         .model(&model("llama.ts"), &ModelOptions::default())
         .unwrap();
-    let planned = session
+    let (_, planned) = session
         .plan(&spec, adapter, &loaded, &PlanOptions::default())
         .unwrap();
     let (none, mut told) = (BTreeMap::new(), Vec::new());

@@ -82,9 +82,9 @@ pub fn import(
     let names = Names::new(&loaded.path, options);
     let spec = session.spec_of(&names.spec, &text)?;
     let adapter = session.one_adapter(&spec, None)?;
-    let planned = session.plan(&spec, adapter, loaded, &adapt::Options::default())?;
+    let (loaded, planned) = session.plan(&spec, adapter, loaded, &adapt::Options::default())?;
     session.sink.failed()?;
-    let ours = own_tensors(&planned, loaded, &sorted, &method, session.sink)?;
+    let ours = own_tensors(&planned, &loaded, &sorted, &method, session.sink)?;
     let sink = &mut *session.sink;
     let staging = Staging::new(&names.folder, sink)?;
     let metadata = ("peftc", format!("{} from PEFT", options.name));

@@ -74,11 +74,12 @@ impl Bench {
             roles: adapter.asks_for_roles(),
             ..model_options
         };
-        let mut loaded = session.model(model, &model_options)?;
+        let loaded = session.model(model, &model_options)?;
         let plan_options = PlanOptions {
             settings: options.settings.clone(),
         };
-        let planned = session.plan(&spec, adapter, &loaded, &plan_options)?;
+        let (loaded, planned) = session.plan(&spec, adapter, loaded, &plan_options)?;
+        let mut loaded = loaded.into_owned();
         session.sink.failed()?;
         let embeddings = loaded.modules.sites.iter();
         let tables = embeddings.filter(|site| site.kind == SiteKind::Embedding);

@@ -84,7 +84,7 @@ pub fn calibrate(
     }
     let found = asked.statistics(&graph, &sums, sink)?;
     let fingerprint = loaded.fingerprint.clone().unwrap_or_default();
-    calibration::write(path, &found, &fingerprint, sink)?;
+    calibration::write(path, &found, &loaded.identity(&fingerprint), sink)?;
     Ok(Calibrated {
         path: path.clone(),
         adapter: planned.plan.adapter.clone(),

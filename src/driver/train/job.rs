@@ -40,9 +40,9 @@ impl Job<'_> {
         let plan_options = PlanOptions {
             settings: self.config.settings(),
         };
-        let planned = session.plan(self.spec, self.adapter, &loaded, &plan_options)?;
+        let (loaded, planned) = session.plan(self.spec, self.adapter, loaded, &plan_options)?;
         session.sink.failed()?;
-        Ok((loaded, planned))
+        Ok((loaded.into_owned(), planned))
     }
 
     pub fn decide(&self, examples: &Examples, loaded: &Loaded) -> Decided {

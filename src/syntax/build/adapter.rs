@@ -4,8 +4,8 @@ use super::literal::between_quotes;
 use super::{Builder, Parts};
 use crate::diag::{Span, Spanned};
 use crate::syntax::ast::{
-    Adapt, Adapter, AdapterItem, Claim, Expect, ExprKind, MethodCall, Override, Pattern, Slice,
-    Target, Train,
+    Adapt, Adapter, AdapterItem, Claim, Expect, ExprKind, LayerRange, Layers, MethodCall, Override,
+    Pattern, Slice, Target, Train,
 };
 use crate::syntax::errors;
 use crate::syntax::grammar::Rule;
@@ -27,6 +27,11 @@ impl Builder<'_> {
         let name = self.ident(&head.one(Rule::name));
         let items = parts.rest();
         self.check_apart(&items);
+        let mut layers = None;
+        for item in items.iter().filter(|i| i.as_rule() == Rule::layers) {
+            let span = self.span(item);
+            self.check_once(&mut layers, span, "layers");
+        }
         Adapter {
             doc,
             name,
@@ -37,11 +42,51 @@ impl Builder<'_> {
 
     pub(super) fn adapter_item(&mut self, pair: Pair<'_, Rule>) -> AdapterItem {
         match pair.as_rule() {
+            Rule::layers => AdapterItem::Layers(self.layers(pair)),
             Rule::adapt => AdapterItem::Adapt(self.adapt(pair)),
             Rule::train => AdapterItem::Train(self.train(pair)),
             rule => {
                 debug_assert_eq!(rule, Rule::expect);
                 AdapterItem::Expect(self.expect(pair))
+            }
+        }
+    }
+
+    fn layers(&mut self, pair: Pair<'_, Rule>) -> Layers {
+        let span = self.span(&pair);
+        let mut parts = Parts::of(pair);
+        let path = self.string(&parts.one(Rule::string));
+        let ranges = parts.rest();
+        Layers {
+            path,
+            ranges: ranges.into_iter().map(|r| self.layer_range(r)).collect(),
+            span,
+        }
+    }
+
+    fn layer_range(&mut self, pair: Pair<'_, Rule>) -> LayerRange {
+        let span = self.span(&pair);
+        let (mut start, mut end, mut has_dots) = (None, None, false);
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::dots => has_dots = true,
+                _ if has_dots => end = self.layer_number(&part),
+                _ => start = self.layer_number(&part),
+            }
+        }
+        if !has_dots {
+            end = start.map(|number| number.saturating_add(1));
+        }
+        LayerRange { start, end, span }
+    }
+
+    fn layer_number(&mut self, pair: &Pair<'_, Rule>) -> Option<i64> {
+        match self.number(pair) {
+            ExprKind::Int(number) => Some(number),
+            _ => {
+                let span = self.span(pair);
+                self.report(errors::layer_number_is_no_integer(span));
+                None
             }
         }
     }

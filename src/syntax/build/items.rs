@@ -63,7 +63,7 @@ impl Builder<'_> {
             Rule::for_head => {
                 self.for_head(pair);
             }
-            Rule::adapt | Rule::train | Rule::expect => {
+            Rule::layers | Rule::adapt | Rule::train | Rule::expect => {
                 self.adapter_item(pair);
             }
             Rule::require

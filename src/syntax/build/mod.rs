@@ -219,6 +219,7 @@ fn is_shape(rule: Rule) -> bool {
             | kw_if
             | kw_in
             | kw_interchange
+            | kw_layers
             | kw_let
             | kw_loss
             | kw_method

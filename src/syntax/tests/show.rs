@@ -181,6 +181,12 @@ fn show_function(out: &mut String, depth: usize, function: &Function) {
 
 fn show_adapter_item(out: &mut String, item: &AdapterItem) {
     let text = match item {
+        AdapterItem::Layers(layers) => {
+            let end = |end: Option<i64>| end.map_or(String::new(), |end| end.to_string());
+            let ranges = layers.ranges.iter();
+            let ranges = ranges.map(|r| format!("{}..{}", end(r.start), end(r.end)));
+            format!("layers {:?} = {}", layers.path.node, list(ranges))
+        }
         AdapterItem::Adapt(adapt) => {
             let methods = adapt
                 .methods

@@ -37,7 +37,7 @@ fn converted(
         let spec = session.spec(&folder.join("values.peft"))?;
         let adapter = session.one_adapter(&spec, None)?;
         let loaded = session.model(model, &ModelOptions::default())?;
-        let planned = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
+        let (loaded, planned) = session.plan(&spec, adapter, &loaded, &PlanOptions::default())?;
         convert(&mut session, &loaded, &planned, &options)
     })();
     done.map_err(|_| sink)
