@@ -18,6 +18,9 @@ const WIDEST: usize = 100;
 pub struct Summary {
     pub adapter: String,
     pub statements: Vec<Statement>,
+    /// Where the spec asks for other layers than the base's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Layers>,
     pub groups: Vec<Group>,
     pub modules: usize,
     /// Trained elements.
@@ -44,6 +47,13 @@ pub struct Statement {
     pub modules: usize,
     /// Output heads that `all …` leaves out.
     pub heads: Vec<String>,
+}
+
+/// The layers that the adapter asks for: of which list, and which of the base.
+#[derive(Clone, Debug, Serialize)]
+pub struct Layers {
+    pub list: String,
+    pub sequence: Vec<usize>,
 }
 
 /// Modules whose paths differ in layer numbers only, of one size.
@@ -87,6 +97,10 @@ impl Summary {
                     heads: s.heads.clone(),
                 })
                 .collect(),
+            layers: loaded.layers().map(|(list, sequence)| Layers {
+                list: list.to_owned(),
+                sequence: sequence.to_vec(),
+            }),
             groups: groups(planned, loaded),
             modules: plan.module_count(&loaded.modules),
             trainable,
@@ -117,6 +131,13 @@ impl Summary {
     pub fn to_text(&self, model: &Model) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "adapter {} on {}\n", self.adapter, model.name);
+        if let Some(Layers { list, sequence }) = &self.layers {
+            let (of, last) = (ranges(sequence), sequence.len().saturating_sub(1));
+            let _ = writeln!(
+                out,
+                "  {list}.0 to {list}.{last} are the base's layers {of}"
+            );
+        }
         for statement in &self.statements {
             let _ = writeln!(
                 out,
@@ -189,6 +210,16 @@ impl Summary {
         }
         out
     }
+}
+
+/// The numbers with runs of neighbours as ranges, as the language writes them.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let shown = runs.map(|run| match run {
+        [one] => one.to_string(),
+        _ => format!("{}..{}", run[0], run[run.len() - 1] + 1),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// What the members of a group have in common: path, sizes, methods and parameter shapes.

@@ -130,7 +130,8 @@ impl Build<'_> {
         let nodes = self.blocks[block].nodes.clone();
         let results = self.results(block);
         for value in &results {
-            if let Some(name) = self.value_name(*value, number, block) {
+            if !self.keeps_its_name(*value, number, block) {
+                let name = self.value_name(*value, number, block);
                 self.give_name_at(*value, name, number, block);
             }
         }
@@ -182,20 +183,23 @@ impl Build<'_> {
         entries.map(|(k, v)| (k.clone(), renamed(v))).collect()
     }
 
-    /// What a result of a block is called at a place; `None` if it has its name already.
-    fn value_name(&self, value: ValueId, number: usize, block: usize) -> Option<Arc<str>> {
-        let name = &self.old.value(value).name;
+    /// Whether a result of a block that stays is called at a place what it is called already.
+    fn keeps_its_name(&self, value: ValueId, number: usize, block: usize) -> bool {
+        let leads_out = number == self.end && value == self.blocks[block].output;
+        let has_the_public_name = self.public == Some(value);
+        number == block && (self.public.is_none() || has_the_public_name == leads_out)
+    }
+
+    /// What a result of a block is called at a place.
+    fn value_name(&self, value: ValueId, number: usize, block: usize) -> Arc<str> {
         if let Some(public) = self.public
             && number == self.end
             && value == self.blocks[block].output
         {
-            return (value != public).then(|| self.old.value(public).name.clone());
+            return self.old.value(public).name.clone();
         }
-        if number == block && self.public != Some(value) {
-            return None;
-        }
-        let wish = (self.rename)(block, number, name);
-        Some(Arc::from(value_name(&self.new, &wish)))
+        let wish = (self.rename)(block, number, &self.old.value(value).name);
+        Arc::from(value_name(&self.new, &wish))
     }
 
     fn give_name_at(&mut self, value: ValueId, name: Arc<str>, number: usize, block: usize) {
@@ -271,7 +275,6 @@ impl Build<'_> {
     fn copy_value(&mut self, value: ValueId, number: usize, block: usize) -> ValueId {
         let found = self.old.value(value);
         let name = self.value_name(value, number, block);
-        let name = name.unwrap_or_else(|| found.name.clone());
         let copy = Value {
             name: name.clone(),
             ty: found.ty.clone(),

@@ -9,6 +9,7 @@ use crate::merges::merged;
 use crate::recorded::{exports, renamed};
 use crate::reference::array;
 use crate::tolerances::{GRADIENT_RECORDED, MERGED_RELATIVE, RECORDED_RELATIVE};
+use crate::train_command::{finished, losses};
 use peftc::diag::{Sink, SourceMap};
 use peftc::driver::{ModelOptions, Session};
 use peftc::onnx;
@@ -16,6 +17,7 @@ use peftc::reference::Array;
 use peftc::runtime::{HostTensor, NamedTensors};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A family with its list of layers and what the recording adapts.
 struct Family {
@@ -137,6 +139,37 @@ fn gradients_are_those_of_peft() {
             );
         }
     }
+}
+
+/// An optimizer has dropped all names but those of norms: these tell the layers, and structure what is adapted.
+#[test]
+fn layers_that_only_norms_name_are_found() {
+    let recording = FAMILIES[0].recording();
+    let text = "use std::lora
+adapter a {
+  layers \"model.layers\" = [0..2, 1..2, 0..1]
+  adapt role(q), role(v) with lora(rank = 4)
+  expect sites == 8
+}
+";
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("a.peft");
+    std::fs::write(&spec, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.args(["compile", "--format", "json"]).arg(&spec);
+    command
+        .arg(model("llama.dynamo_ortbasic"))
+        .arg("-o")
+        .arg(folder.path());
+    finished(command);
+    let inputs = recorded(&recording, "input.");
+    let found = outputs(&folder.path().join("model.onnx"), &inputs);
+    let start = recorded(&recording, "base.");
+    check_close(
+        "llama.dynamo_ortbasic",
+        &found,
+        start.get("logits").unwrap(),
+    );
 }
 
 /// Names of all initializers of a model file.
@@ -295,5 +328,79 @@ fn the_same_sequence_gives_the_same_bytes() {
     assert_eq!(
         manifest["layers"],
         serde_json::json!({"list": "model.layers", "sequence": [0, 1, 1, 0]})
+    );
+}
+
+/// Six layers of the quickstart's three, trained by the program, and what comes of them merged.
+#[test]
+fn copies_are_trained_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("deep.peft");
+    let text = "use std::lora
+adapter deep {
+  layers \"model.layers\" = [0.., 0..]
+  adapt \"self_attn.{q,v}_proj\" with lora(rank = 2)
+  expect sites == 12
+}
+";
+    std::fs::write(&spec, text).unwrap();
+    let out = folder.path().join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command
+        .arg("train")
+        .arg(fixtures().join("quickstart/math_task.yaml"))
+        .args([
+            "--format",
+            "json",
+            "--with",
+            "steps=24",
+            "--with",
+            "threads=1",
+        ])
+        .args(["--with", "batch_size=8", "--with", "data.eval=null"])
+        .args([
+            "--with",
+            "adapter=deep",
+            "--with",
+            &format!("spec={}", spec.display()),
+        ])
+        .args(["--with", &format!("output={}", out.display())]);
+    finished(command);
+    let losses = losses(&out);
+    let mean = |steps: &[(u64, f64)]| steps.iter().map(|(_, loss)| loss).sum::<f64>() / 4.0;
+    let (before, after) = (mean(&losses[..4]), mean(&losses[20..]));
+    assert!(after < before - 0.5, "{losses:?}");
+    let values = out.join("adapter.safetensors");
+    let trained = NamedTensors::read_safetensors(&values).unwrap();
+    let of = |layer: usize| {
+        trained
+            .get(&format!("model.layers.{layer}.self_attn.q_proj.B"))
+            .unwrap()
+    };
+    for layer in 0..3 {
+        let (difference, scale) = distance(of(layer), of(layer + 3));
+        assert!(
+            difference > 1e-2 * scale,
+            "layer {layer} and its copy are trained as one"
+        );
+    }
+    let base = fixtures().join("quickstart/model.onnx");
+    let merged = merged(text, &base, &values, folder.path()).unwrap();
+    let inputs = recorded(&fixtures().join("quickstart/io.safetensors"), "");
+    let inputs = NamedTensors(
+        inputs
+            .0
+            .into_iter()
+            .filter(|(name, _)| name != "logits")
+            .collect(),
+    );
+    let (found, wanted) = (
+        outputs(&merged.model, &inputs),
+        outputs(&out.join("model.onnx"), &inputs),
+    );
+    let (difference, scale) = distance(found.get("logits").unwrap(), wanted.get("logits").unwrap());
+    assert!(
+        difference <= MERGED_RELATIVE * scale,
+        "merged differs by {difference:e} of {scale}"
     );
 }

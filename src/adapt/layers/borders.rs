@@ -7,12 +7,13 @@
 //! the embeddings, or whatever else feeds it alone.
 
 use super::dominators::Tree;
+use super::flow::Flow;
 use super::list::List;
 use super::naming::Naming;
 use crate::graph::{Block, Graph, NodeId, ValueId};
 use crate::modules::Modules;
 use crate::ty::Proof;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 /// Why there are no borders.
 pub(super) enum Obstacle {
@@ -50,127 +51,7 @@ pub(super) fn blocks(
         .collect()
 }
 
-/// The vertices are the nodes of the graph in its order, and behind them its values.
-struct Flow<'g> {
-    graph: &'g Graph,
-    order: Vec<NodeId>,
-    nodes: FxHashMap<NodeId, usize>,
-    values: Vec<ValueId>,
-    numbers: FxHashMap<ValueId, usize>,
-    /// The values that leave the modules of every layer.
-    ends: Vec<Vec<ValueId>>,
-    /// The nodes of modules in no layer.
-    others: Vec<NodeId>,
-    /// For every vertex the last layer of which a module lies in front of it.
-    behind: Vec<Option<usize>>,
-    /// All ways to the outputs.
-    out: Tree,
-}
-
-impl<'g> Flow<'g> {
-    fn new(list: &List, graph: &'g Graph, modules: &Modules) -> Flow<'g> {
-        let order = graph.order().unwrap_or_default();
-        let nodes: FxHashMap<NodeId, usize> = order.iter().copied().zip(0..).collect();
-        let values: Vec<ValueId> = graph.value_ids().collect();
-        let numbers = values.iter().copied().zip(order.len()..).collect();
-        let mut starts: FxHashMap<NodeId, usize> = FxHashMap::default();
-        let mut ends = Vec::new();
-        for (layer, sites) in list.layers.iter().enumerate() {
-            let sites = sites.iter().map(|site| &modules.sites[*site]);
-            starts.extend(sites.clone().map(|site| (site.node, layer)));
-            ends.push(sites.map(|site| site.output).collect());
-        }
-        let sites = modules.sites.iter().chain(&modules.unnamed);
-        let others = sites.filter(|site| site.is_module() && site.scope.0.is_empty());
-        let others = others.map(|site| site.node);
-        let others = others.filter(|node| !starts.contains_key(node)).collect();
-        let mut flow = Flow {
-            graph,
-            nodes,
-            values,
-            numbers,
-            ends,
-            others,
-            behind: Vec::new(),
-            out: Tree::new(std::iter::empty(), 0, |_, _| {}),
-            order,
-        };
-        flow.behind = flow.layers_behind(&starts);
-        flow.out = flow.ways_out();
-        flow
-    }
-
-    fn vertices(&self) -> usize {
-        self.order.len() + self.values.len()
-    }
-
-    fn value(&self, vertex: usize) -> Option<ValueId> {
-        self.values
-            .get(vertex.checked_sub(self.order.len())?)
-            .copied()
-    }
-
-    /// What a node reads of which the elements matter, not only the shape.
-    fn flows_into(&self, node: NodeId) -> impl Iterator<Item = ValueId> + '_ {
-        let graph = self.graph;
-        let op = &graph.node(node).op;
-        let of_shape = op.is("Shape") || op.is("Size");
-        let operands = graph.operands(node).into_iter().flatten();
-        let read = operands.chain(graph.captures(node));
-        read.filter(move |_| !of_shape)
-    }
-
-    fn results(&self, node: NodeId) -> impl Iterator<Item = ValueId> + use<'_> {
-        self.graph.results(node).into_iter().flatten()
-    }
-
-    fn layers_behind(&self, starts: &FxHashMap<NodeId, usize>) -> Vec<Option<usize>> {
-        let mut behind = vec![None; self.vertices()];
-        for (at, node) in self.order.iter().enumerate() {
-            let read = self
-                .flows_into(*node)
-                .map(|value| behind[self.numbers[&value]]);
-            let own = starts.get(node).copied();
-            let found = read.fold(own, Option::max);
-            behind[at] = found;
-            for result in self.results(*node) {
-                behind[self.numbers[&result]] = found;
-            }
-        }
-        behind
-    }
-
-    fn ways_out(&self) -> Tree {
-        let outputs: FxHashSet<ValueId> = self.graph.outputs().iter().copied().collect();
-        // Values of nodes behind their nodes, all others at the front; read from the end.
-        let made = self.order.iter().enumerate().flat_map(|(at, node)| {
-            let results = self.results(*node).map(|value| self.numbers[&value]);
-            std::iter::once(at).chain(results)
-        });
-        let made: Vec<usize> = made.collect();
-        let given = self
-            .values
-            .iter()
-            .filter(|v| self.graph.producer(**v).is_none());
-        let given = given.map(|value| self.numbers[value]);
-        Tree::new(
-            made.into_iter().rev().chain(given),
-            self.vertices(),
-            |vertex, next| match self.value(vertex) {
-                None => next.extend(
-                    self.results(self.order[vertex])
-                        .map(|v| Some(self.numbers[&v])),
-                ),
-                Some(value) => {
-                    let readers = self.graph.uses(value).into_iter().map(|(node, _)| node);
-                    let readers = readers.filter(|node| self.flows_into(*node).next().is_some());
-                    next.extend(readers.map(|node| Some(self.nodes[&node])));
-                    next.extend(outputs.contains(&value).then_some(None));
-                }
-            },
-        )
-    }
-
+impl Flow<'_> {
     /// The values that lead into the layers, and the one behind the last.
     fn borders(&self, naming: &Naming) -> Result<Vec<ValueId>, Obstacle> {
         let count = self.ends.len();
@@ -181,7 +62,8 @@ impl<'g> Flow<'g> {
         };
         let first = *first.ok_or_else(|| self.crossing(1))?;
         let entries = self.entries(first);
-        let mut borders = vec![*entries.first().ok_or(Obstacle::NoEntry)?];
+        let entry = entries.first().ok_or_else(|| self.no_entry(first));
+        let mut borders = vec![*entry?];
         let mut between = Vec::new();
         for layer in 1..count {
             let found = self.candidates(layer, borders.last().copied());
@@ -189,8 +71,10 @@ impl<'g> Flow<'g> {
             between.push(found);
         }
         let exits = self.candidates(count, borders.last().copied());
-        borders.push(*exits.first().ok_or_else(|| self.crossing(count))?);
-        self.settle((&between, &entries, &exits), naming, borders)
+        if exits.is_empty() {
+            return Err(self.crossing(count));
+        }
+        self.settle((&between, &entries, &exits), naming)
     }
 
     /// The values that all that leaves a layer passes before it enters the next one, and so does what leads
@@ -245,20 +129,19 @@ impl<'g> Flow<'g> {
         before.filter_map(|vertex| self.value(vertex)).collect()
     }
 
-    /// As a rule there is one candidate between two layers. Where there are several in a row, operators
-    /// between them belong to the layer in front if the last layer ends with the same ones, and to that
-    /// behind if the first one begins with them; where both are so, names decide.
+    /// As a rule there is one candidate between two layers. Where there are several in a row, the operators
+    /// between them belong to the layers that their names say; without names to those in front if the last
+    /// layer ends with the same ones, and to those behind if the first one begins with them.
     fn settle(
         &self,
         (between, entries, exits): (&[Vec<ValueId>], &[ValueId], &[ValueId]),
         naming: &Naming,
-        mut borders: Vec<ValueId>,
     ) -> Result<Vec<ValueId>, Obstacle> {
-        let count = between.iter().map(Vec::len).max().unwrap_or(1);
-        if count == 1 {
+        if let Some(borders) = self.named_borders((between, entries, exits), naming) {
             return Ok(borders);
         }
-        let unclear = |layer: usize| Obstacle::Between(layer, borders[layer]);
+        let count = between.iter().map(Vec::len).max().unwrap_or(1);
+        let unclear = |layer: usize| Obstacle::Between(layer, between[layer - 1][0]);
         let words = self.operators(&between[0]);
         if let Some(other) = between.iter().position(|row| self.operators(row) != words) {
             return Err(unclear(other + 1));
@@ -276,13 +159,44 @@ impl<'g> Flow<'g> {
         let [own] = owns.as_slice() else {
             return Err(unclear(1));
         };
-        let last = borders.len() - 1;
-        borders[0] = entries[count - 1 - own];
-        borders[last] = exits[*own];
-        for (border, row) in borders[1..].iter_mut().zip(between) {
-            *border = row[*own];
+        let inner = between.iter().map(|row| row[*own]);
+        let entry = std::iter::once(entries[count - 1 - own]);
+        Ok(entry.chain(inner).chain([exits[*own]]).collect())
+    }
+
+    /// The borders as names of operators have them: `None` if one between two layers has the name of neither,
+    /// or they do not follow each other.
+    fn named_borders(
+        &self,
+        (between, entries, exits): (&[Vec<ValueId>], &[ValueId], &[ValueId]),
+        naming: &Naming,
+    ) -> Option<Vec<ValueId>> {
+        let is_of = |value: &ValueId, layer: usize| {
+            let producer = self.graph.producer(*value);
+            producer.is_some_and(|node| self.has_name_of(node, layer, naming))
+        };
+        let first = entries.iter().take_while(|value| is_of(value, 0)).count();
+        let mut borders = vec![*entries.get(first)?];
+        for (row, layer) in between.iter().zip(1..) {
+            let own = row[1..].iter().take_while(|value| is_of(value, layer - 1));
+            let own = own.count();
+            let rest = &row[own + 1..];
+            let is_next = |value: &ValueId| is_of(value, layer) && !is_of(value, layer - 1);
+            let split = rest.iter().all(is_next) && !row[1..=own].iter().any(|v| is_of(v, layer));
+            borders.push(split.then_some(row[own])?);
         }
-        Ok(borders)
+        let last = between.len();
+        let own = exits[1..].iter().take_while(|value| is_of(value, last));
+        borders.push(exits[own.count()]);
+        Some(borders)
+    }
+
+    /// Whether a node has a name, or metadata, of a layer.
+    fn has_name_of(&self, node: NodeId, layer: usize, naming: &Naming) -> bool {
+        let found = self.graph.node(node);
+        let metadata = found.metadata.iter().map(|(_, text)| text);
+        let mut texts = std::iter::once(&found.name).chain(metadata);
+        texts.any(|text| naming.names(text, layer))
     }
 
     /// Whether no operator between two layers has the name of the other one.
@@ -292,10 +206,7 @@ impl<'g> Flow<'g> {
             let mut made = made.filter_map(|(at, value)| Some((at, self.graph.producer(*value)?)));
             made.all(|(at, node)| {
                 let other = if at < own { layer } else { layer - 1 };
-                let found = self.graph.node(node);
-                let metadata = found.metadata.iter().map(|(_, text)| text);
-                let mut texts = std::iter::once(&found.name).chain(metadata);
-                !texts.any(|text| naming.names(text, other))
+                !self.has_name_of(node, other, naming)
             })
         })
     }
@@ -305,6 +216,16 @@ impl<'g> Flow<'g> {
         let made = row.iter().skip(1).filter_map(|v| self.graph.producer(*v));
         made.map(|node| self.graph.node(node).op.to_string())
             .collect()
+    }
+
+    /// Nothing leads into the first layer alone: where not all leads out of it through one value, that is why.
+    fn no_entry(&self, first: ValueId) -> Obstacle {
+        match self.crossing(1) {
+            Obstacle::Crossing(layer, values) if values.iter().any(|value| *value != first) => {
+                Obstacle::Crossing(layer, values)
+            }
+            _ => Obstacle::NoEntry,
+        }
     }
 
     /// The values that lead from layers before the number to those from there on, or to outputs.
@@ -321,87 +242,5 @@ impl<'g> Flow<'g> {
         let values = self.values.iter().copied();
         let values = values.filter(|value| before(self.numbers[value]));
         Obstacle::Crossing(layer, values.filter(leads).collect())
-    }
-
-    /// The nodes between two borders: what is computed of the one for the other, and what of these is read
-    /// for its shape alone.
-    fn block(&self, layer: usize, input: ValueId, output: ValueId) -> Result<Block, Obstacle> {
-        let (begin, end) = (self.descendants(input), self.descendants(output));
-        let inside = |node: &NodeId| begin.contains(node) && !end.contains(node);
-        let flow = self.flow_between(input, output);
-        let mut nodes: FxHashSet<NodeId> = FxHashSet::default();
-        let mut leaks = Vec::new();
-        let is_alone = |value: ValueId, nodes: &FxHashSet<NodeId>| {
-            let mut readers = self.graph.uses(value).into_iter();
-            value == output
-                || !self.graph.is_output(value) && readers.all(|(node, _)| nodes.contains(&node))
-        };
-        for node in self.order.iter().rev().filter(|node| inside(node)) {
-            let results: Vec<ValueId> = self.results(*node).collect();
-            match results.iter().all(|value| is_alone(*value, &nodes)) {
-                true => {
-                    nodes.insert(*node);
-                }
-                // Its own results count as leaks; what it reads is not to blame.
-                false if flow.contains(node) => {
-                    leaks.extend(
-                        results
-                            .into_iter()
-                            .filter(|value| !is_alone(*value, &nodes)),
-                    );
-                    nodes.insert(*node);
-                }
-                false => {}
-            }
-        }
-        // What leads into a layer is nothing but that, also where its shape alone is read.
-        let mut readers = self.graph.uses(input).into_iter();
-        let is_read_elsewhere = readers.any(|(node, _)| !nodes.contains(&node));
-        let is_read_elsewhere = is_read_elsewhere || self.graph.is_output(input);
-        leaks.extend((layer > 0 && is_read_elsewhere).then_some(input));
-        if !leaks.is_empty() {
-            return Err(Obstacle::Leaks(layer, leaks));
-        }
-        let in_order = self.order.iter().copied();
-        Ok(Block {
-            nodes: in_order.filter(|node| nodes.contains(node)).collect(),
-            input,
-            output,
-        })
-    }
-
-    /// The nodes that anything is computed of a value in, be it of its shape alone.
-    fn descendants(&self, value: ValueId) -> FxHashSet<NodeId> {
-        let mut found = FxHashSet::default();
-        let mut open = vec![value];
-        while let Some(value) = open.pop() {
-            for (node, _) in self.graph.uses(value) {
-                if found.insert(node) {
-                    open.extend(self.results(node));
-                }
-            }
-        }
-        found
-    }
-
-    /// The nodes on ways from the one value to the other.
-    fn flow_between(&self, input: ValueId, output: ValueId) -> FxHashSet<NodeId> {
-        let mut forward: FxHashSet<NodeId> = FxHashSet::default();
-        let mut made = FxHashSet::from_iter([input]);
-        for node in &self.order {
-            if self.flows_into(*node).any(|value| made.contains(&value)) {
-                forward.insert(*node);
-                made.extend(self.results(*node));
-            }
-        }
-        let mut found = FxHashSet::default();
-        let mut open: Vec<NodeId> = self.graph.producer(output).into_iter().collect();
-        while let Some(node) = open.pop() {
-            if forward.contains(&node) && found.insert(node) {
-                let read = self.flows_into(node);
-                open.extend(read.filter_map(|value| self.graph.producer(value)));
-            }
-        }
-        found
     }
 }

@@ -9,11 +9,15 @@
 //! layer is the layer itself. A model whose layers have more than one value between them, or inputs and
 //! outputs of their own, is refused. Not here: adapters.
 
+mod block;
 mod borders;
 mod dominators;
 mod errors;
+mod flow;
 mod list;
 mod naming;
+#[cfg(test)]
+mod tests;
 
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::graph::{Block, Graph, Model};
