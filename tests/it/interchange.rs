@@ -75,6 +75,8 @@ fn same(key: &str, ours: &Value, theirs: &Value) -> bool {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match (key, ours, theirs) {
         ("inference_mode", ..) => true,
+        // How its tensors started is nothing that an adapter keeps.
+        ("init_lora_weights", ..) => true,
         ("target_modules", Value::Array(ours), Value::String(pattern)) => {
             let pattern = regex::Regex::new(&format!("^(?:{pattern})$")).unwrap();
             ours.iter().all(|path| pattern.is_match(&text(path)))
@@ -186,6 +188,18 @@ fn other_methods() {
     check("llama.vera", "llama.dynamo");
     check("llama.loha", "llama.dynamo");
     check("llama.hra", "llama.dynamo");
+    check("llama.alora", "llama.dynamo");
+    check("llama.beft", "llama.dynamo");
+    check("llama.boft", "llama.dynamo");
+    check("llama.c3a", "llama.dynamo");
+    check("llama.delora", "llama.dynamo");
+    check("llama.eva", "llama.dynamo");
+    check("llama.gralora", "llama.dynamo");
+    check("llama.hira", "llama.dynamo");
+    check("llama.ln_tuning", "llama.dynamo");
+    check("llama.pvera", "llama.dynamo");
+    check("llama.trainable_tokens", "llama.dynamo");
+    check("llama.vblora", "llama.dynamo");
 }
 
 #[test]
@@ -207,5 +221,32 @@ fn an_export_twice_gives_the_same_bytes() {
             .each_ref()
             .map(|folder| std::fs::read(folder.join(file)).unwrap());
         assert_eq!(a, b, "{file}");
+    }
+}
+
+/// Methods that are LoRA once they are trained go over as LoRA, and come back as that.
+#[test]
+fn what_is_lora_once_it_is_trained_goes_as_lora() {
+    for method in ["eva", "mica", "lora_fa"] {
+        let folder = tempfile::tempdir().unwrap();
+        let found = imported("llama.eva", "llama.dynamo", folder.path());
+        let text = std::fs::read_to_string(&found.spec).unwrap();
+        let spec = folder.path().join("own.peft");
+        std::fs::write(&spec, text.replace("lora", method)).unwrap();
+        let back = folder.path().join("back");
+        exported(&spec, &found.weights, "llama.dynamo", &back);
+        let config = config(&back);
+        assert_eq!(config["peft_type"], "LORA", "{method}");
+        // What is read does not start anew.
+        assert_eq!(config["init_lora_weights"], true, "{method}");
+        let file = "adapter_model.safetensors";
+        let mut sink = Sink::new();
+        let mut tensors = |folder: &Path| {
+            let all = read_tensors(&folder.join(file), &mut sink).unwrap();
+            all.into_iter()
+                .map(|t| (t.name, t.data))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(tensors(&back), tensors(&saved("llama.eva")), "{method}");
     }
 }

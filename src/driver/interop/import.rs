@@ -16,6 +16,7 @@ use crate::syntax::ast::MethodItem;
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use serde_json::{Map, Value};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ const SILENT: &[&str] = &[
     "base_model_name_or_path",
     "fan_in_fan_out",
     "inference_mode",
+    // How its tensors started.
+    "init_weights",
     "layers_pattern",
     "layers_to_transform",
     "exclude_modules",
@@ -155,10 +158,11 @@ fn chosen<'l>(
     let of_kind = known.iter().filter(|(_, rule)| rule.kind.node == kind);
     let judged = of_kind.map(|(method, rule)| (unknown(method, rule, config), *method, *rule));
     let judged: Vec<_> = judged.collect();
-    let Some((reasons, method, rule)) = judged
-        .iter()
-        .min_by_key(|(reasons, _, rule)| (reasons.len(), unsaid(rule, config)))
-    else {
+    let Some((reasons, method, rule)) = judged.iter().min_by_key(|(reasons, _, rule)| {
+        // Several methods may be one once they are trained: the one that reads the most is it.
+        let read = rule.settings.len();
+        (reasons.len(), unsaid(rule, config), Reverse(read))
+    }) else {
         let mut kinds: Vec<&str> = known
             .iter()
             .map(|(_, rule)| rule.kind.node.as_str())
@@ -187,9 +191,28 @@ fn unsaid(rule: &Interchange, config: &Map<String, Value>) -> usize {
     absent.filter(|setting| is_said(&setting.value)).count()
 }
 
+/// Settings without which the method is not: those of hyper-parameters that have no value by themselves.
+fn unfilled(
+    method: &Method,
+    rule: &Interchange,
+    config: &Map<String, Value>,
+) -> impl Iterator<Item = String> {
+    let absent = rule.settings.iter().filter(|setting| match &setting.value {
+        SettingValue::Hyper(name) => {
+            let given = config.get(&setting.key.node);
+            let needed = method
+                .hyper(name)
+                .is_some_and(|spec| spec.default.is_none());
+            needed && given.is_none_or(Value::is_null)
+        }
+        _ => false,
+    });
+    absent.map(|setting| format!("it has no `{}`", setting.key.node))
+}
+
 /// What the configuration says that the method does not do.
 fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> Vec<String> {
-    let mut reasons = Vec::new();
+    let mut reasons: Vec<String> = unfilled(method, rule, config).collect();
     let exceptions = rule.settings.iter().filter_map(|s| s.exceptions.as_ref());
     let exceptions: BTreeSet<&str> = exceptions.map(String::as_str).collect();
     for (key, value) in config {
@@ -201,10 +224,11 @@ fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> 
             reasons.push(format!("`{key}` has the expression `{why}`"));
             continue;
         }
-        if SILENT.contains(&key.as_str()) || exceptions.contains(key.as_str()) {
+        let setting = rule.settings.iter().find(|s| s.key.node == *key);
+        let is_silent = setting.is_none() && SILENT.contains(&key.as_str());
+        if is_silent || exceptions.contains(key.as_str()) {
             continue;
         }
-        let setting = rule.settings.iter().find(|s| s.key.node == *key);
         let is_known = match setting.map(|setting| &setting.value) {
             Some(SettingValue::Any | SettingValue::Modules(_)) => true,
             Some(SettingValue::OneOf(values)) => {
