@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// The token that batches are padded with
     #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
     padding_token: Option<TokenName>,
+    /// What a decoder starts with, for the task seq2seq: a token or id:10
+    #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
+    decoder_start_token: Option<TokenName>,
     /// The template of conversations; without it the tokenizer's own
     #[arg(long, value_name = "JINJA")]
     chat_template: Option<PathBuf>,
@@ -151,6 +154,7 @@ fn options(args: &Args, sink: &mut Sink) -> Result<EncoderOptions, Reported> {
         columns: Columns(args.column.clone()),
         end: args.end_token.clone(),
         padding: args.padding_token.clone(),
+        start: args.decoder_start_token.clone(),
         max_length: args.max_length,
         too_long: match args.too_long {
             Long::Refuse => TooLong::Refuse,

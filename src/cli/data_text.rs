@@ -1,6 +1,6 @@
 //! What `peftc data` says, for people and for programs.
 
-use crate::data::{Dataset, Encoder, Summary, Tokens, runs};
+use crate::data::{Dataset, Encoder, Summary, Task, Tokens, runs};
 use crate::diag::counted;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -75,7 +75,11 @@ impl View<'_> {
             .end()
             .map_or("none".to_owned(), |id| self.token(id));
         let padding = self.token(self.encoder.padding());
-        let _ = writeln!(out, "  special  end {end}, padding {padding}");
+        let start = match task {
+            Task::Seq2Seq => format!(", decoders start with {}", self.token(self.encoder.start())),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "  special  end {end}, padding {padding}{start}");
         if let Some(packed) = &self.packed {
             let _ = writeln!(
                 out,

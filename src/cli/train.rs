@@ -144,7 +144,7 @@ fn files(artifacts: &Artifacts) -> impl Iterator<Item = &Path> {
 
 pub(super) fn scores_text(scores: Scores, task: TaskKind) -> String {
     let mut text = format!("loss {:.4}", scores.loss);
-    if task == TaskKind::CausalLm {
+    if task.predicts_tokens() {
         text.push_str(&format!(", perplexity {}", rounded(scores.perplexity())));
     }
     for (what, share) in [
@@ -172,7 +172,7 @@ fn rounded(number: f64) -> String {
 /// What is right or wrong.
 fn what_counts(task: TaskKind) -> &'static str {
     match task {
-        TaskKind::CausalLm | TaskKind::TokenClassification => "tokens",
+        TaskKind::CausalLm | TaskKind::Seq2Seq | TaskKind::TokenClassification => "tokens",
         TaskKind::MultiLabel => "classes",
         TaskKind::Contrastive => "pairs",
         TaskKind::Classification
@@ -186,7 +186,7 @@ pub(super) fn scores_json(scores: Scores, task: TaskKind) -> Value {
     let mut json = json!({
         "loss": scores.loss, "accuracy": scores.accuracy, "f1": scores.f1, "exact": scores.exact,
     });
-    if task == TaskKind::CausalLm {
+    if task.predicts_tokens() {
         json["perplexity"] = scores.perplexity().into();
     }
     json

@@ -17,10 +17,16 @@ pub enum Input {
     PositionIds,
     /// i64 `[B, S]`: 1 in the second text of a pair.
     TokenTypeIds,
+    /// Of `Seq2Seq`, i64 `[B, T]`: the labels one place further, behind the token that a decoder
+    /// starts with.
+    DecoderInputIds,
+    /// Of `Seq2Seq`, i64 `[B, T]`: 1 for tokens, 0 for padding.
+    DecoderAttentionMask,
     /// By [`Task`](super::Task):
     /// `CausalLm`: i64 `[B, S]`, -100 where nothing counts; the label of a position is the token
     /// there, so a loss on the next token compares the scores of position s with the label of s + 1.
     /// `TokenClassification`: i64 `[B, S]`, -100 where nothing counts.
+    /// `Seq2Seq`: i64 `[B, T]`, -100 where nothing counts; T is the padded length of completions.
     /// `Classification`: i64 `[B]`. `MultiLabel`: f32 `[B, K]`, one a class.
     /// `Regression`: f32 `[B]`, or `[B, K]` for several numbers.
     /// `Pairs`: f32 `[N]`, the scores; without scores i64 `[N]`, 0 to N: which of the rows below the
@@ -36,6 +42,8 @@ impl Input {
             Input::AttentionMask => "attention_mask",
             Input::PositionIds => "position_ids",
             Input::TokenTypeIds => "token_type_ids",
+            Input::DecoderInputIds => "decoder_input_ids",
+            Input::DecoderAttentionMask => "decoder_attention_mask",
             Input::Labels => "labels",
         }
     }
@@ -147,6 +155,16 @@ impl Matrices {
             tokens: 0,
             counted: 0,
         }
+    }
+
+    /// The ids one place further, behind a first one; the last one of a row goes.
+    pub fn behind(&self, first: u32) -> Vec<i64> {
+        let rows = self.ids.chunks(self.length.max(1));
+        let shifted = rows.flat_map(|ids| {
+            let kept = ids.iter().take(ids.len() - 1).copied();
+            std::iter::once(i64::from(first)).chain(kept)
+        });
+        shifted.collect()
     }
 
     /// Fills a row with sequences one behind the other. Each counts its positions from 0.

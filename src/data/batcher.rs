@@ -37,6 +37,8 @@ pub struct BatchOptions {
     pub pack: Option<NonZeroUsize>,
     /// What becomes of the last batch of an epoch when it has fewer rows.
     pub last: LastBatch,
+    /// How long completions are made, for [`Task::Seq2Seq`].
+    pub decoder_length: Length,
     /// Make [`Input::PositionIds`], too.
     pub position_ids: bool,
     /// Make [`Input::TokenTypeIds`], too.
@@ -62,6 +64,7 @@ impl BatchOptions {
             seed,
             side: Side::Right,
             length: Length::Longest,
+            decoder_length: Length::Longest,
             pack: None,
             last: LastBatch::Smaller,
             position_ids: false,
@@ -167,6 +170,9 @@ impl Batcher {
         if self.dataset.task() == Task::Arrays {
             return self.of_arrays(start..end, position, next);
         }
+        if self.dataset.task() == Task::Seq2Seq {
+            return self.of_two_texts(start..end, position, next);
+        }
         let examples = self.dataset.examples();
         let members = |row: usize| self.epoch.row(row).iter().map(|member| *member as usize);
         let length_of = |row| members(row).map(|m| self.lengths[m] as usize).sum();
@@ -197,6 +203,46 @@ impl Batcher {
         }
     }
 
+    /// One row an example: what an encoder reads, and what a decoder says.
+    fn of_two_texts(&self, rows: Range<usize>, position: Position, next: Position) -> Batch {
+        let (examples, padding) = (self.dataset.examples(), self.dataset.padding());
+        let members = rows.flat_map(|row| self.epoch.row(row));
+        let members: Vec<usize> = members.map(|member| *member as usize).collect();
+        let filled = |part: usize, length: Length, side: Side| {
+            let parts = members.iter().map(|member| examples.part(*member, part));
+            let longest = parts.clone().map(|tokens| tokens.ids.len()).max();
+            let length = length.of(longest.unwrap_or(0));
+            let mut matrices = Matrices::new(members.len(), length, side, padding);
+            for (row, tokens) in parts.enumerate() {
+                matrices.fill(row, std::iter::once(tokens));
+            }
+            (matrices, [members.len(), length])
+        };
+        let options = &self.options;
+        let (source, dims) = filled(0, options.length, options.side);
+        // A decoder says nothing in front of its first token.
+        let (said, said_dims) = filled(1, options.decoder_length, Side::Right);
+        let (tokens, counted) = (source.tokens + said.tokens, said.counted);
+        let mut tensors = self.inputs(&source, dims);
+        let start = self.dataset.start();
+        let decoder = [
+            (Input::DecoderInputIds, said.behind(start)),
+            (Input::DecoderAttentionMask, said.mask),
+            (Input::Labels, said.labels),
+        ];
+        tensors.extend(decoder.map(|(input, elements)| matrix(input, said_dims, elements)));
+        Batch {
+            rows: members.len(),
+            tokens,
+            counted,
+            position,
+            next,
+            tensors,
+            arrays: Vec::new(),
+            examples: members,
+        }
+    }
+
     fn of_arrays(&self, rows: Range<usize>, position: Position, next: Position) -> Batch {
         let members = rows.flat_map(|row| self.epoch.row(row));
         let members: Vec<usize> = members.map(|member| *member as usize).collect();
@@ -222,26 +268,31 @@ impl Batcher {
     }
 
     fn tensors(&self, matrices: Matrices, members: &[usize], dims: [usize; 2]) -> Vec<BatchTensor> {
-        let options = &self.options;
-        let labels_tokens = self.dataset.task().labels_tokens();
-        let wanted = [
-            (true, Input::InputIds, matrices.ids),
-            (true, Input::AttentionMask, matrices.mask),
-            (options.position_ids, Input::PositionIds, matrices.positions),
-            (options.token_type_ids, Input::TokenTypeIds, matrices.types),
-            (labels_tokens, Input::Labels, matrices.labels),
-        ];
-        let wanted = wanted.into_iter().filter(|(wanted, ..)| *wanted);
-        let tensor = |(_, input, elements)| BatchTensor {
-            input,
-            dims: dims.to_vec(),
-            elements: Elements::I64(elements),
-        };
-        let mut tensors: Vec<BatchTensor> = wanted.map(tensor).collect();
-        if !labels_tokens {
-            tensors.extend(self.labels(members));
+        let mut tensors = self.inputs(&matrices, dims);
+        match self.dataset.task().labels_tokens() {
+            true => tensors.push(matrix(Input::Labels, dims, matrices.labels)),
+            false => tensors.extend(self.labels(members)),
         }
         tensors
+    }
+
+    /// What models read of tokens.
+    fn inputs(&self, matrices: &Matrices, dims: [usize; 2]) -> Vec<BatchTensor> {
+        let options = &self.options;
+        let wanted = [
+            (true, Input::InputIds, &matrices.ids),
+            (true, Input::AttentionMask, &matrices.mask),
+            (
+                options.position_ids,
+                Input::PositionIds,
+                &matrices.positions,
+            ),
+            (options.token_type_ids, Input::TokenTypeIds, &matrices.types),
+        ];
+        let wanted = wanted.into_iter().filter(|(wanted, ..)| *wanted);
+        wanted
+            .map(|(_, input, elements)| matrix(input, dims, elements.clone()))
+            .collect()
     }
 
     /// Labels of whole examples.
@@ -277,6 +328,14 @@ impl Batcher {
     }
 }
 
+fn matrix(input: Input, dims: [usize; 2], elements: Vec<i64>) -> BatchTensor {
+    BatchTensor {
+        input,
+        dims: dims.to_vec(),
+        elements: Elements::I64(elements),
+    }
+}
+
 impl Iterator for Batcher {
     type Item = Batch;
 
@@ -300,8 +359,9 @@ fn check(
     lengths: &[u32],
     sink: &mut Sink,
 ) -> Result<(), Reported> {
-    if options.pack.is_some() && !dataset.task().labels_tokens() {
-        return Err(sink.emit(errors::cannot_pack(dataset.task())));
+    let task = dataset.task();
+    if options.pack.is_some() && !(task.labels_tokens() && task != Task::Seq2Seq) {
+        return Err(sink.emit(errors::cannot_pack(task)));
     }
     let fixed = match options.length {
         Length::Fixed(length) => Some(length),

@@ -35,6 +35,7 @@ pub struct Dataset {
     names: Vec<String>,
     counts: Counts,
     padding: u32,
+    start: u32,
     classes: Classes,
     task: Task,
     arrays: Vec<Array>,
@@ -123,6 +124,7 @@ impl Dataset {
             examples,
             arrays,
             padding: 0,
+            start: 0,
             classes: Classes::default(),
             task: Task::Arrays,
         })
@@ -164,6 +166,11 @@ impl Dataset {
     /// What batches are padded with.
     pub fn padding(&self) -> u32 {
         self.padding
+    }
+
+    /// What a decoder starts with.
+    pub fn start(&self) -> u32 {
+        self.start
     }
 
     /// Where an example comes from, such as `train.jsonl:17`.
@@ -298,6 +305,7 @@ impl Loader<'_> {
             names: self.names,
             counts: self.counts,
             padding: self.encoder.padding(),
+            start: self.encoder.start(),
             classes: self.classes,
             task: self.encoder.options().task,
             arrays: Vec::new(),

@@ -437,7 +437,10 @@ pub(super) fn no_room(length: u32, room: usize, place: &str) -> Diagnostic {
 pub(super) fn cannot_pack(task: Task) -> Diagnostic {
     let message = format!("examples of `{}` cannot share a row", task.name());
     Diagnostic::new(Code::E1016, message)
-        .note("their labels are of whole rows")
+        .note(match task {
+            Task::Seq2Seq => "a decoder would read what was said before it",
+            _ => "their labels are of whole rows",
+        })
         .help("do not pack; batches of similar lengths waste little, too")
 }
 

@@ -6,6 +6,8 @@ pub enum Task {
     /// The next token: of `completion` after `prompt`, of what the assistant says in `messages`, or
     /// of all of `text`.
     CausalLm,
+    /// `completion`, which a decoder says of the `prompt` that an encoder reads.
+    Seq2Seq,
     /// The class `label` of `text`, or of `text` and `text_pair`.
     Classification,
     /// All the classes `labels` of `text`, or of `text` and `text_pair`.
@@ -22,6 +24,7 @@ pub enum Task {
 
 const TASKS: &[(Task, &str)] = &[
     (Task::CausalLm, "causal_lm"),
+    (Task::Seq2Seq, "seq2seq"),
     (Task::Classification, "classification"),
     (Task::MultiLabel, "multi_label"),
     (Task::Regression, "regression"),
@@ -46,9 +49,17 @@ impl Task {
         TASKS.iter().map(|(_, name)| *name)
     }
 
-    /// Whether every token has a label.
+    /// Whether tokens have labels.
     pub fn labels_tokens(self) -> bool {
-        matches!(self, Task::CausalLm | Task::TokenClassification)
+        matches!(
+            self,
+            Task::CausalLm | Task::Seq2Seq | Task::TokenClassification
+        )
+    }
+
+    /// Whether labels are tokens.
+    pub(super) fn predicts_tokens(self) -> bool {
+        matches!(self, Task::CausalLm | Task::Seq2Seq)
     }
 
     /// The column that holds classes, for a task that has them.
@@ -57,7 +68,7 @@ impl Task {
             Task::Classification => Some(Role::Label),
             Task::MultiLabel => Some(Role::Labels),
             Task::TokenClassification => Some(Role::Tags),
-            Task::CausalLm | Task::Regression | Task::Pairs | Task::Arrays => None,
+            Task::CausalLm | Task::Seq2Seq | Task::Regression | Task::Pairs | Task::Arrays => None,
         }
     }
 }

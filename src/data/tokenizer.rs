@@ -48,7 +48,7 @@ impl Tokenizer {
         Ok(Tokenizer {
             path: path.to_owned(),
             inner,
-            config: config_beside(path, sink)?,
+            config: config_beside(path, "tokenizer_config.json", sink)?,
         })
     }
 
@@ -138,6 +138,20 @@ impl Tokenizer {
         self.id_of(&self.stated("pad_token")?)
     }
 
+    /// What a decoder starts with, as the `generation_config.json` or `config.json` of the model states
+    /// it beside the tokenizer.
+    pub fn stated_start(&self, sink: &mut Sink) -> Result<Option<u32>, Reported> {
+        for name in ["generation_config.json", "config.json"] {
+            let config = config_beside(&self.path, name, sink)?;
+            if let Some(Value::Int(id)) = config.field("decoder_start_token_id")
+                && let Ok(id) = u32::try_from(*id)
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// A token of `tokenizer_config.json`, which writes it as text or as an object with `content`.
     pub(super) fn stated(&self, key: &str) -> Option<String> {
         let value = self.config.field(key)?;
@@ -191,8 +205,8 @@ impl Tokenizer {
     }
 }
 
-fn config_beside(path: &Path, sink: &mut Sink) -> Result<Value, Reported> {
-    let path = path.with_file_name("tokenizer_config.json");
+fn config_beside(path: &Path, name: &str, sink: &mut Sink) -> Result<Value, Reported> {
+    let path = path.with_file_name(name);
     if !path.exists() {
         return Ok(Value::Null);
     }

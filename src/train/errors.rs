@@ -108,7 +108,7 @@ pub(super) fn output_does_not_fit(
         ([other, ..], _) => diagnostic.help(format!(
             "compute the loss of `{other}`: `--model-output {other}`, or `model_output:` in a configuration"
         )),
-        ([], Task::CausalLm { .. }) => diagnostic
+        ([], Task::CausalLm { .. } | Task::Seq2Seq { .. }) => diagnostic
             .help("choose the task that the model was exported for, or export it with its logits"),
         ([], _) => diagnostic.help(
             "choose the task that the model was exported for, or add a head: `--pool mean --head CLASSES`, or `head:` in a configuration",

@@ -8,6 +8,9 @@ pub enum Task {
     /// Next-token cross-entropy: logits `[B, S, V]`, labels `i64[B, S]` as in Hugging Face (the
     /// label of a position is its own token; the shift happens here).
     CausalLm { label_smoothing: f64 },
+    /// Cross-entropy of what a decoder says next: logits `[B, T, V]`, labels `i64[B, T]` (its input is
+    /// the labels one place further, so nothing is shifted here).
+    Seq2Seq { label_smoothing: f64 },
     /// Cross-entropy of a class a row: logits `[B, C]`, labels `i64[B]`.
     Classification { label_smoothing: f64 },
     /// Cross-entropy of a class a token: logits `[B, S, C]`, labels `i64[B, S]`.
@@ -33,6 +36,7 @@ pub enum Task {
 pub enum TaskKind {
     #[default]
     CausalLm,
+    Seq2Seq,
     Classification,
     TokenClassification,
     MultiLabel,
@@ -44,6 +48,7 @@ pub enum TaskKind {
 
 const KINDS: &[(TaskKind, &str)] = &[
     (TaskKind::CausalLm, "causal_lm"),
+    (TaskKind::Seq2Seq, "seq2seq"),
     (TaskKind::Classification, "classification"),
     (TaskKind::TokenClassification, "token_classification"),
     (TaskKind::MultiLabel, "multi_label"),
@@ -74,8 +79,16 @@ impl TaskKind {
     pub fn takes_smoothing(self) -> bool {
         matches!(
             self,
-            TaskKind::CausalLm | TaskKind::Classification | TaskKind::TokenClassification
+            TaskKind::CausalLm
+                | TaskKind::Seq2Seq
+                | TaskKind::Classification
+                | TaskKind::TokenClassification
         )
+    }
+
+    /// Whether labels are tokens of a vocabulary.
+    pub fn predicts_tokens(self) -> bool {
+        matches!(self, TaskKind::CausalLm | TaskKind::Seq2Seq)
     }
 
     /// The temperature without another one; `None` for a task without any.
@@ -92,6 +105,7 @@ impl TaskKind {
         let temperature = temperature.or(self.temperature()).unwrap_or(1.0);
         match self {
             TaskKind::CausalLm => Task::CausalLm { label_smoothing },
+            TaskKind::Seq2Seq => Task::Seq2Seq { label_smoothing },
             TaskKind::Classification => Task::Classification { label_smoothing },
             TaskKind::TokenClassification => Task::TokenClassification { label_smoothing },
             TaskKind::MultiLabel => Task::MultiLabel,
@@ -107,6 +121,7 @@ impl Task {
     pub fn kind(self) -> TaskKind {
         match self {
             Task::CausalLm { .. } => TaskKind::CausalLm,
+            Task::Seq2Seq { .. } => TaskKind::Seq2Seq,
             Task::Classification { .. } => TaskKind::Classification,
             Task::TokenClassification { .. } => TaskKind::TokenClassification,
             Task::MultiLabel => TaskKind::MultiLabel,
@@ -125,6 +140,7 @@ impl Task {
     pub fn label_smoothing(self) -> f64 {
         match self {
             Task::CausalLm { label_smoothing }
+            | Task::Seq2Seq { label_smoothing }
             | Task::Classification { label_smoothing }
             | Task::TokenClassification { label_smoothing } => label_smoothing,
             _ => 0.0,
@@ -143,7 +159,9 @@ impl Task {
     /// Whether an output of this rank can be compared.
     pub(super) fn takes_rank(self, rank: usize) -> bool {
         match self {
-            Task::CausalLm { .. } | Task::TokenClassification { .. } => rank == 3,
+            Task::CausalLm { .. } | Task::Seq2Seq { .. } | Task::TokenClassification { .. } => {
+                rank == 3
+            }
             Task::Classification { .. }
             | Task::MultiLabel
             | Task::Contrastive { .. }
@@ -156,7 +174,9 @@ impl Task {
     /// What it needs of an output, for messages.
     pub(super) fn needs(self) -> &'static str {
         match self {
-            Task::CausalLm { .. } => "logits of every token, `f32[batch, sequence, vocabulary]`",
+            Task::CausalLm { .. } | Task::Seq2Seq { .. } => {
+                "logits of every token, `f32[batch, sequence, vocabulary]`"
+            }
             Task::TokenClassification { .. } => {
                 "scores of every token, `f32[batch, sequence, classes]`"
             }
@@ -176,6 +196,7 @@ impl Task {
     pub(super) fn labels(self, output: &[Dim], examples: &Dim) -> (DType, Vec<Dim>) {
         match self {
             Task::CausalLm { .. }
+            | Task::Seq2Seq { .. }
             | Task::Classification { .. }
             | Task::TokenClassification { .. } => (DType::I64, output[..output.len() - 1].to_vec()),
             Task::Regression if is_column(output) => (DType::F32, output[..1].to_vec()),

@@ -1,10 +1,15 @@
-//! Every task on BERT's encoder, with a head and LoRA: losses of PyTorch (`fixtures/peft/make_tasks.py`).
+//! Every task on BERT's encoder, with a head and LoRA, and a decoder's on T5: losses of PyTorch
+//! (`fixtures/peft/make_tasks.py`).
 
-use crate::adapters::{compiled_with_head, fixtures, model};
+use crate::adapters::{compiled_to_train, compiled_with_head, fixtures, model};
 use crate::recorded;
 use crate::tolerances::TRAINING_LOSSES;
 use crate::training::{number, run, stateful, with_rate};
-use peftc::diag::Sink;
+use peftc::data::{
+    BatchOptions, BatchTensor, Batcher, Broken, Dataset, Elements, Encoder, EncoderOptions, Source,
+    Task,
+};
+use peftc::diag::{Sink, SourceMap};
 use peftc::driver::{Adam, Base, Head, Memory, Optimizer, Pool, Recipe, TaskKind, Trains};
 use peftc::graph::Patch;
 use peftc::runtime::{HostTensor, NamedTensors, Optimization};
@@ -12,7 +17,9 @@ use peftc::ty::DType;
 use peftc::weights::{NamedTensor, read_tensors, write_tensors};
 use peftc::{onnx, passes};
 use serde_json::Value;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The classifier of a fixture without pooler and classifier: `last_hidden_state` is its output.
 pub(crate) fn encoder(export: &str, folder: &Path) -> PathBuf {
@@ -160,6 +167,105 @@ fn ten_steps_of_every_task_are_pytorchs() {
                     of["task"]
                 );
             }
+        }
+    }
+}
+
+/// A batch of rows with these ids and labels, as a run makes it.
+fn batch_of(rows: &[(Vec<i64>, Vec<i64>)], folder: &Path) -> NamedTensors {
+    let lines = rows.iter().map(|(ids, labels)| {
+        serde_json::json!({ "input_ids": ids, "labels": labels }).to_string() + "\n"
+    });
+    let path = folder.join("rows.jsonl");
+    std::fs::write(&path, lines.collect::<String>()).unwrap();
+    let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
+    let encoder = Encoder::open(EncoderOptions::new(Task::Seq2Seq), &mut sink).unwrap();
+    let source = [Source { path, format: None }];
+    let dataset = Dataset::load(&source, &encoder, Broken::Refuse, &mut sources, &mut sink);
+    let options = BatchOptions::in_order(NonZeroUsize::new(rows.len()).unwrap());
+    let dataset = Arc::new(dataset.unwrap_or_else(|_| panic!("{:?}", sink.diagnostics())));
+    let batch = Batcher::new(dataset, options, &mut sink)
+        .unwrap()
+        .next_batch();
+    let mut named = NamedTensors::default();
+    for BatchTensor {
+        input,
+        dims,
+        elements,
+    } in batch.tensors
+    {
+        let dims: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let Elements::I64(values) = elements else {
+            panic!("tokens are whole numbers")
+        };
+        named.push(input.name(), HostTensor::from_i64(&dims, &values));
+    }
+    named
+}
+
+#[test]
+fn ten_steps_of_a_decoder_are_pytorchs() {
+    let all = json(&fixtures().join("peft/tasks.json"));
+    let recorded = &all["seq2seq"];
+    let numbers =
+        |value: &Value| -> Vec<Vec<i64>> { serde_json::from_value(value.clone()).unwrap() };
+    let mask = numbers(&recorded["inputs"]["attention_mask"]);
+    // Without their padding, which batches put there again.
+    let kept = mask.iter().zip(numbers(&recorded["inputs"]["input_ids"]));
+    let ids = kept.map(|(mask, ids)| ids[..mask.iter().sum::<i64>() as usize].to_vec());
+    let labels = numbers(&recorded["labels"]).into_iter();
+    let labels = labels.map(|row| row.into_iter().filter(|label| *label >= 0).collect());
+    let rows: Vec<(Vec<i64>, Vec<i64>)> = ids.zip(labels).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let batch = batch_of(&rows, folder.path());
+    for name in ["input_ids", "attention_mask"] {
+        assert_eq!(
+            batch.get(name),
+            Some(&tensor(&recorded["inputs"][name])),
+            "{name}"
+        );
+    }
+    for name in ["labels", "decoder_input_ids"] {
+        assert_eq!(batch.get(name), Some(&tensor(&recorded[name])), "{name}");
+    }
+    let spec = "use std::lora\nadapter a {\n  adapt \"{q,v}\" with lora(rank = 4, alpha = 8)\n}\n";
+    for export in ["t5.dynamo", "t5.ts"] {
+        let recipe = Recipe {
+            task: TaskKind::Seq2Seq.with(0.0, None),
+            output: None,
+            optimizer: Optimizer::AdamW(Adam::default()),
+            max_grad_norm: None,
+            base: Base::Own,
+            rates: Vec::new(),
+            memory: Memory::default(),
+        };
+        let model = model(export);
+        compiled_to_train(spec, &model, None, Some(recipe.clone()), folder.path());
+        let out = folder.path().join("out");
+        let mut sink = Sink::new();
+        let starts = read_tensors(&out.join("adapter.safetensors"), &mut sink).unwrap();
+        let starts: Vec<NamedTensor> = starts
+            .iter()
+            .map(|tensor| start_of_head(&tensor.name, &tensor.dims))
+            .collect();
+        let values = folder.path().join("start.safetensors");
+        write_tensors(&values, &starts, ("from", "formula".to_owned()), &mut sink).unwrap();
+        compiled_to_train(spec, &model, Some(&values), Some(recipe), folder.path());
+        let manifest = json(&out.join("manifest.json"));
+        let mut step = stateful(&out, &manifest, "step", Optimization::All);
+        let mut inputs = batch.clone();
+        inputs
+            .0
+            .retain(|(name, _)| name != "decoder_attention_mask");
+        let rate = all["learning_rate"].as_f64().unwrap() as f32;
+        for (at, expected) in recorded["losses"].as_array().unwrap().iter().enumerate() {
+            let inputs = with_rate(inputs.clone(), rate, at as i64 + 1);
+            let found = number(&run(&mut step, &inputs), "loss");
+            let expected = expected.as_f64().unwrap();
+            assert!(
+                (found - expected).abs() <= TRAINING_LOSSES,
+                "{export}, step {at}: {found} is not {expected}"
+            );
         }
     }
 }

@@ -44,7 +44,7 @@ impl Encoder {
     }
 
     /// The text of a column, or what a template makes in its place.
-    fn made<'r>(
+    pub(super) fn made<'r>(
         &self,
         row: &'r Row,
         role: Role,
@@ -79,7 +79,7 @@ impl Encoder {
     }
 
     /// All of a text is learned, and its end.
-    fn whole(&self, text: &str, encoded: &mut Encoded) -> Result<Sequence, Fault> {
+    pub(super) fn whole(&self, text: &str, encoded: &mut Encoded) -> Result<Sequence, Fault> {
         let encoding = self.tokens(text, true)?;
         let mut sequence = learned_from(&encoding, 0);
         self.close(&mut sequence, &encoding, encoded);

@@ -60,7 +60,7 @@ impl Encoder {
         let Some(vocabulary) = self.options.limits.vocabulary else {
             return Ok(());
         };
-        let are_tokens = self.options.task == Task::CausalLm;
+        let are_tokens = self.options.task.predicts_tokens();
         let labels = sequence.labels.iter().filter(|label| **label != IGNORED);
         let labels = labels.map(|label| *label as u32).filter(|_| are_tokens);
         let all = sequence.ids.iter().copied().chain(labels);

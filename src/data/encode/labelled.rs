@@ -175,7 +175,11 @@ impl Encoder {
         encoded.map_err(|why| errors::cannot_encode(tokenizer.path(), &why))
     }
 
-    fn unlabelled(&self, encoding: Encoding, encoded: &mut Encoded) -> Result<Sequence, Fault> {
+    pub(super) fn unlabelled(
+        &self,
+        encoding: Encoding,
+        encoded: &mut Encoded,
+    ) -> Result<Sequence, Fault> {
         encoded.cut |= !encoding.get_overflowing().is_empty();
         let types = encoding.get_type_ids();
         let types = match types.iter().all(|ty| *ty == 0) {

@@ -6,6 +6,7 @@ mod chat;
 mod classes;
 mod fit;
 mod labelled;
+mod seq2seq;
 
 pub(super) use classes::{ClassReader, Classes};
 
@@ -32,6 +33,10 @@ pub struct EncoderOptions {
     /// What batches are padded with. Without it `pad_token` of `tokenizer_config.json`, then the
     /// end token, then 0; padding is masked, so the choice changes no result.
     pub padding: Option<TokenName>,
+    /// What a decoder starts with, for [`Task::Seq2Seq`]. Without it `decoder_start_token_id` of the
+    /// `generation_config.json` or `config.json` beside the tokenizer, and if there is none, the
+    /// padding token, as T5 has it.
+    pub start: Option<TokenName>,
     /// The most tokens of an example.
     pub max_length: Option<usize>,
     pub too_long: TooLong,
@@ -66,6 +71,7 @@ impl EncoderOptions {
             columns: Columns::default(),
             end: None,
             padding: None,
+            start: None,
             max_length: None,
             too_long: TooLong::Refuse,
             classes: Vec::new(),
@@ -107,6 +113,7 @@ pub struct Encoder {
     options: EncoderOptions,
     end: Option<u32>,
     padding: u32,
+    start: u32,
     texts: Texts,
     /// Special tokens, as variables of templates.
     variables: Vec<(String, Value)>,
@@ -148,7 +155,20 @@ impl Encoder {
         let end = named(&options.end, "end")?.or(stated_end);
         let padding = named(&options.padding, "padding")?.or(stated_padding);
         let padding = padding.or(end).unwrap_or(0);
-        for (id, role) in [(end, "end"), (Some(padding), "padding")] {
+        let start = match options.task {
+            Task::Seq2Seq => named(&options.start, "start")?,
+            _ => None,
+        };
+        let stated_start = match (&tokenizer, options.task) {
+            (Some(tokenizer), Task::Seq2Seq) => tokenizer.stated_start(sink)?,
+            _ => None,
+        };
+        let start = start.or(stated_start).unwrap_or(padding);
+        for (id, role) in [
+            (end, "end"),
+            (Some(padding), "padding"),
+            (Some(start), "start"),
+        ] {
             if let (Some(id), Some(vocabulary)) = (id, options.limits.vocabulary)
                 && id as usize >= vocabulary
             {
@@ -166,6 +186,7 @@ impl Encoder {
             options,
             end,
             padding,
+            start,
         };
         encoder.set_truncation(sink)?;
         Ok(encoder)
@@ -189,6 +210,11 @@ impl Encoder {
         self.padding
     }
 
+    /// What a decoder starts with.
+    pub fn start(&self) -> u32 {
+        self.start
+    }
+
     /// The classes of what is encoded from now on, such as those of the data that a model was
     /// trained on: see [`Dataset::classes`](super::Dataset::classes).
     pub fn set_classes(&mut self, names: Vec<String>) {
@@ -205,6 +231,7 @@ impl Encoder {
         let mut encoded = Encoded::default();
         encoded.examples = match self.options.task {
             Task::CausalLm => self.causal(row, &mut encoded)?,
+            Task::Seq2Seq => self.seq2seq(row, &mut encoded)?,
             Task::Classification => self.classification(row, classes, &mut encoded)?,
             Task::MultiLabel => self.multi_label(row, classes, &mut encoded)?,
             Task::Regression => self.regression(row, &mut encoded)?,

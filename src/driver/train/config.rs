@@ -493,7 +493,7 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     if config.label_smoothing > 0.0 && !task.takes_smoothing() {
         sink.emit(errors::no_meaning("label_smoothing", task));
     }
-    if config.head.is_some() && task == TaskKind::CausalLm {
+    if config.head.is_some() && task.predicts_tokens() {
         sink.emit(errors::no_meaning("head", task));
     }
     if config.temperature.is_some() && task.temperature().is_none() {

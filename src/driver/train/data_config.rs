@@ -33,6 +33,8 @@ pub struct Data {
     /// Put behind every text: a token, or `id:10`.
     pub end_token: Option<String>,
     pub padding_token: Option<String>,
+    /// What a decoder starts with, for the task `seq2seq`.
+    pub decoder_start_token: Option<String>,
     /// A file with the template of conversations; without it the tokenizer's own.
     pub chat_template: Option<PathBuf>,
     /// Make these of a row's columns.

@@ -89,12 +89,20 @@ pub(super) fn needs_gpu(setting: &str) -> Diagnostic {
 /// `given` is what data has.
 pub(super) fn no_data_for(input: &str, model: &str, given: &[String]) -> Diagnostic {
     let given: Vec<String> = given.iter().map(|name| format!("`{name}`")).collect();
+    let help = match input.starts_with("decoder_")
+        && !given.iter().any(|name| name.contains("decoder_"))
+    {
+        true => "the task `seq2seq` gives what a decoder reads: `task: seq2seq`",
+        false => {
+            "export the model with inputs of these names, or give arrays of its inputs' names in an `.npz`"
+        }
+    };
     Diagnostic::new(
         Code::E1102,
         format!("`{model}` takes `{input}`, which data of this task does not give"),
     )
     .note(format!("data gives {}", given.join(", ")))
-    .help("export the model with inputs of these names, or give arrays of its inputs' names in an `.npz`")
+    .help(help)
 }
 
 /// A key that the task has no use for.

@@ -103,6 +103,7 @@ fn data_task(config: &Config) -> Task {
     }
     match config.task {
         TaskKind::CausalLm => Task::CausalLm,
+        TaskKind::Seq2Seq => Task::Seq2Seq,
         TaskKind::Classification => Task::Classification,
         TaskKind::TokenClassification => Task::TokenClassification,
         TaskKind::MultiLabel => Task::MultiLabel,
@@ -120,6 +121,7 @@ fn encoder(config: &Config, limits: Limits, sink: &mut Sink) -> Result<Encoder, 
         columns: data.columns.clone(),
         end: name(&data.end_token),
         padding: name(&data.padding_token),
+        start: name(&data.decoder_start_token),
         max_length: data.max_length,
         too_long: data.too_long.into(),
         classes: data.classes.clone(),
@@ -153,7 +155,7 @@ fn limits(config: &Config, loaded: &Loaded) -> Limits {
     let of_head = |head: &HeadConfig| head.size.map(|size| size.get() as usize);
     Limits {
         vocabulary: match config.task {
-            TaskKind::CausalLm => scores.filter(|_| output.len() == 3),
+            TaskKind::CausalLm | TaskKind::Seq2Seq => scores.filter(|_| output.len() == 3),
             _ => rows(words),
         },
         positions: rows(places),

@@ -21,7 +21,15 @@ const INPUTS: &[Input] = &[
     Input::AttentionMask,
     Input::PositionIds,
     Input::TokenTypeIds,
+    Input::DecoderInputIds,
+    Input::DecoderAttentionMask,
 ];
+
+/// Whether data of that task gives an input.
+fn gives(task: Task, input: Input) -> bool {
+    let is_of_decoder = matches!(input, Input::DecoderInputIds | Input::DecoderAttentionMask);
+    task == Task::Seq2Seq || !is_of_decoder
+}
 
 /// The inputs of a training graph by what they are.
 #[derive(Clone, Debug, Default)]
@@ -225,8 +233,12 @@ impl Wiring {
 
     /// The length that the model's inputs have in every batch, if it is fixed.
     pub fn fixed_length(&self) -> Option<usize> {
+        self.fixed_length_of(Input::InputIds)
+    }
+
+    fn fixed_length_of(&self, input: Input) -> Option<usize> {
         let mut inputs = self.batch.iter();
-        let ids = inputs.find(|filled| filled.with == With::Made(Input::InputIds))?;
+        let ids = inputs.find(|filled| filled.with == With::Made(input))?;
         let length = ids.dims.get(1).copied()??;
         usize::try_from(length).ok()
     }
@@ -235,6 +247,9 @@ impl Wiring {
     pub fn options(&self, pack: Option<NonZeroUsize>, options: BatchOptions) -> BatchOptions {
         BatchOptions {
             length: self.fixed_length().map_or(Length::Longest, Length::Fixed),
+            decoder_length: self
+                .fixed_length_of(Input::DecoderInputIds)
+                .map_or(Length::Longest, Length::Fixed),
             pack,
             position_ids: self.wants(Input::PositionIds),
             token_type_ids: self.wants(Input::TokenTypeIds),
@@ -289,7 +304,7 @@ fn with(name: &str, dataset: &Dataset) -> Option<With> {
             .then_some(With::Array);
     }
     let mut inputs = INPUTS.iter();
-    let found = inputs.find(|input| input.name() == name);
+    let found = inputs.find(|input| input.name() == name && gives(dataset.task(), **input));
     found.map(|input| With::Made(*input))
 }
 
@@ -300,7 +315,10 @@ fn given(dataset: &Dataset) -> Vec<String> {
             let arrays = dataset.arrays().iter();
             arrays.map(|array| array.name.clone()).collect()
         }
-        _ => INPUTS.iter().map(|input| input.name().to_owned()).collect(),
+        task => {
+            let inputs = INPUTS.iter().filter(|input| gives(task, **input));
+            inputs.map(|input| input.name().to_owned()).collect()
+        }
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) fn loss<'b>(
         Task::CausalLm { label_smoothing } => {
             cross_entropy(output, next(labels)?, label_smoothing, want, None)
         }
+        Task::Seq2Seq { label_smoothing } => {
+            cross_entropy(output, labels, label_smoothing, want, None)
+        }
         Task::Classification { label_smoothing }
         | Task::TokenClassification { label_smoothing } => Ok(Loss {
             by_class: match want {
