@@ -309,6 +309,20 @@ impl Session<'_> {
         }
     }
 
+    /// The model with the layers of a statement `layers` that stands in no file.
+    pub(super) fn with_layers<'l>(
+        &mut self,
+        statement: &str,
+        loaded: &'l Loaded,
+    ) -> Result<Cow<'l, Loaded>, Reported> {
+        let text = format!("adapter a {{\n{statement}  train all norm\n}}\n");
+        let spec = self.spec_of("layers", &text)?;
+        match &self.one_adapter(&spec, None)?.layers {
+            Some(layers) => Ok(Cow::Owned(loaded.with_layers(layers, self.sink)?)),
+            None => Ok(Cow::Borrowed(loaded)),
+        }
+    }
+
     /// Plans an adapter and checks its expectations. A failed expectation is an error; the plan is
     /// answered all the same, so that it can be shown. With it comes the model that it is for: the one
     /// given, unless the adapter asks for other layers.

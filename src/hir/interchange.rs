@@ -54,6 +54,8 @@ pub enum SettingValue {
     Any,
     /// The modules for which this hyper-parameter is true.
     Modules(String),
+    /// The ranges of the adapter's `layers`.
+    Sequence,
 }
 
 /// A parameter in the tool's file.
@@ -176,6 +178,8 @@ fn setting(
                 Ok(SettingValue::Hyper(name.clone()))
             } else if name == "any" {
                 Ok(SettingValue::Any)
+            } else if name == "sequence" {
+                Ok(SettingValue::Sequence)
             } else {
                 let name = Spanned {
                     node: name.clone(),

@@ -203,6 +203,12 @@ fn other_methods() {
 }
 
 #[test]
+fn layers_in_a_sequence_of_their_own() {
+    check("llama.lora_layers", "llama.dynamo");
+    check("llama.lora_layers", "llama.ts");
+}
+
+#[test]
 fn modules_that_are_saved_whole() {
     check("bert.lora_classifier", "bert.dynamo");
 }

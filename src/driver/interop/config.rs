@@ -86,6 +86,22 @@ pub(super) fn exact<'a>(paths: impl Iterator<Item = &'a str>, modules: &Modules)
     }
 }
 
+/// The numbers of layers as PEFT has them: `[[0, 2], [1, 2]]`.
+pub(super) fn ranges(sequence: &[usize]) -> Value {
+    let runs = sequence.chunk_by(|a, b| a + 1 == *b);
+    runs.map(|run| vec![run[0], run[run.len() - 1] + 1])
+        .collect()
+}
+
+/// The same the other way, as a spec writes it; `None` if it is no list of pairs of numbers.
+pub(super) fn written_ranges(value: &Value) -> Option<Vec<String>> {
+    let pair = |value: &Value| match value.as_array()?.as_slice() {
+        [start, end] => Some(format!("{}..{}", start.as_u64()?, end.as_u64()?)),
+        _ => None,
+    };
+    value.as_array()?.iter().map(pair).collect()
+}
+
 /// Whether a list of modules has that path: the whole of it for an expression, its end for a name.
 pub(super) fn lists(list: &Value, path: &str) -> bool {
     match list {

@@ -156,6 +156,22 @@ pub(super) fn differs(span: Span, key: &str, first: &str, second: &str) -> Diagn
     .help("or make two adapters of it")
 }
 
+/// A method that PEFT has for the layers of a model as they are alone.
+pub(super) fn layers(span: Span, kind: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT's `{kind}` has no layers in a sequence of its own"),
+        span,
+        "asked for here",
+    )
+}
+
+pub(super) fn no_list_of_layers(key: &str) -> Diagnostic {
+    unreadable(format!(
+        "which layers of the model `{key}` of `{CONFIG}` is about, its tensors do not tell"
+    ))
+    .help("give the model that the adapter was trained on, with its names")
+}
+
 pub(super) fn only_in_full(span: Span) -> Diagnostic {
     unsayable(
         "PEFT has no adapter that only trains modules in full".to_owned(),

@@ -1,6 +1,6 @@
 //! An adapter as PEFT saves it.
 
-use super::config::{exact, json};
+use super::config::{exact, json, ranges};
 use super::form::{foreign_dims, transposed};
 use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
 use crate::adapt::{Plan, PlannedMethod};
@@ -56,7 +56,7 @@ pub fn export(
     let sink = &mut *session.sink;
     let plan = &planned.plan;
     let found = Found::of(spec, plan, &loaded.modules, sink)?;
-    let config = found.config(&loaded.modules, options, sink)?;
+    let config = found.config(spec, loaded, options, sink)?;
     let values = trained_values(plan, None, &options.values, sink)?;
     let tensors = found.tensors(plan, loaded, &values, sink)?;
     let staging = Staging::new(&options.folder, sink)?;
@@ -150,10 +150,13 @@ impl<'p> Found<'p> {
 
     fn config(
         &self,
-        modules: &Modules,
+        spec: &Spec,
+        loaded: &Loaded,
         options: &ExportOptions,
         sink: &mut Sink,
     ) -> Result<BTreeMap<String, Value>, Reported> {
+        let modules = &loaded.modules;
+        let mut layers = loaded.layers();
         let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
         let mut config: BTreeMap<String, Value> = BTreeMap::new();
         let mut put = |key: &str, value: Value| config.insert(key.to_owned(), value);
@@ -176,6 +179,10 @@ impl<'p> Found<'p> {
         for setting in &self.rule.settings {
             match &setting.value {
                 SettingValue::Any => {}
+                SettingValue::Sequence => {
+                    let sequence = layers.take().map(|(_, sequence)| ranges(sequence));
+                    put(&setting.key.node, sequence.unwrap_or_default());
+                }
                 SettingValue::OneOf(values) => {
                     put(&setting.key.node, json(&values[0]));
                 }
@@ -196,6 +203,12 @@ impl<'p> Found<'p> {
                     }
                 }
             }
+        }
+        if layers.is_some() {
+            let mut adapters = spec.program.adapters.iter();
+            let asked = adapters.find_map(|adapter| adapter.layers.as_ref());
+            let span = asked.map_or(self.rule.span, |layers| layers.span);
+            return Err(sink.emit(errors::layers(span, &self.rule.kind.node)));
         }
         Ok(config)
     }

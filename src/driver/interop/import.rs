@@ -1,6 +1,8 @@
 //! An adapter of PEFT as a spec and its tensors.
 
-use super::config::{exception, hyper, is, is_neutral, json, lists, unreadable_expression};
+use super::config::{
+    exception, hyper, is, is_neutral, json, lists, unreadable_expression, written_ranges,
+};
 use super::export::kernel;
 use super::form::{foreign_dims, transposed};
 use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
@@ -16,6 +18,7 @@ use crate::syntax::ast::MethodItem;
 use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -79,9 +82,15 @@ pub fn import(
     let tensors = tensors_of(&options.folder, session.sink)?;
     let library = session.library()?;
     let (method, rule) = chosen(&path, &config, &library, session.sink)?;
+    let layers = layers(rule, &config, &tensors, loaded, session.sink)?;
+    let deeper = match &layers {
+        Some(text) => session.with_layers(text, loaded)?,
+        None => Cow::Borrowed(loaded),
+    };
+    let loaded = &*deeper;
     let sorted = Sorted::of(&method, &library, &config, tensors, loaded, session.sink)?;
     let groups = groups(&path, &method, rule, &config, &sorted, session.sink)?;
-    let text = written(options, &method, &groups, &sorted, loaded);
+    let text = written((options, layers), &method, &groups, &sorted, loaded);
     let names = Names::new(&loaded.path, options);
     let spec = session.spec_of(&names.spec, &text)?;
     let adapter = session.one_adapter(&spec, None)?;
@@ -210,6 +219,49 @@ fn unfilled(
     absent.map(|setting| format!("it has no `{}`", setting.key.node))
 }
 
+/// The statement `layers` of the configuration, if it has such a setting: the list is the one whose numbers
+/// the tensors have.
+fn layers(
+    rule: &Interchange,
+    config: &Map<String, Value>,
+    tensors: &[NamedTensor],
+    loaded: &Loaded,
+    sink: &mut Sink,
+) -> Result<Option<String>, Reported> {
+    let mut settings = rule.settings.iter();
+    let setting = settings.find(|setting| setting.value == SettingValue::Sequence);
+    let ranges =
+        setting.and_then(|s| Some((&s.key.node, written_ranges(config.get(&s.key.node)?)?)));
+    let Some((key, ranges)) = ranges.filter(|(_, ranges)| !ranges.is_empty()) else {
+        return Ok(None);
+    };
+    let named = tensors
+        .iter()
+        .filter_map(|tensor| tensor.name.strip_prefix(MODEL));
+    let mut lists: BTreeSet<&str> = BTreeSet::new();
+    for name in named {
+        let numbers = name.match_indices('.').filter(|(at, _)| {
+            let number = name[at + 1..].split('.').next();
+            number.is_some_and(|number| number.parse::<usize>().is_ok())
+        });
+        // Lists within layers come behind those of layers.
+        lists.extend(numbers.map(|(at, _)| &name[..at]).take(1));
+    }
+    let has = |list: &&str| {
+        let first = format!("{list}.0.");
+        let mut sites = loaded.modules.sites.iter();
+        sites.any(|site| site.paths().any(|path| path.starts_with(&first)))
+    };
+    let known: Vec<&str> = lists.into_iter().filter(has).collect();
+    match known.as_slice() {
+        [list] => Ok(Some(format!(
+            "  layers \"{list}\" = [{}]\n",
+            ranges.join(", ")
+        ))),
+        _ => Err(sink.emit(errors::no_list_of_layers(key))),
+    }
+}
+
 /// What the configuration says that the method does not do.
 fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> Vec<String> {
     let mut reasons: Vec<String> = unfilled(method, rule, config).collect();
@@ -231,6 +283,7 @@ fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> 
         }
         let is_known = match setting.map(|setting| &setting.value) {
             Some(SettingValue::Any | SettingValue::Modules(_)) => true,
+            Some(SettingValue::Sequence) => value.is_null() || written_ranges(value).is_some(),
             Some(SettingValue::OneOf(values)) => {
                 value.is_null() || values.iter().any(|wanted| is(value, wanted))
             }
@@ -390,7 +443,7 @@ fn groups(
                         values.insert(flag.clone(), HyperValue::Bool(true));
                     }
                 }
-                SettingValue::OneOf(_) | SettingValue::Any => {}
+                SettingValue::OneOf(_) | SettingValue::Any | SettingValue::Sequence => {}
             }
         }
         match groups.iter_mut().find(|(known, _)| *known == values) {
@@ -403,7 +456,7 @@ fn groups(
 
 /// The spec: a statement for every group, and one for modules that are trained in full.
 fn written(
-    options: &ImportOptions,
+    (options, layers): (&ImportOptions, Option<String>),
     method: &Method,
     groups: &Groups,
     sorted: &Sorted,
@@ -412,6 +465,7 @@ fn written(
     let (name, called) = (&options.name, &method.name.node);
     let mut text =
         format!("//! An adapter of Hugging Face PEFT.\n\nuse std::{called}\n\nadapter {name} {{\n");
+    text.push_str(&layers.unwrap_or_default());
     for (values, modules) in groups {
         // In the order in which the method declares them.
         let declared = method.hypers.iter().map(|hyper| &hyper.name.node);
