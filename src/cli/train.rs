@@ -3,10 +3,11 @@
 use super::frame::{Context, Outcome, Payload};
 use super::guard;
 use super::model_args::parse_setting;
+use super::progress::Bar;
 use super::train_report;
 use crate::diag::{Reported, Sink};
 use crate::driver::train::{self, Config, Event, RunOptions, Scores, read_config};
-use crate::driver::{Artifacts, Session, TaskKind};
+use crate::driver::{Artifacts, Progress, Session, TaskKind};
 use crate::report;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -53,6 +54,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let config = read_config(&args.config, &changes, &mut cx.sources, &mut cx.sink)?;
     let library = cx.onnx_runtime(config.provider.wanted())?;
     let stop = guard::graceful();
+    let bar = Bar::new("start values", &cx.terminal);
     let mut show = Show::new(cx, &config, args.resume);
     let mut session = Session {
         sources: &mut cx.sources,
@@ -63,6 +65,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         RunOptions {
             resume: args.resume,
             debug_numerics: args.debug_numerics,
+            progress: Progress::new(move |done, of| bar.at(done, of)),
         },
         library,
         stop,

@@ -176,6 +176,7 @@ codes! {
     E0755: "head does not fit the model",
     E0756: "learning rate of no parameter",
     E0757: "step does not fit into memory",
+    W0701: "logits are not computed in pieces",
     // E08 running
     E0801: "ONNX Runtime not found",
     E0802: "ONNX Runtime cannot be loaded",

@@ -169,3 +169,13 @@ pub(super) fn internal(why: &str) -> Diagnostic {
     )
     .help("please report this with the spec and the model's graph")
 }
+
+/// Logits that were to be computed in so many pieces.
+pub(super) fn not_in_pieces(wanted: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::W0701,
+        format!("logits are computed at once, not in {wanted} pieces"),
+    )
+    .note("behind the last value that is differentiated, only products with frozen weights and elementwise operators can be repeated")
+    .help("leave `loss_pieces` out, or train neither the head nor on its rounded weights")
+}

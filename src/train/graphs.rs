@@ -147,6 +147,12 @@ pub fn graphs(
     if recompute == Recompute::Auto && !fits(&made) {
         made = with(open, (&eval, hooks), recipe, true, sink)?;
     }
+    if let Some(wanted) = recipe.memory.pieces
+        && wanted > 1
+        && made.pieces == 1
+    {
+        sink.warn(errors::not_in_pieces(wanted));
+    }
     match budget {
         Some(budget) if !fits(&made) => Err(sink.emit(errors::does_not_fit(
             &made.estimate,

@@ -61,9 +61,13 @@ impl Job<'_> {
         &self,
         (mut loaded, planned): (Loaded, Planned),
         decided: &Decided,
+        progress: Progress,
         session: &mut Session<'_>,
     ) -> Result<Artifacts, Reported> {
-        let options = self.options(decided, None);
+        let options = CompileOptions {
+            progress,
+            ..self.options(decided, None)
+        };
         compile(session, self.spec, &mut loaded, &planned, &options)
     }
 

@@ -11,7 +11,7 @@ use super::session::{Wiring, open};
 use super::stepper::{Stepper, Update};
 use crate::data::{Batch, BatchOptions, Batcher, Dataset, Position, Prefetch};
 use crate::diag::{Reported, Sink};
-use crate::driver::compile::Artifacts;
+use crate::driver::compile::{Artifacts, Progress};
 use crate::driver::session::Session;
 use crate::runtime::{Library, NamedTensors, Stateful};
 use crate::train::{Memory, Recipe};
@@ -69,13 +69,15 @@ pub struct Outcome {
 }
 
 /// What is asked of a run besides its configuration.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// Go on from the checkpoint in the output folder.
     pub resume: bool,
     /// Keep a copy of the state before every step, and search the step whose loss is no number for the
     /// value where that began.
     pub debug_numerics: bool,
+    /// Hears of start values that are computed from weights.
+    pub progress: Progress,
 }
 
 /// Trains as a configuration says. When `stop` becomes true, the step that runs is finished and
@@ -97,7 +99,7 @@ pub fn train(
     let planned = job.load(session)?;
     let examples = Examples::load(config, &planned.0, session)?;
     let decided = job.decide(&examples, &planned.0);
-    let artifacts = job.compile(planned, &decided, session)?;
+    let artifacts = job.compile(planned, &decided, options.progress.clone(), session)?;
     let mut run = Run::new(
         config,
         &examples,
