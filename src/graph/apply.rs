@@ -198,7 +198,7 @@ impl Graph {
     }
 
     /// The last sequence number behind each anchor; none stands for 0.
-    fn last_sequences(&self) -> FxHashMap<u32, u32> {
+    pub(super) fn last_sequences(&self) -> FxHashMap<u32, u32> {
         let mut last = FxHashMap::default();
         let positions = self.node_ids().map(|id| self.node(id).position);
         for position in positions.filter(|position| position.sequence > 0) {

@@ -50,6 +50,7 @@ impl Graph {
             blocks,
             rename,
             node_names: FxHashSet::default(),
+            sequences: self.last_sequences(),
             public: self.is_public(last).then_some(last),
             end: sequence.len() - 1,
         };
@@ -89,6 +90,8 @@ struct Build<'a> {
     rename: &'a Rename<'a>,
     /// Names of nodes that are taken.
     node_names: FxHashSet<String>,
+    /// The last sequence number behind each anchor.
+    sequences: FxHashMap<u32, u32>,
     /// What leads out of the last block, by which outsiders know it: outputs and subgraphs.
     public: Option<ValueId>,
     /// The number of the last place.
@@ -245,10 +248,10 @@ impl Build<'_> {
             let copy = self.copy_value(value, number, block);
             place.values.insert(value, copy);
         }
-        let positions = self.new.node_ids().map(|node| self.new.node(node).position);
-        let behind = positions.filter(|position| position.anchor == anchor);
-        let last = behind.map(|position| position.sequence).max().unwrap_or(0);
-        for (sequence, id) in (last + 1..).zip(&self.blocks[block].nodes) {
+        for id in &self.blocks[block].nodes {
+            let last = self.sequences.entry(anchor).or_insert(0);
+            *last += 1;
+            let sequence = *last;
             let node = Node {
                 name: self.node_name(*id, number, block),
                 metadata: self.metadata(&self.old.node(*id).metadata, number, block),

@@ -1,17 +1,62 @@
-//! The nodes between two borders.
+//! The nodes between borders.
 
 use super::borders::Obstacle;
 use super::flow::Flow;
 use crate::graph::{Block, NodeId, ValueId};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// For a node the last border that anything of it is computed of.
+type Levels = FxHashMap<NodeId, usize>;
 
 impl Flow<'_> {
-    /// The nodes between two borders: what is computed of the one for the other, and what of these is read
-    /// for its shape alone.
-    pub fn block(&self, layer: usize, input: ValueId, output: ValueId) -> Result<Block, Obstacle> {
-        let (begin, end) = (self.descendants(input), self.descendants(output));
-        let inside = |node: &NodeId| begin.contains(node) && !end.contains(node);
-        let flow = self.flow_between(input, output);
+    /// The nodes between each border and the next: what is computed of the one for the other, and what of
+    /// these is read for its shape alone.
+    pub fn blocks(&self, borders: &[ValueId]) -> Result<Vec<Block>, Obstacle> {
+        let levels = self.levels(borders, |node| {
+            let graph = self.graph;
+            let operands = graph.operands(node).into_iter().flatten();
+            operands.chain(graph.captures(node)).collect()
+        });
+        let flow = self.levels(borders, |node| self.flows_into(node).collect());
+        let mut members: Vec<Vec<NodeId>> = vec![Vec::new(); borders.len()];
+        for node in &self.order {
+            if let Some(level) = levels.get(node) {
+                members[*level].push(*node);
+            }
+        }
+        let pairs = borders.windows(2).enumerate();
+        pairs
+            .map(|(layer, pair)| self.block(layer, [pair[0], pair[1]], &members[layer], &flow))
+            .collect()
+    }
+
+    fn levels(&self, borders: &[ValueId], read: impl Fn(NodeId) -> Vec<ValueId>) -> Levels {
+        let borders = borders.iter().enumerate();
+        let borders: FxHashMap<ValueId, usize> = borders.map(|(level, id)| (*id, level)).collect();
+        let mut levels = Levels::default();
+        for node in &self.order {
+            let level = |value: ValueId| {
+                let made = self.graph.producer(value);
+                let made = made.and_then(|node| levels.get(&node).copied());
+                borders.get(&value).copied().max(made)
+            };
+            if let Some(level) = read(*node).into_iter().filter_map(level).max() {
+                levels.insert(*node, level);
+            }
+        }
+        levels
+    }
+
+    /// Of the members, which are computed of the first border and not of the second, those that no other
+    /// node reads.
+    fn block(
+        &self,
+        layer: usize,
+        [input, output]: [ValueId; 2],
+        members: &[NodeId],
+        flow: &Levels,
+    ) -> Result<Block, Obstacle> {
+        let needed = self.needed(layer, output, flow);
         let mut nodes: FxHashSet<NodeId> = FxHashSet::default();
         let mut leaks = Vec::new();
         let is_alone = |value: ValueId, nodes: &FxHashSet<NodeId>| {
@@ -19,14 +64,14 @@ impl Flow<'_> {
             value == output
                 || !self.graph.is_output(value) && readers.all(|(node, _)| nodes.contains(&node))
         };
-        for node in self.order.iter().rev().filter(|node| inside(node)) {
+        for node in members.iter().rev() {
             let results: Vec<ValueId> = self.results(*node).collect();
             match results.iter().all(|value| is_alone(*value, &nodes)) {
                 true => {
                     nodes.insert(*node);
                 }
-                // Its own results count as leaks; what it reads is not to blame.
-                false if flow.contains(node) => {
+                // Its own results are leaks; what it reads is not to blame.
+                false if needed.contains(node) => {
                     leaks.extend(
                         results
                             .into_iter()
@@ -45,42 +90,20 @@ impl Flow<'_> {
         if !leaks.is_empty() {
             return Err(Obstacle::Leaks(layer, leaks));
         }
-        let in_order = self.order.iter().copied();
+        let members = members.iter().copied();
         Ok(Block {
-            nodes: in_order.filter(|node| nodes.contains(node)).collect(),
+            nodes: members.filter(|node| nodes.contains(node)).collect(),
             input,
             output,
         })
     }
 
-    /// The nodes that anything is computed of a value in, be it of its shape alone.
-    fn descendants(&self, value: ValueId) -> FxHashSet<NodeId> {
-        let mut found = FxHashSet::default();
-        let mut open = vec![value];
-        while let Some(value) = open.pop() {
-            for (node, _) in self.graph.uses(value) {
-                if found.insert(node) {
-                    open.extend(self.results(node));
-                }
-            }
-        }
-        found
-    }
-
-    /// The nodes on ways from the one value to the other.
-    fn flow_between(&self, input: ValueId, output: ValueId) -> FxHashSet<NodeId> {
-        let mut forward: FxHashSet<NodeId> = FxHashSet::default();
-        let mut made = FxHashSet::from_iter([input]);
-        for node in &self.order {
-            if self.flows_into(*node).any(|value| made.contains(&value)) {
-                forward.insert(*node);
-                made.extend(self.results(*node));
-            }
-        }
+    /// The nodes on ways from the border of this number to the value.
+    fn needed(&self, layer: usize, output: ValueId, flow: &Levels) -> FxHashSet<NodeId> {
         let mut found = FxHashSet::default();
         let mut open: Vec<NodeId> = self.graph.producer(output).into_iter().collect();
         while let Some(node) = open.pop() {
-            if forward.contains(&node) && found.insert(node) {
+            if flow.get(&node) == Some(&layer) && found.insert(node) {
                 let read = self.flows_into(node);
                 open.extend(read.filter_map(|value| self.graph.producer(value)));
             }

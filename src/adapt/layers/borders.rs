@@ -45,10 +45,7 @@ pub(super) fn blocks(
             return Err(Obstacle::Types(borders[0], *border));
         }
     }
-    let pairs = borders.windows(2).enumerate();
-    pairs
-        .map(|(layer, pair)| flow.block(layer, pair[0], pair[1]))
-        .collect()
+    flow.blocks(&borders)
 }
 
 impl Flow<'_> {
