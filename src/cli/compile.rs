@@ -115,6 +115,10 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             let adapted = PathBuf::from(entry["model"].as_str().unwrap_or_default());
             let differences = verify::differences(base, &adapted, cx)?;
             let name = entry["adapter"].as_str().unwrap_or_default().to_owned();
+            let other = match entry["plan"]["layers"].is_object() {
+                true => ", whose layers are others,",
+                false => "",
+            };
             for (output, difference) in &differences {
                 let start = if args.values.is_some() {
                     ""
@@ -124,11 +128,11 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
                 let _ = match difference {
                     0.0 => writeln!(
                         human,
-                        "  verified   {name}: `{output}` equals the base's{start}"
+                        "  verified   {name}: `{output}` equals the base's{other}{start}"
                     ),
                     _ => writeln!(
                         human,
-                        "  verified   {name}: `{output}` differs from the base's by at most {difference:.1e}{start}"
+                        "  verified   {name}: `{output}` differs from the base's{other} by at most {difference:.1e}{start}"
                     ),
                 };
             }

@@ -141,6 +141,7 @@ y%2+7 %3 }
 
 }
 adapter  a{
+layers"model.layers"=[0 .. 4,2..5 , ..3,7, 3 .. ]
 adapt "q" [ ..3],regex   "\d",all   linear,role ( q )with lora( rank=8 )+ia3 except"a" where in>2 override "q"(rank=1)
 expect   trainable<1%;expect identity   at start
 }
@@ -157,6 +158,7 @@ adapter b{ }
         y % 2 + 7 % 3 }
     }
     adapter a {
+      layers "model.layers" = [0..4, 2..5, ..3, 7, 3..]
       adapt "q"[..3], regex "\d", all linear, role(q) with lora(rank = 8) + ia3 except "a" where in > 2 override "q" (rank = 1)
       expect trainable < 1%; expect identity at start
     }
