@@ -55,6 +55,25 @@ impl Sink {
         }
     }
 
+    /// Adds what another sink has collected, behind what is here.
+    pub fn append(&mut self, other: Sink) {
+        let kept = |severity: Severity| {
+            let all = other.diagnostics.iter();
+            all.filter(|diagnostic| diagnostic.severity() == severity)
+                .count()
+        };
+        let left_out = [
+            other.errors - kept(Severity::Error),
+            other.warnings - kept(Severity::Warning),
+        ];
+        for diagnostic in other.diagnostics {
+            self.push(diagnostic);
+        }
+        let [errors, warnings] = left_out;
+        self.errors += errors;
+        self.warnings += warnings;
+    }
+
     /// `Err` if any error has been emitted so far: the end of a phase that goes on after an error.
     pub fn failed(&self) -> Result<(), Reported> {
         if self.errors > 0 {
@@ -99,5 +118,14 @@ mod tests {
         assert_eq!(sink.diagnostics().len(), 101);
         assert_eq!(sink.diagnostics()[100].code, Code::E0001);
         assert_eq!(sink.left_out(), 200);
+        let mut first = Sink::new();
+        first.warn(Diagnostic::new(Code::W0401, "before"));
+        first.emit(Diagnostic::new(Code::E0101, "7"));
+        first.append(sink);
+        // One of them was there already.
+        assert_eq!((first.error_count(), first.warning_count()), (301, 1));
+        assert_eq!(first.diagnostics().len(), 102);
+        assert_eq!(first.diagnostics()[0].code, Code::W0401);
+        assert_eq!(first.left_out(), 200);
     }
 }

@@ -3,14 +3,17 @@
 
     peftc runtime install --cuda
     cargo build --release
-    python tests/gpu/check.py [models] [gradients] [train] [--peftc PATH]
+    python tests/gpu/check.py [models] [gradients] [train] [ways] [--peftc PATH]
 
 * models: every fixture with recorded inputs, run by both providers.
 * gradients: loss and gradients of a LoRA on all linear layers, of the fixtures named below.
 * train: `math_task` of the quickstart, trained by both, and on the GPU in TensorFloat-32 and on a
   bfloat16 and a float16 base, too; and once more, to see whether the GPU repeats itself bit for bit.
+* ways: twenty steps of it with everything that changes the graphs of a step: logits in pieces, activations
+  computed again, Adam's state in 8 bits, a rounded base, updates of several batches, hooks, prompts, first passes,
+  repeated layers, and a decoder's.
 
-Without a GPU this fails. Speed beside PyTorch: `tests/bench/train.py --provider cuda`. Needs numpy and
+Without a GPU this fails; `--beside cpu` compares the CPU with itself, which tests this script. Speed beside PyTorch: `tests/bench/train.py --provider cuda`. Needs numpy and
 safetensors.
 """
 
@@ -163,17 +166,92 @@ def train(peftc: Peftc, scratch: Path) -> list[bool]:
     return found
 
 
+# Specs, and changes of the configuration.
+WAYS = {
+    "loss_pieces": (None, ["loss_pieces=4"]),
+    "recompute": (None, ["recompute=true"]),
+    "8-bit Adam": (None, ["optimizer.state=int8"]),
+    "base int8": (None, ["base=int8"]),
+    "accumulate": (None, ["accumulate=2"]),
+    "dropout": ("use std::lora\nadapter math_task { adapt all linear with lora(rank = 8, dropout = 0.1) }\n", []),
+    "hooks": ("use std::adalora\nadapter math_task { adapt all linear with adalora(total = 20) }\n", []),
+    "prompt": (
+        'use std::prompt_tuning\nadapter math_task { adapt "embed_tokens" with prompt_tuning(tokens = 8) }\n', [],
+    ),
+    "first pass": (
+        'use std::xlora\nadapter math_task { adapt "{q,v}_proj" with xlora(experts = 2, trainable = true) }\n', [],
+    ),
+    "layers": (
+        'use std::lora\nadapter math_task { layers "model.layers" = [0..2, 1..2]; adapt "{q,v}_proj" with lora() }\n', [],
+    ),
+}  # fmt: skip
+
+SEQ2SEQ = """model: {model}
+spec: {spec}
+task: seq2seq
+data: {{train: {data}}}
+batch_size: 4
+steps: 20
+optimizer: {{learning_rate: 1e-2}}
+output: {output}
+"""
+
+
+def losses_of(peftc: Peftc, config: Path, folder: Path, changes: list[str]) -> list[float] | None:
+    changes = [part for change in (*changes, f"output={folder}") for part in ("--with", change)]
+    if peftc("train", config, *changes) is None:
+        return None
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["event"] == "step"]
+
+
+def decoder(scratch: Path) -> Path:
+    """A configuration that turns sequences round with a T5."""
+    random = np.random.default_rng(0)
+    rows = [random.integers(10, 40, size).tolist() for size in random.integers(3, 7, 32)]
+    data, spec, config = scratch / "rows.jsonl", scratch / "t5.peft", scratch / "t5.yaml"
+    data.write_text("".join(json.dumps({"input_ids": [*row, 1], "labels": [*row[::-1], 1]}) + "\n" for row in rows))
+    spec.write_text("use std::lora\nadapter turned { adapt all linear with lora(rank = 4) }\n")
+    config.write_text(SEQ2SEQ.format(model=MODELS / "t5.dynamo.onnx", spec=spec, data=data, output=scratch / "t5"))
+    return config
+
+
+def ways(peftc: Peftc, scratch: Path, beside: str) -> list[bool]:
+    configs = {"seq2seq": (decoder(scratch), [])}
+    for name, (spec, changes) in WAYS.items():
+        if spec is not None:
+            path = scratch / f"{name.replace(' ', '-')}.peft"
+            path.write_text(spec)
+            changes = [*changes, f"spec={path}"]
+        configs[name] = (QUICKSTART / "math_task.yaml", [*changes, "steps=20"])
+    found = []
+    for name, (config, changes) in configs.items():
+        runs = []
+        for provider in ["cpu", beside]:
+            folder = scratch / f"{name.replace(' ', '-')}-{len(runs)}"
+            runs.append(losses_of(peftc, config, folder, [*changes, f"provider={provider}"]))
+        worst = None
+        if all(runs) and len(runs[0]) == 20:
+            worst = max(abs(a - b) / b for a, b in zip(*runs))
+        # Codes of 8 bits fall to another side of a step.
+        bound = HALF if "8" in name else 10 * EXACT
+        found.append(verdict(name, worst, bound))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"models": models, "gradients": gradients, "train": train}
+    parts = {"models": models, "gradients": gradients, "train": train, "ways": ways}
     parser.add_argument("parts", nargs="*", default=list(parts), help=" ".join(parts))
     parser.add_argument("--peftc", type=Path, default=ROOT / "target" / "release" / "peftc")
+    parser.add_argument("--beside", default="cuda", help="the provider that is compared with the CPU, of `ways`")
     options = parser.parse_args()
     found: list[bool] = []
     with tempfile.TemporaryDirectory() as scratch:
         for part in options.parts:
             print(f"{part}:", flush=True)
-            found += parts[part](Peftc(options.peftc), Path(scratch))
+            more = [options.beside] if part == "ways" else []
+            found += parts[part](Peftc(options.peftc), Path(scratch), *more)
     print(f"{sum(found)} of {len(found)} checks hold")
     sys.exit(0 if all(found) else 1)
 
