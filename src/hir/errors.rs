@@ -572,16 +572,22 @@ pub(super) fn interchange_word<'a>(
     with_help(diagnostic.label(word.span, format!("not {what}")), help)
 }
 
-pub(super) fn interchange_flag(span: Span) -> Diagnostic {
+pub(super) fn interchange_condition(span: Span) -> Diagnostic {
     Diagnostic::new(
         Code::E0313,
-        "only a list of modules has a condition, and that is a hyper-parameter",
+        "a setting of another tool hangs on what one hyper-parameter is",
     )
     .label(
         span,
-        "not a hyper-parameter that is true or false, or not behind `modules`",
+        "no comparison of a hyper-parameter with a value of its own",
     )
-    .help("write `key = modules when flag`")
+    .help("write `flag`, `not flag`, `hyper == value` or `hyper != value`: it is read and written")
+}
+
+pub(super) fn interchange_modules(span: Span) -> Diagnostic {
+    Diagnostic::new(Code::E0313, "a list of modules has a condition")
+        .label(span, "which modules it lists is not said")
+        .help("write `key = modules when flag` or `key = modules when hyper == value`")
 }
 
 pub(super) fn interchange_value(span: Span) -> Diagnostic {

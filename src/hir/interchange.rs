@@ -5,19 +5,40 @@ use super::eval::Eval;
 use super::program::{HyperKind, HyperSpec, HyperValue};
 use crate::diag::{Reported, Sink, Span, Spanned};
 use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind, MethodItem, UnaryOp};
-use std::collections::BTreeSet;
+use crate::ty::DType;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The tools that there are: Hugging Face PEFT.
 pub const TOOLS: &[&str] = &["peft"];
 
 /// How the tool has a tensor in its file, by name.
-const FORMS: &[(&str, Form)] = &[
-    ("transposed", Form::Transposed),
-    ("kernel", Form::Kernel),
-    ("point", Form::Point),
-    ("row", Form::Row),
-    ("column", Form::Column),
+const FORMS: &[(&str, Word)] = &[
+    ("transposed", Word::Axes(Form::Transposed)),
+    ("kernel", Word::Axes(Form::Kernel)),
+    ("point", Word::Axes(Form::Point)),
+    ("row", Word::Axes(Form::Row)),
+    ("column", Word::Axes(Form::Column)),
+    ("flat", Word::Axes(Form::Flat)),
+    ("taps", Word::Axes(Form::Taps)),
+    ("wide", Word::Axes(Form::Wide)),
+    ("tall", Word::Axes(Form::Tall)),
+    ("int32", Word::Numbers(DType::I32)),
+    ("int64", Word::Numbers(DType::I64)),
+    ("everywhere", Word::Everywhere),
+    ("padded", Word::Padded),
 ];
+
+/// What a word behind `as` says.
+#[derive(Clone, Copy)]
+enum Word {
+    Axes(Form),
+    Numbers(DType),
+    Everywhere,
+    Padded,
+}
+
+/// What stands for the key of a shared parameter in its name.
+pub const KEY: char = '#';
 
 /// The names of the forms.
 pub fn forms() -> impl Iterator<Item = &'static str> {
@@ -39,8 +60,46 @@ pub struct Interchange {
 pub struct Setting {
     pub key: Spanned<String>,
     pub value: SettingValue,
+    /// Where it is so; elsewhere the next line of the same key says what is.
+    pub when: Option<When>,
     /// The setting that holds, by module, the values of those that differ.
     pub exceptions: Option<String>,
+}
+
+/// What a hyper-parameter has to be, or has not to be.
+#[derive(Clone, Debug)]
+pub struct When {
+    pub hyper: String,
+    pub value: HyperValue,
+    pub equal: bool,
+}
+
+impl Setting {
+    /// Whether it says what the setting is at a module with these hyper-parameters.
+    pub fn holds(&self, values: &BTreeMap<String, HyperValue>) -> bool {
+        let found = |when: &When| (values.get(&when.hyper) == Some(&when.value)) == when.equal;
+        self.when.as_ref().is_none_or(found)
+    }
+
+    /// The hyper-parameter that has a value wherever this is what the setting says.
+    pub fn tells(&self) -> Option<(&str, &HyperValue)> {
+        let when = self.when.as_ref().filter(|when| when.equal)?;
+        Some((&when.hyper, &when.value))
+    }
+}
+
+impl Interchange {
+    /// The lines of that key, the first of which that holds says what it is.
+    pub fn lines<'r>(&'r self, key: &'r str) -> impl Iterator<Item = &'r Setting> {
+        self.settings.iter().filter(move |s| s.key.node == key)
+    }
+
+    /// Its keys, each once.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let mut seen = BTreeSet::new();
+        let keys = self.settings.iter().map(|s| s.key.node.as_str());
+        keys.filter(move |key| seen.insert(*key))
+    }
 }
 
 /// What a setting says.
@@ -52,8 +111,8 @@ pub enum SettingValue {
     OneOf(Vec<HyperValue>),
     /// Nothing that matters to a trained adapter.
     Any,
-    /// The modules for which this hyper-parameter is true.
-    Modules(String),
+    /// The modules where its condition holds.
+    Modules,
     /// The ranges of the adapter's `layers`.
     Sequence,
 }
@@ -61,11 +120,17 @@ pub enum SettingValue {
 /// A parameter in the tool's file.
 #[derive(Clone, Debug)]
 pub struct Foreign {
-    /// Behind the path of the module.
+    /// Behind the path of the module; empty for one that is not in the file, but follows from the base model.
     pub name: String,
     /// By its place in the instance.
     pub parameter: usize,
     pub form: Form,
+    /// The type of its elements there.
+    pub numbers: DType,
+    /// At every module, though they share it.
+    pub everywhere: bool,
+    /// What it lacks behind its ends is 0.
+    pub padded: bool,
 }
 
 /// How the axes in the tool's file differ from the method's; the elements are the same.
@@ -82,6 +147,14 @@ pub enum Form {
     Row,
     /// A vector as `[n, 1]`, at a convolution as `[1, n, 1, …]`.
     Column,
+    /// One axis.
+    Flat,
+    /// The last axis is those of a convolution's kernel, and is not there elsewhere.
+    Taps,
+    /// A matrix: the first axis, and all others.
+    Wide,
+    /// A matrix: the last axis, and all others.
+    Tall,
 }
 
 /// The rules `interchange` of a method. What is wrong with one is reported, and it is left out.
@@ -114,7 +187,9 @@ fn one(
     for (index, written) in rule.settings.iter().enumerate() {
         let key = &written.key;
         let mut before = rule.settings[..index].iter();
-        if let Some(first) = before.find(|first| first.key.node == key.node) {
+        // Behind a line without a condition no other is reached.
+        let ends = |first: &ast::InterchangeSetting| first.when.is_none();
+        if let Some(first) = before.find(|first| first.key.node == key.node && ends(first)) {
             let first = first.key.span;
             result = Err(sink.emit(errors::duplicate(key.span, first, "setting", &key.node)));
         }
@@ -130,10 +205,10 @@ fn one(
             let known = parameters.iter().copied();
             result = Err(sink.emit(errors::interchange_word(name, "a parameter", known)));
         }
-        if let Some(form) = &tensor.form
-            && form_of(&form.node).is_none()
-        {
-            result = Err(sink.emit(errors::interchange_word(form, "a form", forms())));
+        for form in &tensor.forms {
+            if word(&form.node).is_none() {
+                result = Err(sink.emit(errors::interchange_word(form, "a form", forms())));
+            }
         }
     }
     result.map(|()| Interchange {
@@ -151,9 +226,9 @@ fn parameters(method: &ast::Method) -> impl Iterator<Item = &str> {
     })
 }
 
-fn form_of(name: &str) -> Option<Form> {
+fn word(name: &str) -> Option<Word> {
     let known = FORMS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, form)| *form)
+    known.map(|(_, word)| *word)
 }
 
 fn setting(
@@ -162,18 +237,19 @@ fn setting(
     sink: &mut Sink,
 ) -> Result<Setting, Reported> {
     let value = &written.value;
-    let found = match (&value.kind, &written.when) {
-        (ExprKind::Name(name), Some(when)) if name == "modules" => {
-            let flag = match &when.kind {
-                ExprKind::Name(flag) => hypers.iter().find(|hyper| hyper.name.node == *flag),
-                _ => None,
-            };
-            flag.filter(|hyper| hyper.kind == HyperKind::Bool)
-                .map(|hyper| SettingValue::Modules(hyper.name.node.clone()))
-                .ok_or_else(|| errors::interchange_flag(when.span))
-        }
-        (_, Some(when)) => Err(errors::interchange_flag(when.span)),
-        (ExprKind::Name(name), None) => {
+    let when = match &written.when {
+        None => None,
+        Some(when) => match condition(when, hypers) {
+            Some(when) => Some(when),
+            None => return Err(sink.emit(errors::interchange_condition(when.span))),
+        },
+    };
+    let found = match &value.kind {
+        ExprKind::Name(name) if name == "modules" => match &when {
+            Some(when) if when.equal => Ok(SettingValue::Modules),
+            _ => Err(errors::interchange_modules(value.span)),
+        },
+        ExprKind::Name(name) => {
             if hypers.iter().any(|hyper| hyper.name.node == *name) {
                 Ok(SettingValue::Hyper(name.clone()))
             } else if name == "any" {
@@ -201,7 +277,49 @@ fn setting(
     Ok(Setting {
         key: written.key.clone(),
         value: found.map_err(|fault| sink.emit(fault))?,
+        when,
         exceptions,
+    })
+}
+
+/// `flag`, `not flag`, `hyper == value` or `hyper != value`.
+fn condition(expr: &Expr, hypers: &[HyperSpec]) -> Option<When> {
+    let (name, value, equal) = match &expr.kind {
+        ExprKind::Name(name) => (name, HyperValue::Bool(true), true),
+        ExprKind::Unary(UnaryOp::Not, inner) => match &inner.kind {
+            ExprKind::Name(name) => (name, HyperValue::Bool(false), true),
+            _ => return None,
+        },
+        ExprKind::Binary(op, left, right) => {
+            let equal = match op.node {
+                BinaryOp::Equal => true,
+                BinaryOp::NotEqual => false,
+                _ => return None,
+            };
+            let mut values = literals(right)?;
+            match (&left.kind, values.len()) {
+                (ExprKind::Name(name), 1) => (name, values.remove(0), equal),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    let spec = hypers.iter().find(|hyper| hyper.name.node == *name)?;
+    let value = match (&spec.kind, value) {
+        (HyperKind::Float, HyperValue::Int(value)) => HyperValue::Float(value as f64),
+        (HyperKind::Choice(options), HyperValue::String(value)) if !options.contains(&value) => {
+            return None;
+        }
+        (HyperKind::Choice(_) | HyperKind::String, value @ HyperValue::String(_))
+        | (HyperKind::Int, value @ HyperValue::Int(_))
+        | (HyperKind::Float, value @ HyperValue::Float(_))
+        | (HyperKind::Bool, value @ HyperValue::Bool(_)) => value,
+        _ => return None,
+    };
+    Some(When {
+        hyper: name.clone(),
+        value,
+        equal,
     })
 }
 
@@ -241,19 +359,37 @@ pub(super) fn tensors(
         let Some(parameter) = parameter.filter(|_| here) else {
             continue;
         };
-        if found.iter().any(|other| other.name == tensor.name.node) {
+        let mut foreign = Foreign {
+            name: tensor.name.node.clone(),
+            parameter,
+            form: Form::Same,
+            numbers: DType::F32,
+            everywhere: false,
+            padded: false,
+        };
+        for form in &tensor.forms {
+            match word(&form.node) {
+                Some(Word::Axes(form)) => foreign.form = form,
+                Some(Word::Numbers(numbers)) => foreign.numbers = numbers,
+                Some(Word::Everywhere) => foreign.everywhere = true,
+                Some(Word::Padded) => foreign.padded = true,
+                // Reported with the rule.
+                None => {}
+            }
+        }
+        // Those that share it are told apart by their key.
+        if let Some(key) = &eval.params[parameter].key {
+            foreign.name = foreign.name.replace(KEY, key);
+        }
+        let is_same = |other: &Foreign| {
+            !other.name.is_empty()
+                && (&other.name, other.everywhere) == (&foreign.name, foreign.everywhere)
+        };
+        if found.iter().any(is_same) {
             let diagnostic = errors::interchange_twice(tensor.name.span, &tensor.name.node);
             return Err(eval.fail(diagnostic));
         }
-        found.push(Foreign {
-            name: tensor.name.node.clone(),
-            parameter,
-            form: tensor
-                .form
-                .as_ref()
-                .and_then(|form| form_of(&form.node))
-                .unwrap_or(Form::Same),
-        });
+        found.push(foreign);
     }
     Ok(found)
 }

@@ -190,6 +190,7 @@ pub struct Interchange {
 /// `key = value [when condition] [by key of exceptions]`: a setting of the tool's configuration.
 #[derive(Clone, Debug)]
 pub struct InterchangeSetting {
+    /// With points where it is inside of others: `use_bdlora.nblocks`.
     pub key: Ident,
     pub value: Expr,
     pub when: Option<Expr>,
@@ -198,12 +199,12 @@ pub struct InterchangeSetting {
     pub span: Span,
 }
 
-/// `"name" = parameter [as form] [when condition]`: a tensor of the tool's file.
+/// `"name" = parameter [as form, …] [when condition]`: a tensor of the tool's file.
 #[derive(Clone, Debug)]
 pub struct InterchangeTensor {
     pub name: StringLit,
     pub parameter: Ident,
-    pub form: Option<Ident>,
+    pub forms: Vec<Ident>,
     pub when: Option<Expr>,
     pub span: Span,
 }

@@ -101,18 +101,12 @@ fn same(key: &str, ours: &Value, theirs: &Value) -> bool {
     }
 }
 
-/// Imports, compares the outputs with those recorded, exports and compares with what PEFT has saved.
+/// Imports and compares the outputs with those recorded.
 #[track_caller]
-fn check(entry: &str, model_name: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let found = imported(entry, model_name, folder.path());
+fn agreed(entry: &str, model_name: &str, folder: &Path) -> ImportArtifacts {
+    let found = imported(entry, model_name, folder);
     let spec = std::fs::read_to_string(&found.spec).unwrap();
-    let adapted = compiled(
-        &spec,
-        &model(model_name),
-        Some(&found.weights),
-        folder.path(),
-    );
+    let adapted = compiled(&spec, &model(model_name), Some(&found.weights), folder);
     let beside = saved(&format!("{entry}.safetensors"));
     let recording = match beside.exists() {
         true => beside,
@@ -132,6 +126,14 @@ fn check(entry: &str, model_name: &str) {
             "{entry} on {model_name}: `{output}` differs by {difference:e} at a scale of {scale}"
         );
     }
+    found
+}
+
+/// Imports, compares the outputs with those recorded, exports and compares with what PEFT has saved.
+#[track_caller]
+fn check(entry: &str, model_name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let found = agreed(entry, model_name, folder.path());
     let back = folder.path().join("back");
     exported(&found.spec, &found.weights, model_name, &back);
     let mut sink = Sink::new();
@@ -186,20 +188,68 @@ fn other_methods() {
     check("llama.dora", "llama.dynamo");
     check("llama.ia3", "llama.ts");
     check("llama.vera", "llama.dynamo");
-    check("llama.loha", "llama.dynamo");
-    check("llama.hra", "llama.dynamo");
-    check("llama.alora", "llama.dynamo");
-    check("llama.beft", "llama.dynamo");
-    check("llama.boft", "llama.dynamo");
-    check("llama.c3a", "llama.dynamo");
-    check("llama.delora", "llama.dynamo");
-    check("llama.eva", "llama.dynamo");
-    check("llama.gralora", "llama.dynamo");
-    check("llama.hira", "llama.dynamo");
-    check("llama.ln_tuning", "llama.dynamo");
-    check("llama.pvera", "llama.dynamo");
-    check("llama.trainable_tokens", "llama.dynamo");
-    check("llama.vblora", "llama.dynamo");
+}
+
+/// One of every method, with what it has in PEFT in other words.
+#[test]
+fn other_methods_of_peft() {
+    for method in [
+        "adalora",
+        "alora",
+        "beft",
+        "boft",
+        "c3a",
+        "deft",
+        "deft_para",
+        "delora",
+        "eva",
+        "gralora",
+        "hira",
+        "hra",
+        "kasa",
+        "lily",
+        "ln_tuning",
+        "loha",
+        "lokr",
+        "lokr_both",
+        "miss",
+        "miss_bat",
+        "miss_mini",
+        "oft",
+        "oft_cayley",
+        "oft_coft",
+        "olora",
+        "osf",
+        "peanut",
+        "pissa",
+        "pvera",
+        "randlora",
+        "road",
+        "road_4",
+        "shira",
+        "tinylora",
+        "trainable_tokens",
+        "unilora",
+        "vblora",
+    ] {
+        check(&format!("llama.{method}"), "llama.dynamo");
+    }
+}
+
+/// PEFT cuts off the ranks that a module has not kept; here they are 0, and come back as that.
+#[test]
+fn ranks_that_were_cut_off_are_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = agreed("llama.adalora_done", "llama.dynamo", folder.path());
+    let mut sink = Sink::new();
+    let tensors = read_tensors(&found.weights, &mut sink).unwrap();
+    let scales = tensors.iter().filter(|tensor| tensor.name.ends_with(".E"));
+    let scales: Vec<_> = scales.collect();
+    assert!(scales.len() > 1 && scales.iter().all(|scales| scales.dims == [4]));
+    assert!(scales.iter().any(|scales| scales.data.ends_with(&[0; 4])));
+    let back = folder.path().join("back");
+    exported(&found.spec, &found.weights, "llama.dynamo", &back);
+    assert_eq!(config(&back).get("rank_pattern"), None);
 }
 
 #[test]

@@ -85,6 +85,21 @@ pub(super) fn not_numbers(name: &str) -> Diagnostic {
     .help("save the adapter anew")
 }
 
+pub(super) fn not_positions(name: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{name}` of `{WEIGHTS}` holds no positions: whole numbers from 0 to 16777216"
+    ))
+    .help("save the adapter anew")
+}
+
+pub(super) fn not_one(name: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{name}` of `{WEIGHTS}` is another tensor than that of the modules before it"
+    ))
+    .note("modules share it")
+    .help("save the adapter anew")
+}
+
 pub(super) fn nothing() -> Diagnostic {
     unreadable(format!("`{WEIGHTS}` holds no tensor")).help("save the adapter anew")
 }
@@ -107,6 +122,24 @@ pub(super) fn no_interchange(span: Span, method: &str) -> Diagnostic {
 pub(super) fn unsaved(span: Span, method: &str, parameter: &str) -> Diagnostic {
     unsayable(
         format!("it is not known what `{parameter}` of `{method}` is in PEFT"),
+        span,
+        "asked for here",
+    )
+}
+
+/// A tensor that PEFT makes from the base model is another one here.
+pub(super) fn not_derived(span: Span, name: &str) -> Diagnostic {
+    unsayable(
+        format!("`{name}` is not what the base model gives, which is what PEFT takes for it"),
+        span,
+        "asked for here",
+    )
+    .help("or give the model that the adapter was made for")
+}
+
+pub(super) fn no_positions(span: Span, name: &str) -> Diagnostic {
+    unsayable(
+        format!("`{name}` holds no positions, whole numbers from 0 on, and PEFT has it as such"),
         span,
         "asked for here",
     )

@@ -2,6 +2,7 @@
 
 use super::config::{exact, json, ranges};
 use super::form::{foreign_dims, transposed};
+use super::tensors::started;
 use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
 use crate::adapt::{Plan, PlannedMethod};
 use crate::diag::{Reported, Sink, Span};
@@ -9,11 +10,11 @@ use crate::driver::compile::trained_values;
 use crate::driver::session::{Loaded, Planned, Session, Spec};
 use crate::files::{self, Staging};
 use crate::graph::Tensor;
-use crate::hir::{Form, HyperValue, Interchange, Setting, SettingValue};
+use crate::hir::{Foreign, Form, Interchange, Setting, SettingValue};
 use crate::modules::{Modules, Site, SiteKind};
 use crate::ty::DType;
 use crate::weights::{NamedTensor, write_tensors};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -58,6 +59,7 @@ pub fn export(
     let found = Found::of(spec, plan, &loaded.modules, sink)?;
     let config = found.config(spec, loaded, options, sink)?;
     let values = trained_values(plan, None, &options.values, sink)?;
+    found.check_derived(planned, loaded, &values, sink)?;
     let tensors = found.tensors(plan, loaded, &values, sink)?;
     let staging = Staging::new(&options.folder, sink)?;
     let count = tensors.len();
@@ -76,6 +78,25 @@ pub fn export(
         modules: found.adapted.len() + found.in_full.len(),
         tensors: count,
     })
+}
+
+/// How far from each other what follows from the base model may be, of the largest element.
+const DERIVED: f64 = 1e-4;
+
+/// Puts a setting where its key says.
+fn put(config: &mut BTreeMap<String, Value>, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            config.insert(key.to_owned(), value);
+        }
+        Some((outer, inner)) => {
+            let entry = config.entry(outer.to_owned());
+            let entry = entry.or_insert_with(|| Value::Object(Map::new()));
+            if let Some(inside) = entry.as_object_mut() {
+                inside.insert(inner.to_owned(), value);
+            }
+        }
+    }
 }
 
 /// A method at a module.
@@ -159,49 +180,47 @@ impl<'p> Found<'p> {
         let mut layers = loaded.layers();
         let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
         let mut config: BTreeMap<String, Value> = BTreeMap::new();
-        let mut put = |key: &str, value: Value| config.insert(key.to_owned(), value);
-        put("peft_type", Value::String(self.rule.kind.node.clone()));
-        put("task_type", text(&options.task));
-        put("base_model_name_or_path", text(&options.base));
+        let mut own = |key: &str, value: Value| config.insert(key.to_owned(), value);
+        own("peft_type", Value::String(self.rule.kind.node.clone()));
+        own("task_type", text(&options.task));
+        own("base_model_name_or_path", text(&options.base));
         // Frozen until someone asks for more: what was written is trained.
-        put("inference_mode", Value::Bool(true));
-        put(
+        own("inference_mode", Value::Bool(true));
+        own(
             "target_modules",
             exact(self.adapted.keys().copied(), modules),
         );
-        put(
+        own(
             IN_FULL,
             match self.in_full.is_empty() {
                 true => Value::Null,
                 false => self.in_full.keys().copied().collect(),
             },
         );
-        for setting in &self.rule.settings {
-            match &setting.value {
-                SettingValue::Any => {}
-                SettingValue::Sequence => {
-                    let sequence = layers.take().map(|(_, sequence)| ranges(sequence));
-                    put(&setting.key.node, sequence.unwrap_or_default());
-                }
-                SettingValue::OneOf(values) => {
-                    put(&setting.key.node, json(&values[0]));
-                }
-                SettingValue::Modules(flag) => {
-                    let is_set =
-                        |at: &At<'_>| at.method.values.get(flag) == Some(&HyperValue::Bool(true));
-                    let those = self.adapted.iter().filter(|(_, at)| is_set(at));
-                    put(
-                        &setting.key.node,
-                        exact(those.map(|(path, _)| *path), modules),
-                    );
-                }
-                SettingValue::Hyper(name) => {
-                    let (value, exceptions) = self.hyper(setting, name, sink)?;
-                    put(&setting.key.node, value);
-                    if let Some(key) = &setting.exceptions {
-                        put(key, exceptions.into_iter().collect());
-                    }
-                }
+        for key in self.rule.keys() {
+            let lists = self
+                .rule
+                .lines(key)
+                .any(|l| l.value == SettingValue::Modules);
+            if lists {
+                let is_set = |at: &At<'_>| self.line(key, at).is_some();
+                let those = self.adapted.iter().filter(|(_, at)| is_set(at));
+                let those = exact(those.map(|(path, _)| *path), modules);
+                put(&mut config, key, those);
+                continue;
+            }
+            let is_sequence = |line: &Setting| line.value == SettingValue::Sequence;
+            if self.rule.lines(key).any(is_sequence) {
+                let sequence = layers.take().map(|(_, sequence)| ranges(sequence));
+                put(&mut config, key, sequence.unwrap_or_default());
+                continue;
+            }
+            let (value, exceptions) = self.common(key, sink)?;
+            if let Some(value) = value {
+                put(&mut config, key, value);
+            }
+            if let Some(key) = self.rule.lines(key).find_map(|l| l.exceptions.as_ref()) {
+                put(&mut config, key, exceptions.into_iter().collect());
             }
         }
         if layers.is_some() {
@@ -213,39 +232,82 @@ impl<'p> Found<'p> {
         Ok(config)
     }
 
+    /// The line that says what a setting is at a module.
+    fn line(&self, key: &'p str, at: &At<'_>) -> Option<&'p Setting> {
+        let mut lines = self.rule.lines(key);
+        lines.find(|line| line.holds(&at.method.values))
+    }
+
     /// The value that most modules have, and by path those of the others.
-    fn hyper(
+    fn common(
         &self,
-        setting: &Setting,
-        name: &str,
+        key: &'p str,
         sink: &mut Sink,
-    ) -> Result<(Value, BTreeMap<String, Value>), Reported> {
-        let mut counts: Vec<(&HyperValue, usize, Span)> = Vec::new();
-        let of = |at: &'_ At<'p>| at.method.values.get(name);
+    ) -> Result<(Option<Value>, BTreeMap<String, Value>), Reported> {
+        let of = |at: &At<'p>| match &self.line(key, at)?.value {
+            SettingValue::OneOf(values) => values.first().map(json),
+            SettingValue::Hyper(name) => at.method.values.get(name).map(json),
+            SettingValue::Any | SettingValue::Modules | SettingValue::Sequence => None,
+        };
+        let mut counts: Vec<(Option<Value>, usize, Span)> = Vec::new();
         for at in self.adapted.values() {
-            let Some(value) = of(at) else { continue };
+            let value = of(at);
             match counts.iter_mut().find(|(known, ..)| *known == value) {
                 Some((_, count, _)) => *count += 1,
                 None => counts.push((value, 1, at.method.span)),
             }
         }
         let Some(most) = counts.iter().map(|(_, count, _)| *count).max() else {
-            return Ok((Value::Null, BTreeMap::new()));
+            return Ok((None, BTreeMap::new()));
         };
-        let common = counts.iter().find(|(_, count, _)| *count == most);
-        let (common, ..) = common.expect("some value is the most common");
-        if let ([(first, ..), (second, _, span), ..], None) =
-            (counts.as_slice(), &setting.exceptions)
-        {
-            let (first, second) = (first.to_string(), second.to_string());
-            return Err(sink.emit(errors::differs(*span, &setting.key.node, &first, &second)));
+        let has_exceptions = self.rule.lines(key).any(|l| l.exceptions.is_some());
+        if let ([(first, ..), (second, _, span), ..], false) = (counts.as_slice(), has_exceptions) {
+            let text =
+                |value: &Option<Value>| value.as_ref().map_or("none".into(), Value::to_string);
+            let (first, second) = (text(first), text(second));
+            return Err(sink.emit(errors::differs(*span, key, &first, &second)));
         }
-        let others = self
-            .adapted
-            .iter()
-            .filter(|(_, at)| of(at) != Some(*common));
-        let others = others.filter_map(|(path, at)| Some(((*path).to_owned(), json(of(at)?))));
-        Ok((json(common), others.collect()))
+        let common = counts.into_iter().find(|(_, count, _)| *count == most);
+        let (common, ..) = common.expect("some value is the most common");
+        let others = self.adapted.iter().filter(|(_, at)| of(at) != common);
+        let others = others.filter_map(|(path, at)| Some(((*path).to_owned(), of(at)?)));
+        Ok((common.clone(), others.collect()))
+    }
+
+    /// What PEFT makes from the base model has to be what it makes of it.
+    fn check_derived(
+        &self,
+        planned: &Planned,
+        loaded: &Loaded,
+        values: &BTreeMap<String, Tensor>,
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        let mut derived: Vec<(usize, Span)> = Vec::new();
+        for at in self.adapted.values() {
+            let foreign = at.method.instance.foreign.get(TOOL);
+            for theirs in foreign.map_or(&[][..], Vec::as_slice) {
+                if theirs.name.is_empty() {
+                    derived.push((at.method.parameters[theirs.parameter], at.method.span));
+                }
+            }
+        }
+        if derived.is_empty() {
+            return Ok(());
+        }
+        let starts = started(planned, loaded, sink)?;
+        for (index, span) in derived {
+            let name = &planned.plan.parameters[index].name;
+            let ours = values[name].to_f64s().unwrap_or_default();
+            let theirs = starts[index].to_f64s().unwrap_or_default();
+            let scale = theirs
+                .iter()
+                .fold(0.0_f64, |most, value| most.max(value.abs()));
+            let far = |(a, b): (&f64, &f64)| (a - b).abs() > DERIVED * scale || !a.is_finite();
+            if ours.len() != theirs.len() || ours.iter().zip(&theirs).any(far) {
+                sink.emit(errors::not_derived(span, name));
+            }
+        }
+        sink.failed()
     }
 
     fn tensors(
@@ -262,23 +324,28 @@ impl<'p> Found<'p> {
             let instance = &at.method.instance;
             let foreign = instance.foreign.get(TOOL).map_or(&[][..], Vec::as_slice);
             for (number, index) in at.method.parameters.iter().enumerate() {
-                let parameter = &plan.parameters[*index];
-                let Some(theirs) = foreign.iter().find(|theirs| theirs.parameter == number) else {
-                    let (span, method) = (at.method.span, &at.method.name);
+                let (parameter, span) = (&plan.parameters[*index], at.method.span);
+                let named = || foreign.iter().filter(|theirs| theirs.parameter == number);
+                if named().next().is_none() {
+                    let method = &at.method.name;
                     sink.emit(errors::unsaved(span, method, &parameter.parameter));
                     continue;
-                };
-                if !written.insert(*index) {
-                    continue;
                 }
-                let name = match parameter.module {
-                    Some(_) => format!("{MODEL}{path}.{}", theirs.name),
-                    None => format!("{SHARED}{}", theirs.name),
-                };
-                let tensor =
-                    foreign_tensor(name.clone(), &values[&parameter.name], theirs.form, &kernel);
-                if tensors.insert(name, tensor).is_some() {
-                    sink.emit(errors::several_tensors(at.method.span, &theirs.name));
+                let is_first = written.insert(*index);
+                for theirs in named().filter(|theirs| !theirs.name.is_empty()) {
+                    let name = match parameter.module.is_some() || theirs.everywhere {
+                        true => format!("{MODEL}{path}.{}", theirs.name),
+                        false if is_first => format!("{SHARED}{}", theirs.name),
+                        false => continue,
+                    };
+                    let tensor = &values[&parameter.name];
+                    let Some(tensor) = foreign_tensor(name.clone(), tensor, theirs, &kernel) else {
+                        sink.emit(errors::no_positions(span, &parameter.name));
+                        continue;
+                    };
+                    if tensors.insert(name, tensor).is_some() {
+                        sink.emit(errors::several_tensors(span, &theirs.name));
+                    }
                 }
             }
         }
@@ -297,24 +364,44 @@ pub(super) fn kernel(site: &Site, loaded: &Loaded) -> Vec<i64> {
     tensor.map_or_else(Vec::new, |tensor| tensor.dims[2..].to_vec())
 }
 
-fn foreign_tensor(name: String, tensor: &Tensor, form: Form, kernel: &[i64]) -> NamedTensor {
-    let data = match (form, tensor.dims.as_slice()) {
+/// Nothing where PEFT has positions and these are none.
+fn foreign_tensor(
+    name: String,
+    tensor: &Tensor,
+    theirs: &Foreign,
+    kernel: &[i64],
+) -> Option<NamedTensor> {
+    let elements = || tensor.to_f64s().unwrap_or_default();
+    let turned = match (theirs.form, tensor.dims.as_slice()) {
         (Form::Transposed, [_, columns]) => {
-            let elements = tensor.to_f64s().unwrap_or_default();
-            let elements: Vec<f32> = elements.into_iter().map(|value| value as f32).collect();
-            let turned = transposed(&elements, *columns as usize);
-            turned
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect::<Vec<u8>>()
-                .into()
+            let elements: Vec<f32> = elements().into_iter().map(|value| value as f32).collect();
+            Some(transposed(&elements, *columns as usize))
         }
-        _ => tensor.raw().cloned().unwrap_or_default(),
+        _ => None,
     };
-    NamedTensor {
+    let data = match (theirs.numbers, turned) {
+        (DType::F32, None) => tensor.raw().cloned().unwrap_or_default(),
+        (DType::F32, Some(turned)) => {
+            let bytes = turned.iter().flat_map(|value| value.to_le_bytes());
+            bytes.collect::<Vec<u8>>().into()
+        }
+        (numbers, turned) => {
+            let all = turned.map_or_else(elements, |t| t.into_iter().map(f64::from).collect());
+            let is_position = |value: &f64| *value >= 0.0 && value.fract() == 0.0;
+            if !all.iter().all(is_position) {
+                return None;
+            }
+            let bytes = all.into_iter().flat_map(|value| match numbers {
+                DType::I32 => (value as i32).to_le_bytes().to_vec(),
+                _ => (value as i64).to_le_bytes().to_vec(),
+            });
+            bytes.collect::<Vec<u8>>().into()
+        }
+    };
+    Some(NamedTensor {
         name,
-        dtype: DType::F32,
-        dims: foreign_dims(form, &tensor.dims, kernel),
+        dtype: theirs.numbers,
+        dims: foreign_dims(theirs.form, &tensor.dims, kernel),
         data,
-    }
+    })
 }

@@ -24,7 +24,36 @@ pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64>
         Form::Row => [1, elements].into_iter().chain(ones).collect(),
         Form::Column if kernel.is_empty() => vec![elements, 1],
         Form::Column => [1, elements].into_iter().chain(ones).collect(),
+        Form::Flat => vec![elements],
+        Form::Taps => {
+            let rest = &dims[..dims.len().saturating_sub(1)];
+            rest.iter().chain(kernel).copied().collect()
+        }
+        Form::Wide => match dims {
+            [first, rest @ ..] => vec![*first, rest.iter().product()],
+            [] => Vec::new(),
+        },
+        Form::Tall => match dims {
+            [rest @ .., last] => vec![rest.iter().product(), *last],
+            [] => Vec::new(),
+        },
     }
+}
+
+/// Elements of these dimensions with zeros behind the ends of every axis, up to those of `wanted`.
+pub(super) fn padded(elements: &[f32], dims: &[i64], wanted: &[i64]) -> Vec<f32> {
+    let count: i64 = wanted.iter().product();
+    let mut all = vec![0.0; count.max(0) as usize];
+    for (number, element) in elements.iter().enumerate() {
+        let (mut rest, mut place, mut step) = (number as i64, 0, 1);
+        for (size, wide) in dims.iter().zip(wanted).rev() {
+            place += rest % size * step;
+            rest /= size;
+            step *= wide;
+        }
+        all[place as usize] = *element;
+    }
+    all
 }
 
 /// Elements with the two axes of a matrix `[rows, columns]` exchanged.
@@ -52,6 +81,18 @@ mod tests {
         assert_eq!(foreign_dims(Form::Column, &[8], &[]), [8, 1]);
         assert_eq!(foreign_dims(Form::Row, &[8], &[]), [1, 8]);
         assert_eq!(foreign_dims(Form::Column, &[8], &[3, 3]), [1, 8, 1, 1]);
+        assert_eq!(foreign_dims(Form::Flat, &[4, 18], &[]), [72]);
+        assert_eq!(foreign_dims(Form::Taps, &[4, 2, 1], &[]), [4, 2]);
+        assert_eq!(foreign_dims(Form::Taps, &[4, 2, 6], &[3, 2]), [4, 2, 3, 2]);
+        assert_eq!(foreign_dims(Form::Wide, &[4, 2, 6], &[]), [4, 12]);
+        assert_eq!(foreign_dims(Form::Tall, &[4, 2, 6], &[]), [8, 6]);
+    }
+
+    #[test]
+    fn what_is_short_is_filled_up() {
+        let filled = padded(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[3, 3]);
+        assert_eq!(filled, [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(padded(&[], &[0, 2], &[1, 2]), [0.0, 0.0]);
     }
 
     #[test]

@@ -10,6 +10,10 @@ mod errors;
 mod export;
 mod form;
 mod import;
+mod layers;
+mod settings;
+mod sorted;
+mod tensors;
 
 pub use export::{ExportArtifacts, ExportOptions, export};
 pub use import::{ImportArtifacts, ImportOptions, import};

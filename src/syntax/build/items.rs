@@ -332,7 +332,7 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
         InterchangeSetting {
-            key: self.ident(&parts.one(Rule::name)),
+            key: self.ident(&parts.one(Rule::interchange_key)),
             value: self.expr(parts.one(Rule::expr)),
             when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
             exceptions: parts.maybe(Rule::name).map(|key| self.ident(&key)),
@@ -346,7 +346,7 @@ impl Builder<'_> {
         InterchangeTensor {
             name: self.string(&parts.one(Rule::string)),
             parameter: self.ident(&parts.one(Rule::name)),
-            form: parts.maybe(Rule::name).map(|form| self.ident(&form)),
+            forms: self.idents(parts.many(Rule::name).into_iter()),
             when: parts.maybe(Rule::expr).map(|when| self.expr(when)),
             span,
         }

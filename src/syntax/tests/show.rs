@@ -159,8 +159,11 @@ fn show_method_item(out: &mut String, item: &MethodItem) {
                 );
             }
             for tensor in &known.tensors {
-                let form = tensor.form.as_ref();
-                let form = form.map_or(String::new(), |form| format!(" as {}", form.node));
+                let forms: Vec<&str> = tensor.forms.iter().map(|f| f.node.as_str()).collect();
+                let form = match forms.as_slice() {
+                    [] => String::new(),
+                    forms => format!(" as {}", forms.join(", ")),
+                };
                 let (name, parameter) = (&tensor.name.node, &tensor.parameter.node);
                 line(
                     out,

@@ -53,18 +53,22 @@ fn tensors(text: &str) -> Result<Vec<u8>, String> {
         let (Some(name), Some(dtype)) = (words.next(), words.next()) else {
             return Err(format!("`{entry}` is no tensor"));
         };
-        let ones = dtype == "ONES";
+        let element = match dtype {
+            "ONES" => 1f32,
+            "HALVES" => 0.5,
+            _ => 0.0,
+        };
         let dtype = match dtype {
-            "F32" | "ONES" => Dtype::F32,
+            "F32" | "ONES" | "HALVES" => Dtype::F32,
             "I64" => Dtype::I64,
             "C64" => Dtype::C64,
             other => return Err(format!("no type `{other}`")),
         };
         let dims: Vec<usize> = words.map(|dim| dim.parse().unwrap_or(0)).collect();
         let size = dims.iter().product::<usize>() * dtype.bitsize() / 8;
-        let data = match ones {
-            true => 1f32.to_le_bytes().repeat(size / 4),
-            false => vec![0u8; size],
+        let data = match element == 0.0 {
+            false => element.to_le_bytes().repeat(size / 4),
+            true => vec![0u8; size],
         };
         made.push((name, dtype, dims, data));
     }

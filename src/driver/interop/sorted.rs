@@ -1,0 +1,128 @@
+//! The tensors of an adapter of PEFT, by module.
+
+use super::config::lists;
+use super::settings::rule_of;
+use super::{IN_FULL, MODEL, SHARED, TOOL, errors};
+use crate::diag::{Reported, Sink};
+use crate::driver::session::{Loaded, Spec};
+use crate::hir::{KEY, Method};
+use crate::syntax::ast::MethodItem;
+use crate::weights::NamedTensor;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The tensors of an adapter by module.
+pub(super) struct Sorted {
+    /// By the module's path in the model and the name behind it.
+    pub tensors: BTreeMap<(String, String), NamedTensor>,
+    /// Those that belong to no module.
+    pub shared: BTreeMap<String, NamedTensor>,
+    pub adapted: BTreeSet<String>,
+    pub in_full: BTreeSet<String>,
+}
+
+/// What tensors of a method are called behind the path of a module.
+fn names_of(method: &Method) -> BTreeSet<&str> {
+    let rules = method.body.body.iter().filter_map(|item| match item {
+        MethodItem::Interchange(rule) if rule.tool.node == TOOL => Some(rule),
+        _ => None,
+    });
+    rules
+        .flat_map(|rule| &rule.tensors)
+        .map(|tensor| tensor.name.node.as_str())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// Whether a tensor has that name, where `#` stands for any key.
+fn is_called(name: &str, known: &str) -> bool {
+    match known.split_once(KEY) {
+        None => name == known,
+        Some((front, back)) => {
+            let key = name
+                .strip_prefix(front)
+                .and_then(|name| name.strip_suffix(back));
+            key.is_some_and(|key| !key.is_empty())
+        }
+    }
+}
+
+/// The path of a module and the name of its tensor, where it is called so.
+fn apart(whole: &str, known: &str) -> Option<(String, String)> {
+    let path = whole.strip_suffix(known)?.strip_suffix('.')?;
+    Some((path.to_owned(), known.to_owned()))
+}
+
+impl Sorted {
+    pub(super) fn of(
+        method: &Method,
+        library: &Spec,
+        config: &Map<String, Value>,
+        tensors: Vec<NamedTensor>,
+        loaded: &Loaded,
+        sink: &mut Sink,
+    ) -> Result<Sorted, Reported> {
+        let mut sorted = Sorted {
+            tensors: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            adapted: BTreeSet::new(),
+            in_full: BTreeSet::new(),
+        };
+        let own = names_of(method);
+        let methods = library.program.methods.iter();
+        let full =
+            methods.filter(|method| rule_of(method).is_some_and(|rule| rule.kind.node == IN_FULL));
+        let full: BTreeSet<&str> = full.flat_map(|method| names_of(method)).collect();
+        let listed = config.get(IN_FULL).unwrap_or(&Value::Null);
+        let mut absent = BTreeSet::new();
+        for tensor in tensors {
+            let inside = tensor.name.strip_prefix(MODEL);
+            let split = |names: &BTreeSet<&str>| names.iter().find_map(|name| apart(inside?, name));
+            let adapted = split(&own);
+            let whole = split(&full).filter(|(path, _)| lists(listed, path));
+            let is_adapted = adapted.is_some();
+            if let Some((path, name)) = adapted.or(whole) {
+                let Some(known) = module(&path, loaded) else {
+                    absent.insert(path);
+                    continue;
+                };
+                let into = if is_adapted {
+                    &mut sorted.adapted
+                } else {
+                    &mut sorted.in_full
+                };
+                into.insert(known.clone());
+                sorted.tensors.insert((known, name), tensor);
+                continue;
+            }
+            let outside = tensor.name.strip_prefix(SHARED);
+            let is_own = |name: &&str| own.iter().any(|known| is_called(name, known));
+            match outside.filter(|name| inside.is_none() && is_own(name)) {
+                Some(name) => {
+                    sorted.shared.insert(name.to_owned(), tensor);
+                }
+                None => {
+                    sink.emit(errors::unknown_tensor(&tensor.name, &method.name.node));
+                }
+            }
+        }
+        let known: Vec<&str> = loaded
+            .modules
+            .sites
+            .iter()
+            .map(|s| s.path.as_str())
+            .collect();
+        for path in &absent {
+            sink.emit(errors::no_module(path, known.iter().copied()));
+        }
+        sink.failed()?;
+        Ok(sorted)
+    }
+}
+
+/// The module's path in the model, where it may be called by an alias.
+fn module(path: &str, loaded: &Loaded) -> Option<String> {
+    let mut sites = loaded.modules.sites.iter();
+    let site = sites.find(|site| site.paths().any(|known| known == path))?;
+    Some(site.path.clone())
+}
