@@ -100,6 +100,15 @@ pub(super) fn not_one(name: &str) -> Diagnostic {
     .help("save the adapter anew")
 }
 
+/// Two tensors of a module that has two paths.
+pub(super) fn twice(first: &str, second: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{first}` and `{second}` of `{WEIGHTS}` are one tensor of one module"
+    ))
+    .note("the module has both paths in the model")
+    .help("adapt it under one of them, and save the adapter anew")
+}
+
 pub(super) fn nothing() -> Diagnostic {
     unreadable(format!("`{WEIGHTS}` holds no tensor")).help("save the adapter anew")
 }

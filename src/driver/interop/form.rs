@@ -6,13 +6,15 @@ use crate::hir::Form;
 /// module's kernel, empty where it is no convolution.
 pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64> {
     let ones = kernel.iter().map(|_| 1);
-    let elements: i64 = dims.iter().product();
+    // Sizes that a configuration asks for may be of any kind.
+    let product = |dims: &[i64]| dims.iter().fold(1_i64, |all, dim| all.saturating_mul(*dim));
+    let elements = product(dims);
     match form {
         Form::Same => dims.to_vec(),
         Form::Transposed => dims.iter().rev().copied().collect(),
         Form::Kernel => match dims.split_last() {
             Some((columns, rest)) if !kernel.is_empty() => {
-                let channels = columns / kernel.iter().product::<i64>().max(1);
+                let channels = columns / product(kernel).max(1);
                 let rest = rest.iter().copied();
                 rest.chain([channels])
                     .chain(kernel.iter().copied())
@@ -30,20 +32,33 @@ pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64>
             rest.iter().chain(kernel).copied().collect()
         }
         Form::Wide => match dims {
-            [first, rest @ ..] => vec![*first, rest.iter().product()],
+            [first, rest @ ..] => vec![*first, product(rest)],
             [] => Vec::new(),
         },
         Form::Tall => match dims {
-            [rest @ .., last] => vec![rest.iter().product(), *last],
+            [rest @ .., last] => vec![product(rest), *last],
             [] => Vec::new(),
         },
     }
 }
 
-/// Elements of these dimensions with zeros behind the ends of every axis, up to those of `wanted`.
-pub(super) fn padded(elements: &[f32], dims: &[i64], wanted: &[i64]) -> Vec<f32> {
-    let count: i64 = wanted.iter().product();
-    let mut all = vec![0.0; count.max(0) as usize];
+/// How many elements a tensor with zeros put in has at most: 256 MiB.
+const MOST: i64 = 1 << 26;
+
+/// Elements of these dimensions with zeros behind the ends of every axis, up to those of `wanted`; nothing
+/// where they do not fit, or would be too many.
+pub(super) fn padded(elements: &[f32], dims: &[i64], wanted: &[i64]) -> Option<Vec<f32>> {
+    let is_short = |(size, wanted): (&i64, &i64)| size <= wanted;
+    if dims.len() != wanted.len() || !dims.iter().zip(wanted).all(is_short) {
+        return None;
+    }
+    let count = wanted
+        .iter()
+        .fold(1_i64, |all, dim| all.saturating_mul(*dim));
+    if !(0..=MOST).contains(&count) {
+        return None;
+    }
+    let mut all = vec![0.0; count as usize];
     for (number, element) in elements.iter().enumerate() {
         let (mut rest, mut place, mut step) = (number as i64, 0, 1);
         for (size, wide) in dims.iter().zip(wanted).rev() {
@@ -53,7 +68,7 @@ pub(super) fn padded(elements: &[f32], dims: &[i64], wanted: &[i64]) -> Vec<f32>
         }
         all[place as usize] = *element;
     }
-    all
+    Some(all)
 }
 
 /// Elements with the two axes of a matrix `[rows, columns]` exchanged.
@@ -90,9 +105,11 @@ mod tests {
 
     #[test]
     fn what_is_short_is_filled_up() {
-        let filled = padded(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[3, 3]);
+        let filled = padded(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[3, 3]).unwrap();
         assert_eq!(filled, [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(padded(&[], &[0, 2], &[1, 2]), [0.0, 0.0]);
+        assert_eq!(padded(&[], &[0, 2], &[1, 2]).unwrap(), [0.0, 0.0]);
+        assert_eq!(padded(&[1.0, 2.0], &[2], &[1]), None);
+        assert_eq!(padded(&[1.0], &[1, 1], &[i64::MAX, 2]), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{IN_FULL, TOOL, errors};
 use crate::diag::{Reported, Sink};
 use crate::driver::session::Spec;
 use crate::hir::{HyperValue, Interchange, Method, Setting, SettingValue};
+use regex::Regex;
 use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,7 +173,9 @@ fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> 
 /// Whether a line of the rule can say that value.
 fn fits(method: &Method, line: &Setting, value: &Value) -> bool {
     match &line.value {
-        SettingValue::Any | SettingValue::Modules => true,
+        SettingValue::Any => true,
+        // An expression that cannot be read would list nothing.
+        SettingValue::Modules => value.as_str().is_none_or(|text| Regex::new(text).is_ok()),
         SettingValue::Sequence => written_ranges(value).is_some(),
         SettingValue::OneOf(values) => values.iter().any(|wanted| is(value, wanted)),
         SettingValue::Hyper(name) => {

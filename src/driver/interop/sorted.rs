@@ -92,7 +92,11 @@ impl Sorted {
                     &mut sorted.in_full
                 };
                 into.insert(known.clone());
-                sorted.tensors.insert((known, name), tensor);
+                let called = tensor.name.clone();
+                let first = sorted.tensors.insert((known, name), tensor);
+                if let Some(first) = first {
+                    sink.emit(errors::twice(&first.name, &called));
+                }
                 continue;
             }
             let outside = tensor.name.strip_prefix(SHARED);

@@ -137,12 +137,12 @@ fn own_tensor(
             .collect::<Vec<_>>()
     };
     let mut values: Vec<f32> = elements.into_iter().map(|value| value as f32).collect();
-    let is_short = || {
-        let mut both = theirs.dims.iter().zip(&wanted);
-        theirs.dims.len() == wanted.len() && both.all(|(theirs, wanted)| theirs <= wanted)
-    };
-    if foreign.padded && is_short() {
-        values = padded(&values, &theirs.dims, &wanted);
+    let fits = foreign.padded && theirs.dims.len() == wanted.len();
+    if let Some(filled) = fits
+        .then(|| padded(&values, &theirs.dims, &wanted))
+        .flatten()
+    {
+        values = filled;
     } else if solid(&wanted) != solid(&theirs.dims) {
         return Err(errors::misfit(&theirs.name, &theirs.dims, &wanted));
     }
