@@ -198,10 +198,10 @@ pub(super) fn differs(span: Span, key: &str, first: &str, second: &str) -> Diagn
     .help("or make two adapters of it")
 }
 
-/// A method that PEFT has for the layers of a model as they are alone.
-pub(super) fn layers(span: Span, kind: &str) -> Diagnostic {
+/// A method whose rule says nothing about layers in a sequence of their own.
+pub(super) fn layers(span: Span, method: &str) -> Diagnostic {
     unsayable(
-        format!("PEFT's `{kind}` has no layers in a sequence of its own"),
+        format!("it is not known what `layers` with `{method}` is in PEFT"),
         span,
         "asked for here",
     )

@@ -227,7 +227,12 @@ impl<'p> Found<'p> {
             let mut adapters = spec.program.adapters.iter();
             let asked = adapters.find_map(|adapter| adapter.layers.as_ref());
             let span = asked.map_or(self.rule.span, |layers| layers.span);
-            return Err(sink.emit(errors::layers(span, &self.rule.kind.node)));
+            let method = self
+                .adapted
+                .values()
+                .next()
+                .map(|at| at.method.name.as_str());
+            return Err(sink.emit(errors::layers(span, method.unwrap_or_default())));
         }
         Ok(config)
     }
