@@ -1,7 +1,7 @@
 //! Writes the artifacts of a planned adapter.
 
+use super::artifacts::{Destination, Names, copy_data, external_files, file_name, write_all};
 use super::calibration;
-use super::errors;
 use super::fingerprint::{Depth, fingerprint};
 use super::manifest::{
     self, BaseEntry, Files, HeadEntry, LayersEntry, Manifest, ReadEntry, Setting, SpecEntry,
@@ -9,34 +9,22 @@ use super::manifest::{
 };
 use super::session::{Loaded, Planned, Session, Spec};
 use super::training::{
-    BaseData, Brought, GraphEntry, brought, rounded, share, specialized, tensor_name, trained,
-    with_head,
+    BaseData, GraphEntry, brought, rounded, share, specialized, trained, with_head,
 };
+use super::values::{started_values, trained_values};
 use crate::adapt::{self, Hooks, Plan, Starts};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};
-use crate::graph::{Graph, Model, Tensor, TensorData};
+use crate::graph::{Model, Tensor};
 use crate::onnx;
 use crate::train::{
     self, Base, Estimate, Graphs, Head, Parameter, PlannedHead, Recipe, TrainingGraph, Trains,
 };
-use crate::ty::DType;
-use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Where artifacts go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Beside the model, as `<model>.<adapter>.onnx` and so on; external data is shared.
-    Beside,
-    /// Into a folder, as `model.onnx`, `adapter.safetensors` and `manifest.json`; external data is
-    /// copied, unless it is the model's own folder.
-    Folder(PathBuf),
-}
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -404,80 +392,6 @@ fn plan_head(
     train::plan_head(model, head, &taken, sink)
 }
 
-/// The tensors of an adapter file: exactly those of the plan and of the head, in f32.
-pub fn trained_values(
-    plan: &Plan,
-    head: Option<&PlannedHead>,
-    path: &Path,
-    sink: &mut Sink,
-) -> Result<BTreeMap<String, Tensor>, Reported> {
-    let (values, missing) = given_values(plan, head, path, sink)?;
-    for name in missing {
-        sink.emit(errors::missing_tensor(path, &name));
-    }
-    sink.failed()?;
-    Ok(values)
-}
-
-/// Some tensors of an adapter, in f32, which the others do without.
-fn started_values(
-    plan: &Plan,
-    head: Option<&PlannedHead>,
-    path: &Path,
-    sink: &mut Sink,
-) -> Result<BTreeMap<String, Tensor>, Reported> {
-    let (values, _) = given_values(plan, head, path, sink)?;
-    sink.failed()?;
-    Ok(values)
-}
-
-/// The tensors of an adapter that a file has, each of the adapter's shape, and the names of those that
-/// it lacks.
-fn given_values(
-    plan: &Plan,
-    head: Option<&PlannedHead>,
-    path: &Path,
-    sink: &mut Sink,
-) -> Result<(BTreeMap<String, Tensor>, Vec<String>), Reported> {
-    let mut wanted: Vec<(String, Vec<i64>)> = Vec::new();
-    wanted.extend(
-        plan.parameters
-            .iter()
-            .map(|p| (p.name.clone(), p.dims.clone())),
-    );
-    if let Some(head) = head {
-        let parameters = head.parameters().into_iter();
-        wanted.extend(parameters.map(|(name, dims)| (tensor_name(head, name), dims)));
-    }
-    let mut values = BTreeMap::new();
-    let mut given = BTreeSet::new();
-    for tensor in read_tensors(path, sink)? {
-        given.insert(tensor.name.clone());
-        let Some((_, dims)) = wanted.iter().find(|(name, _)| *name == tensor.name) else {
-            let known = wanted.iter().map(|(name, _)| name.as_str());
-            sink.emit(errors::unknown_tensor(path, &tensor.name, known));
-            continue;
-        };
-        if tensor.dims != *dims || tensor.dtype != DType::F32 {
-            sink.emit(errors::tensor_does_not_fit(
-                path,
-                &tensor.name,
-                tensor.dtype,
-                &tensor.dims,
-                dims,
-            ));
-            continue;
-        }
-        values.insert(
-            tensor.name,
-            Tensor::from_raw(tensor.dtype, &tensor.dims, tensor.data),
-        );
-    }
-    let missing = wanted.into_iter().map(|(name, _)| name);
-    let missing = missing.filter(|name| !given.contains(name)).collect();
-    Ok((values, missing))
-}
-
 /// What the manifest says of a file that start values come from.
 fn start_entry(path: &Path, sink: &mut Sink) -> Result<ReadEntry, Reported> {
     let bytes = files::map(path).map_err(|error| sink.emit(files::cannot_read(path, &error)))?;
@@ -485,193 +399,4 @@ fn start_entry(path: &Path, sink: &mut Sink) -> Result<ReadEntry, Reported> {
         name: file_name(path),
         digest: format!("blake3:{}", blake3::hash(&bytes).to_hex()),
     })
-}
-
-/// The folder of the artifacts and their names in it.
-struct Names {
-    folder: PathBuf,
-    model: String,
-    weights: String,
-    manifest: String,
-}
-
-impl Names {
-    fn new(model: &Path, adapter: &str, destination: &Destination) -> Self {
-        match destination {
-            Destination::Folder(folder) => Names {
-                folder: folder.clone(),
-                model: "model.onnx".to_owned(),
-                weights: "adapter.safetensors".to_owned(),
-                manifest: "manifest.json".to_owned(),
-            },
-            Destination::Beside => {
-                let stem = model
-                    .file_stem()
-                    .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-                let name = |suffix: &str| format!("{stem}.{adapter}.{suffix}");
-                Names {
-                    folder: model.parent().unwrap_or(Path::new("")).to_owned(),
-                    model: name("onnx"),
-                    weights: name("safetensors"),
-                    manifest: name("manifest.json"),
-                }
-            }
-        }
-    }
-}
-
-impl Names {
-    /// The file of a training graph: `step.onnx` in a folder, `<model>.<adapter>.step.onnx` beside
-    /// the model.
-    fn graph(&self, name: &str) -> String {
-        match self.model.strip_suffix(".onnx") {
-            Some("model") | None => format!("{name}.onnx"),
-            Some(stem) => format!("{stem}.{name}.onnx"),
-        }
-    }
-
-    /// The file of the frozen weights of training graphs.
-    fn base_data(&self, base: Base) -> String {
-        let own = match base {
-            Base::Own => "base.data".to_owned(),
-            rounded => format!("base.{}.data", rounded.name()),
-        };
-        match self.model.strip_suffix(".onnx") {
-            Some("model") | None => own,
-            Some(stem) => format!("{stem}.{own}"),
-        }
-    }
-
-    /// An artifact never takes the place of the model that it was made from.
-    fn check_base(
-        &self,
-        model: &Path,
-        data: &BTreeSet<String>,
-        sink: &mut Sink,
-    ) -> Result<(), Reported> {
-        let beside = model.parent().unwrap_or(Path::new(""));
-        let data = data.iter().map(|location| beside.join(location));
-        let base: BTreeSet<PathBuf> = std::iter::once(model.to_owned())
-            .chain(data)
-            .filter_map(|path| path.canonicalize().ok())
-            .collect();
-        for name in [&self.model, &self.weights, &self.manifest] {
-            let target = self.folder.join(name);
-            if target.canonicalize().is_ok_and(|real| base.contains(&real)) {
-                return Err(sink.emit(errors::target_is_base(&target)));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
-/// Writes the model on a thread of its own while the adapter and the manifest are written.
-fn write_all(
-    model: &Model,
-    tensors: Vec<Brought>,
-    manifest: &Manifest,
-    names: &Names,
-    staging: &Staging,
-    sink: &mut Sink,
-) -> Result<(), Reported> {
-    let save = || {
-        let mut sink = Sink::new();
-        onnx::save(model, &staging.path(&names.model), &mut sink)
-            .map_err(|_| sink.diagnostics().to_vec())
-    };
-    let (model, adapter) = std::thread::scope(|scope| {
-        let model = scope.spawn(save);
-        let adapter = write_adapter(tensors, manifest, names, staging, sink);
-        (model.join().expect("writing does not panic"), adapter)
-    });
-    for fault in model.err().into_iter().flatten() {
-        sink.emit(fault);
-    }
-    adapter.and_then(|()| sink.failed())
-}
-
-fn write_adapter(
-    tensors: Vec<Brought>,
-    manifest: &Manifest,
-    names: &Names,
-    staging: &Staging,
-    sink: &mut Sink,
-) -> Result<(), Reported> {
-    let tensors: Vec<NamedTensor> = tensors
-        .into_iter()
-        .map(|t| NamedTensor {
-            name: t.name,
-            dtype: t.tensor.dtype,
-            data: t.tensor.raw().expect("new tensors are inline").clone(),
-            dims: t.tensor.dims,
-        })
-        .collect();
-    let identity = format!("{} on {}", manifest.adapter, manifest.base.fingerprint);
-    write_tensors(
-        &staging.path(&names.weights),
-        &tensors,
-        ("peftc", identity),
-        sink,
-    )?;
-    let mut json = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
-    json.push('\n');
-    let path = staging.path(&names.manifest);
-    files::write(&path, sink, |out| out.write_all(json.as_bytes()))
-}
-
-/// Locations of external data, relative to the model's folder.
-pub(super) fn external_files(graph: &Graph) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for id in graph.value_ids() {
-        if let Some(Tensor {
-            data: TensorData::External(external),
-            ..
-        }) = graph.value(id).tensor()
-        {
-            found.insert(external.location.clone());
-        }
-    }
-    for id in graph.node_ids() {
-        for attribute in &graph.node(id).attributes {
-            for body in attribute.value.graphs() {
-                found.extend(external_files(body));
-            }
-        }
-    }
-    found
-}
-
-/// Copies external data into another folder: runtimes refuse data outside the model's folder,
-/// symbolic links and hard links. The system copies without passing the bytes through this process
-/// where it can.
-pub(super) fn copy_data(
-    data: &BTreeSet<String>,
-    model: &Path,
-    folder: &Path,
-    staging: &Staging,
-    sink: &mut Sink,
-) -> Result<Vec<(String, u64)>, Reported> {
-    let from = model
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let same = from
-        .canonicalize()
-        .ok()
-        .zip(folder.canonicalize().ok())
-        .is_some_and(|(a, b)| a == b);
-    if same {
-        return Ok(Vec::new());
-    }
-    let mut copied = Vec::new();
-    for location in data {
-        let size = files::copy(&from.join(location), &staging.path(location), sink)?;
-        copied.push((location.clone(), size));
-    }
-    Ok(copied)
 }

@@ -1,9 +1,11 @@
 //! Writes what an adapter changes as an adapter of low rank: a spec and its tensors.
 
-use super::compile::{Destination, Progress, trained_values};
+use super::artifacts::Destination;
+use super::compile::Progress;
 use super::errors;
 use super::session::{Loaded, Planned, Session};
 use super::targets::pattern;
+use super::values::trained_values;
 use crate::adapt::{self, SiteChange};
 use crate::diag::{Reported, Sink};
 use crate::files::{self, Staging};

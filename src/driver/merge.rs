@@ -1,9 +1,10 @@
 //! Writes a model whose weights have an adapter in them.
 
-use super::compile::{Destination, copy_data, external_files, trained_values};
+use super::artifacts::{Destination, copy_data, external_files};
 use super::errors;
 use super::session::{Loaded, Planned, Session};
 use super::training::BaseData;
+use super::values::trained_values;
 use crate::adapt::{self, MergedSite};
 use crate::diag::{Reported, Sink};
 use crate::files::Staging;

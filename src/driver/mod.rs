@@ -5,6 +5,7 @@
 //! artifacts appear complete or not at all, the manifest last. Not here: printing, arguments, and
 //! any decision that belongs to a phase.
 
+mod artifacts;
 mod calibration;
 mod compile;
 mod convert;
@@ -23,8 +24,10 @@ mod targets;
 pub mod train;
 mod training;
 mod tree;
+mod values;
 
-pub use compile::{Artifacts, CompileOptions, Destination, Progress, compile, trained_values};
+pub use artifacts::Destination;
+pub use compile::{Artifacts, CompileOptions, Progress, compile};
 pub use convert::{ConvertArtifacts, ConvertOptions, ConvertedSite, convert};
 pub use estimate::{Estimates, estimates};
 pub use fingerprint::{Depth, fingerprint};
@@ -37,6 +40,7 @@ pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};
 pub use session::{Loaded, ModelOptions, Opened, Planned, Session, Spec};
 pub use summary::Summary;
 pub use training::{GraphEntry, PortEntry};
+pub use values::trained_values;
 
 // What callers of the driver name beside its own types.
 pub use crate::adapt::Options as PlanOptions;

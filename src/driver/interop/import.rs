@@ -7,7 +7,7 @@ use super::tensors::own_tensors;
 use super::{CONFIG, WEIGHTS, errors};
 use crate::adapt;
 use crate::diag::{Reported, Sink};
-use crate::driver::compile::Destination;
+use crate::driver::artifacts::Destination;
 use crate::driver::session::{Loaded, SPEC_LIMIT, Session};
 use crate::driver::targets::patterns;
 use crate::files::{self, Staging};

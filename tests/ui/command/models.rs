@@ -143,6 +143,16 @@ fn change(name: &str, graph: &mut GraphProto) -> Result<(), String> {
             sparse(graph, &[2, 3]);
             unknown_field(graph.sparse_initializer[0].mut_unknown_fields());
         }
+        // An entry of a node that an adapter changes.
+        "unknown_field_rewritten" => {
+            let mut entry = StringStringEntryProto {
+                key: "from".into(),
+                value: "a tool".into(),
+                ..Default::default()
+            };
+            unknown_field(entry.special_fields.mut_unknown_fields());
+            graph.node[0].metadata_props.push(entry);
+        }
         "sparse" => sparse(graph, &[2, 3]),
         "sparse_huge" => sparse(graph, &[1 << 20, 1 << 20]),
         "not_finite" => graph.initializer[0].raw_data = f32::NAN.to_le_bytes().repeat(6),
