@@ -22,6 +22,7 @@ const FORMS: &[(&str, Word)] = &[
     ("taps", Word::Axes(Form::Taps)),
     ("wide", Word::Axes(Form::Wide)),
     ("tall", Word::Axes(Form::Tall)),
+    ("places", Word::Axes(Form::Places)),
     ("int32", Word::Numbers(DType::I32)),
     ("int64", Word::Numbers(DType::I64)),
     ("everywhere", Word::Everywhere),
@@ -94,6 +95,12 @@ impl Interchange {
         self.settings.iter().filter(move |s| s.key.node == key)
     }
 
+    /// Whether that key lists modules.
+    pub fn is_list(&self, key: &str) -> bool {
+        let lists = [SettingValue::Modules, SettingValue::Names];
+        self.lines(key).any(|line| lists.contains(&line.value))
+    }
+
     /// Its keys, each once.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let mut seen = BTreeSet::new();
@@ -113,6 +120,8 @@ pub enum SettingValue {
     Any,
     /// The modules where its condition holds.
     Modules,
+    /// The last words of their paths.
+    Names,
     /// The ranges of the adapter's `layers`.
     Sequence,
 }
@@ -155,6 +164,8 @@ pub enum Form {
     Wide,
     /// A matrix: the last axis, and all others.
     Tall,
+    /// One number for a row and a column of the weight: row times width plus column.
+    Places,
 }
 
 /// The rules `interchange` of a method. What is wrong with one is reported, and it is left out.
@@ -245,7 +256,8 @@ fn setting(
         },
     };
     let found = match &value.kind {
-        ExprKind::Name(name) if name == "modules" => match &when {
+        ExprKind::Name(name) if name == "modules" || name == "names" => match &when {
+            Some(when) if when.equal && name == "names" => Ok(SettingValue::Names),
             Some(when) if when.equal => Ok(SettingValue::Modules),
             _ => Err(errors::interchange_modules(value.span)),
         },

@@ -196,6 +196,7 @@ fn other_methods_of_peft() {
     for method in [
         "adalora",
         "alora",
+        "bdlora",
         "beft",
         "boft",
         "c3a",
@@ -227,6 +228,7 @@ fn other_methods_of_peft() {
         "road",
         "road_4",
         "shira",
+        "supertuning",
         "tinylora",
         "trainable_tokens",
         "unilora",

@@ -114,6 +114,17 @@ pub(super) fn lists(list: &Value, path: &str) -> bool {
     }
 }
 
+/// Whether a list of parts of names has one of the path's last word.
+pub(super) fn names(list: &Value, path: &str) -> bool {
+    let word = path.rsplit('.').next().unwrap_or(path);
+    let mut parts = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    parts.any(|part| word.contains(part))
+}
+
 /// The value of an exception for that path: keys are expressions of the end of a path, and the
 /// first one that fits is taken.
 pub(super) fn exception<'v>(exceptions: &'v Value, path: &str) -> Option<&'v Value> {

@@ -198,6 +198,15 @@ pub(super) fn differs(span: Span, key: &str, first: &str, second: &str) -> Diagn
     .help("or make two adapters of it")
 }
 
+/// PEFT would take a module for one of a list, by the last word of its path.
+pub(super) fn same_word(span: Span, key: &str, path: &str) -> Diagnostic {
+    unsayable(
+        format!("PEFT's `{key}` lists modules by parts of their last words, and has `{path}`, too"),
+        span,
+        "this one is not to be in it",
+    )
+}
+
 /// A method whose rule says nothing about layers in a sequence of their own.
 pub(super) fn layers(span: Span, method: &str) -> Diagnostic {
     unsayable(

@@ -1,6 +1,6 @@
 //! An adapter as PEFT saves it.
 
-use super::config::{exact, json, ranges};
+use super::config::{exact, json, names, ranges};
 use super::form::{foreign_dims, transposed};
 use super::tensors::started;
 use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
@@ -198,15 +198,8 @@ impl<'p> Found<'p> {
             },
         );
         for key in self.rule.keys() {
-            let lists = self
-                .rule
-                .lines(key)
-                .any(|l| l.value == SettingValue::Modules);
-            if lists {
-                let is_set = |at: &At<'_>| self.line(key, at).is_some();
-                let those = self.adapted.iter().filter(|(_, at)| is_set(at));
-                let those = exact(those.map(|(path, _)| *path), modules);
-                put(&mut config, key, those);
+            if self.rule.is_list(key) {
+                put(&mut config, key, self.list(key, modules, sink)?);
                 continue;
             }
             let is_sequence = |line: &Setting| line.value == SettingValue::Sequence;
@@ -237,6 +230,23 @@ impl<'p> Found<'p> {
         Ok(config)
     }
 
+    /// The modules where one of its lines holds.
+    fn list(&self, key: &'p str, modules: &Modules, sink: &mut Sink) -> Result<Value, Reported> {
+        let is_set = |at: &At<'_>| self.line(key, at).is_some();
+        let those = self.adapted.iter().filter(|(_, at)| is_set(at));
+        let those = those.map(|(path, _)| *path);
+        if !self.rule.lines(key).any(|l| l.value == SettingValue::Names) {
+            return Ok(exact(those, modules));
+        }
+        let words: BTreeSet<&str> = those.filter_map(|path| path.rsplit('.').next()).collect();
+        let list: Value = words.into_iter().collect();
+        let mut others = self.adapted.iter().filter(|(_, at)| !is_set(at));
+        match others.find(|(path, _)| names(&list, path)) {
+            Some((path, at)) => Err(sink.emit(errors::same_word(at.method.span, key, path))),
+            None => Ok(list),
+        }
+    }
+
     /// The line that says what a setting is at a module.
     fn line(&self, key: &'p str, at: &At<'_>) -> Option<&'p Setting> {
         let mut lines = self.rule.lines(key);
@@ -252,7 +262,8 @@ impl<'p> Found<'p> {
         let of = |at: &At<'p>| match &self.line(key, at)?.value {
             SettingValue::OneOf(values) => values.first().map(json),
             SettingValue::Hyper(name) => at.method.values.get(name).map(json),
-            SettingValue::Any | SettingValue::Modules | SettingValue::Sequence => None,
+            SettingValue::Any | SettingValue::Sequence => None,
+            SettingValue::Modules | SettingValue::Names => None,
         };
         let mut counts: Vec<(Option<Value>, usize, Span)> = Vec::new();
         for at in self.adapted.values() {
@@ -344,7 +355,8 @@ impl<'p> Found<'p> {
                         false => continue,
                     };
                     let tensor = &values[&parameter.name];
-                    let Some(tensor) = foreign_tensor(name.clone(), tensor, theirs, &kernel) else {
+                    let axes = (kernel.as_slice(), at.site.in_features);
+                    let Some(tensor) = foreign_tensor(name.clone(), tensor, theirs, axes) else {
                         sink.emit(errors::no_positions(span, &parameter.name));
                         continue;
                     };
@@ -374,7 +386,7 @@ fn foreign_tensor(
     name: String,
     tensor: &Tensor,
     theirs: &Foreign,
-    kernel: &[i64],
+    (kernel, width): (&[i64], i64),
 ) -> Option<NamedTensor> {
     let elements = || tensor.to_f64s().unwrap_or_default();
     let turned = match (theirs.form, tensor.dims.as_slice()) {
@@ -391,7 +403,11 @@ fn foreign_tensor(
             bytes.collect::<Vec<u8>>().into()
         }
         (numbers, turned) => {
-            let all = turned.map_or_else(elements, |t| t.into_iter().map(f64::from).collect());
+            let mut all = turned.map_or_else(elements, |t| t.into_iter().map(f64::from).collect());
+            if theirs.form == Form::Places {
+                let place = |pair: &[f64]| pair[0] * width as f64 + pair[1];
+                all = all.chunks_exact(2).map(place).collect();
+            }
             let is_position = |value: &f64| *value >= 0.0 && value.fract() == 0.0;
             if !all.iter().all(is_position) {
                 return None;

@@ -27,6 +27,7 @@ pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64>
         Form::Column if kernel.is_empty() => vec![elements, 1],
         Form::Column => [1, elements].into_iter().chain(ones).collect(),
         Form::Flat => vec![elements],
+        Form::Places => dims[..dims.len().min(1)].to_vec(),
         Form::Taps => {
             let rest = &dims[..dims.len().saturating_sub(1)];
             rest.iter().chain(kernel).copied().collect()

@@ -1,7 +1,7 @@
 //! Which method of the library a configuration of PEFT asks for, and with which hyper-parameters.
 
 use super::config::{
-    exception, hyper, is, is_neutral, json, lists, unreadable_expression, written_ranges,
+    exception, hyper, is, is_neutral, json, lists, names, unreadable_expression, written_ranges,
 };
 use super::{IN_FULL, TOOL, errors};
 use crate::diag::{Reported, Sink};
@@ -141,7 +141,11 @@ fn unfilled(
             SettingValue::Hyper(name) => method.hyper(name).is_some_and(|h| h.default.is_none()),
             _ => false,
         };
-        let is_inside = key.contains('.') && !matches!(setting.value, SettingValue::Any);
+        let is_value = matches!(
+            setting.value,
+            SettingValue::Hyper(_) | SettingValue::OneOf(_)
+        );
+        let is_inside = key.contains('.') && is_value;
         (is_needed || is_inside) && config.get(key).is_none_or(Value::is_null)
     });
     absent.map(|setting| format!("it has no `{}`", setting.key.node))
@@ -173,7 +177,7 @@ fn unknown(method: &Method, rule: &Interchange, config: &Map<String, Value>) -> 
 /// Whether a line of the rule can say that value.
 fn fits(method: &Method, line: &Setting, value: &Value) -> bool {
     match &line.value {
-        SettingValue::Any => true,
+        SettingValue::Any | SettingValue::Names => true,
         // An expression that cannot be read would list nothing.
         SettingValue::Modules => value.as_str().is_none_or(|text| Regex::new(text).is_ok()),
         SettingValue::Sequence => written_ranges(value).is_some(),
@@ -221,6 +225,8 @@ fn values_at(chosen: &Chosen<'_>, module: &str) -> Result<BTreeMap<String, Hyper
         for line in rule.lines(key) {
             let told = match (&line.value, given(chosen, line, module)) {
                 (SettingValue::Modules, Some(list)) if lists(list, module) => line.tells(),
+                (SettingValue::Names, Some(list)) if names(list, module) => line.tells(),
+                (SettingValue::Names, _) => None,
                 (SettingValue::Modules | SettingValue::Any | SettingValue::Sequence, _)
                 | (_, None) => None,
                 (_, Some(value)) if !fits(method, line, value) => continue,
@@ -249,10 +255,16 @@ fn values_at(chosen: &Chosen<'_>, module: &str) -> Result<BTreeMap<String, Hyper
     }
     let fault = rule.keys().find_map(|key| {
         let line = rule.lines(key).find(|line| line.holds(&values));
-        let of_list = rule.lines(key).find(|l| l.value == SettingValue::Modules);
+        let of_list = rule.lines(key).find(|_| rule.is_list(key));
         let value = given(chosen, of_list.or(line)?, module);
         let is_right = match (of_list, line, value) {
-            (Some(_), line, list) => line.is_some() == list.is_some_and(|list| lists(list, module)),
+            (Some(of_list), line, list) => {
+                let has = match of_list.value {
+                    SettingValue::Names => names,
+                    _ => lists,
+                };
+                line.is_some() == list.is_some_and(|list| has(list, module))
+            }
             (None, _, None) | (None, None, _) => true,
             (None, Some(line), Some(value)) => says(method, line, value, &values),
         };

@@ -58,7 +58,8 @@ pub(super) fn own_tensors(
                         continue;
                     };
                     used.insert(&tensor.name);
-                    match own_tensor(&parameter.name, &parameter.dims, tensor, theirs, &kernel) {
+                    let axes = (kernel.as_slice(), site.in_features);
+                    match own_tensor(&parameter.name, &parameter.dims, tensor, theirs, axes) {
                         Ok(ours) => match found.get(parameter.name.as_str()) {
                             Some(first) if first.data != ours.data => {
                                 sink.emit(errors::not_one(&tensor.name));
@@ -118,11 +119,11 @@ fn own_tensor(
     dims: &[i64],
     theirs: &NamedTensor,
     foreign: &Foreign,
-    kernel: &[i64],
+    (kernel, width): (&[i64], i64),
 ) -> Result<NamedTensor, Diagnostic> {
     let elements = match foreign.numbers {
         DType::F32 => decode_floats(theirs.dtype, &theirs.data),
-        _ => decode_positions(theirs),
+        _ => decode_positions(theirs, foreign.form, width),
     };
     let elements = elements.ok_or_else(|| match foreign.numbers {
         DType::F32 => errors::not_numbers(&theirs.name),
@@ -162,7 +163,7 @@ fn own_tensor(
 }
 
 /// Whole numbers from 0, which PEFT has saved as floats, too.
-fn decode_positions(theirs: &NamedTensor) -> Option<Vec<f64>> {
+fn decode_positions(theirs: &NamedTensor, form: Form, width: i64) -> Option<Vec<f64>> {
     let four = theirs.data.chunks_exact(4);
     let eight = theirs.data.chunks_exact(8);
     let elements: Vec<f64> = match theirs.dtype {
@@ -173,6 +174,16 @@ fn decode_positions(theirs: &NamedTensor) -> Option<Vec<f64>> {
             .map(|c| i64::from_le_bytes(c.try_into().expect("8 bytes")) as f64)
             .collect(),
         other => decode_floats(other, &theirs.data)?,
+    };
+    let elements = match form {
+        Form::Places => {
+            let width = width.max(1) as f64;
+            let pairs = elements.into_iter();
+            pairs
+                .flat_map(|place| [(place / width).floor(), place % width])
+                .collect()
+        }
+        _ => elements,
     };
     let is_position = |value: &f64| (0.0..=EXACT).contains(value) && value.fract() == 0.0;
     elements.iter().all(is_position).then_some(elements)
