@@ -8,12 +8,12 @@ use super::terminal::Terminal;
 use super::verify;
 use crate::diag::Reported;
 use crate::driver::{
-    Adapter, Artifacts, CompileOptions, Depth, Destination, Loaded, ModelOptions, Opened,
-    PlanOptions, Progress, Session, Spec, Summary, compile,
+    Adapter, Artifacts, CompileOptions, Depth, Destination, Loaded, ModelOptions, PlanOptions,
+    Progress, Session, Spec, Summary, compile,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Adapt a model: write the adapted model, the adapter's weights and a manifest
 #[derive(Debug, clap::Args)]
@@ -70,9 +70,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
     };
-    let (spec, opened) = session.spec_beside(&args.spec, &args.model, &args.recovery.options());
-    let mut opened = Some(opened);
-    let spec = spec?;
+    let spec = session.spec(&args.spec)?;
     let adapters = session.adapters(&spec, &args.adapter)?;
     let several = adapters.len() > 1;
     if several || args.verify.is_some() {
@@ -81,7 +79,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             roles: adapters.iter().any(|adapter| adapter.asks_for_roles()),
             ..args.recovery.options()
         };
-        let loaded = load(&args.model, &options, &mut opened, &mut session)?;
+        let loaded = session.model(&args.model, &options)?;
         for adapter in &adapters {
             let _ = session.plan(&spec, adapter, &loaded, &plan_options(args));
         }
@@ -105,7 +103,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             Some(folder) => Destination::Folder(folder.clone()),
         };
         let one = (&spec, adapter, destination);
-        let (text, json, loaded) = compile_one(args, one, &mut opened, &cx.terminal, &mut session)?;
+        let (text, json, loaded) = compile_one(args, one, &cx.terminal, &mut session)?;
         last = Some(loaded);
         human.push_str(&text);
         written.push(json);
@@ -144,19 +142,6 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     Ok(Payload::new(human, json!({ "compiled": written })))
 }
 
-/// The model that has been read already, or the file once more.
-fn load(
-    path: &Path,
-    options: &ModelOptions,
-    opened: &mut Option<Opened>,
-    session: &mut Session<'_>,
-) -> Result<Loaded, Reported> {
-    match opened.take() {
-        Some(opened) => session.opened(path, opened, options),
-        None => session.model(path, options),
-    }
-}
-
 fn plan_options(args: &Args) -> PlanOptions {
     PlanOptions {
         settings: args.settings.clone(),
@@ -166,7 +151,6 @@ fn plan_options(args: &Args) -> PlanOptions {
 fn compile_one(
     args: &Args,
     (spec, adapter, destination): (&Spec, &Adapter, Destination),
-    opened: &mut Option<Opened>,
     terminal: &Terminal,
     session: &mut Session<'_>,
 ) -> Result<(String, Value, Loaded), Reported> {
@@ -175,7 +159,7 @@ fn compile_one(
         roles: adapter.asks_for_roles(),
         ..args.recovery.options()
     };
-    let loaded = load(&args.model, &options, opened, session)?;
+    let loaded = session.model(&args.model, &options)?;
     let (loaded, planned) = session.plan(spec, adapter, loaded, &plan_options(args))?;
     let mut loaded = loaded.into_owned();
     session.sink.failed()?;

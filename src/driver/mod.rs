@@ -37,7 +37,7 @@ pub use interop::{ExportArtifacts, ExportOptions, ImportArtifacts, ImportOptions
 pub use manifest::Manifest;
 pub use merge::{MergeArtifacts, merge};
 pub use neighborhood::{Item, ItemKind, Neighborhood, Origin, Picture, Reach};
-pub use session::{Loaded, ModelOptions, Opened, Planned, Session, Spec};
+pub use session::{Loaded, ModelOptions, Planned, Session, Spec};
 pub use summary::Summary;
 pub use training::{GraphEntry, PortEntry};
 pub use values::trained_values;

@@ -126,28 +126,6 @@ impl From<Loaded> for Cow<'_, Loaded> {
     }
 }
 
-/// A model that has been read, with its types, and what there was to say.
-pub struct Opened {
-    imported: Result<onnx::Imported, Reported>,
-    sink: Sink,
-}
-
-impl Opened {
-    fn read(path: &Path, options: &ModelOptions) -> Opened {
-        let mut sink = Sink::new();
-        // Values are compared with those of the checkpoint.
-        let imported = match options.without_data && options.weights.is_empty() {
-            true => onnx::import_without_weights(path, &mut sink),
-            false => onnx::import(path, &mut sink),
-        };
-        let imported = imported.and_then(|mut imported| {
-            passes::infer(&mut imported.model, &mut sink)?;
-            Ok(imported)
-        });
-        Opened { imported, sink }
-    }
-}
-
 /// A plan with its expectations.
 pub struct Planned {
     pub plan: Plan,
@@ -198,33 +176,14 @@ impl Session<'_> {
 
     /// Reads a model, infers its types and recovers its modules.
     pub fn model(&mut self, path: &Path, options: &ModelOptions) -> Result<Loaded, Reported> {
-        self.opened(path, Opened::read(path, options), options)
-    }
-
-    /// Reads a spec and, at the same time, a model.
-    pub fn spec_beside(
-        &mut self,
-        spec: &Path,
-        model: &Path,
-        options: &ModelOptions,
-    ) -> (Result<Spec, Reported>, Opened) {
-        std::thread::scope(|scope| {
-            let opened = scope.spawn(|| Opened::read(model, options));
-            let spec = self.spec(spec);
-            (spec, opened.join().expect("reading does not panic"))
-        })
-    }
-
-    /// The rest of [`Session::model`]; what reading had to say comes first.
-    pub fn opened(
-        &mut self,
-        path: &Path,
-        opened: Opened,
-        options: &ModelOptions,
-    ) -> Result<Loaded, Reported> {
-        self.sink.append(opened.sink);
-        let imported = opened.imported?;
-        let model = imported.model;
+        // Values are compared with those of the checkpoint.
+        let imported = if options.without_data && options.weights.is_empty() {
+            onnx::import_without_weights(path, self.sink)?
+        } else {
+            onnx::import(path, self.sink)?
+        };
+        let mut model = imported.model;
+        passes::infer(&mut model, self.sink)?;
         let (modules, fingerprint) = std::thread::scope(|scope| {
             let fingerprint = options
                 .fingerprint
