@@ -7,10 +7,9 @@
 
 LoRA of rank 8 on every q and v projection. Peers: `onnx_lora.py`, the same injection with the `onnx`
 package in a process of its own, and `cp` of the external data for `-o` in another folder. In every
-round each contestant of a series runs once, in turn, with warm files. The copies are a series of their
-own, behind the others: the system writes a gigabyte to the disk for seconds after the copy is done, and
-whoever runs next would pay for it. Wall time and peak memory are those of the whole process, start and
-imports included. Needs `onnx` and `numpy`.
+round each contestant runs once, in turn, with warm files, and waits until the disk has what the one before
+has written: the system writes it seconds later, and whoever runs then would pay for it. Wall time and peak
+memory are those of the whole process, start and imports included. Needs `onnx` and `numpy`.
 """
 
 from __future__ import annotations
@@ -78,6 +77,7 @@ def series(entries: dict[str, list[str]], rounds: int, scratch: Path) -> dict[st
             for made in ("out", "copy"):
                 shutil.rmtree(scratch / made, ignore_errors=True)
             (scratch / "copy").mkdir()
+            os.sync()
             measured = run(command)
             if round_ > 0:  # the first round warms the caches
                 figures[name].append(measured)
