@@ -100,6 +100,54 @@ impl Names {
     }
 }
 
+/// The folder of an adapter without a model, and its names in it.
+pub(super) struct AdapterNames {
+    pub folder: PathBuf,
+    pub spec: String,
+    pub weights: String,
+}
+
+impl AdapterNames {
+    /// In a folder it has a name of its own, beside the model one behind that of the model.
+    pub fn new(model: &Path, destination: &Destination, beside: &str, inside: &str) -> Self {
+        let (folder, name) = match destination {
+            Destination::Folder(folder) => (folder.clone(), inside.to_owned()),
+            Destination::Beside => {
+                let stem = model
+                    .file_stem()
+                    .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+                let folder = model.parent().unwrap_or(Path::new("")).to_owned();
+                (folder, format!("{stem}.{beside}"))
+            }
+        };
+        AdapterNames {
+            folder,
+            spec: format!("{name}.peft"),
+            weights: format!("{name}.safetensors"),
+        }
+    }
+}
+
+/// What is read is not written.
+pub(super) fn check_unread(
+    folder: &Path,
+    names: [&str; 2],
+    read: &[PathBuf],
+    sink: &mut Sink,
+) -> Result<(), Reported> {
+    for name in names {
+        let target = folder.join(name);
+        let Ok(real) = target.canonicalize() else {
+            continue;
+        };
+        let is_target = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == real);
+        if read.iter().any(is_target) {
+            return Err(sink.emit(errors::target_is_read(&target)));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())

@@ -1,8 +1,7 @@
 //! Writes what an adapter changes as an adapter of low rank: a spec and its tensors.
 
-use super::artifacts::Destination;
+use super::artifacts::{AdapterNames, Destination, check_unread};
 use super::compile::Progress;
-use super::errors;
 use super::session::{Loaded, Planned, Session};
 use super::targets::pattern;
 use super::values::trained_values;
@@ -16,7 +15,7 @@ use crate::ty::DType;
 use crate::weights::{NamedTensor, write_tensors};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What to convert, and how far.
 #[derive(Clone, Debug)]
@@ -89,8 +88,13 @@ pub fn convert(
     planned: &Planned,
     options: &ConvertOptions,
 ) -> Result<ConvertArtifacts, Reported> {
-    let names = Names::new(&loaded.path, &planned.plan.adapter, options);
-    names.check(planned, options, session)?;
+    let beside = format!("{}.{}", planned.plan.adapter, options.to);
+    let names = AdapterNames::new(&loaded.path, &options.destination, &beside, &options.to);
+    let mut read = vec![options.values.clone()];
+    let spec = planned.plan.statements.first().map(|s| s.span.file);
+    read.extend(spec.map(|file| PathBuf::from(session.sources.name(file))));
+    let targets = [names.spec.as_str(), &names.weights];
+    check_unread(&names.folder, targets, &read, session.sink)?;
     let values = trained_values(&planned.plan, None, &options.values, session.sink)?;
     let found = converted(loaded, planned, &values, options, session.sink)?;
     let text = written((&planned.plan.adapter, &options.to), &found, loaded);
@@ -303,55 +307,4 @@ fn check_text(
     let (asked, tensors): (BTreeMap<_, _>, BTreeMap<_, _>) = (asked.collect(), tensors.collect());
     debug_assert_eq!(asked, tensors, "the spec is made for these tensors");
     Ok(())
-}
-
-struct Names {
-    folder: PathBuf,
-    spec: String,
-    weights: String,
-}
-
-impl Names {
-    fn new(model: &Path, adapter: &str, options: &ConvertOptions) -> Names {
-        let stem = model
-            .file_stem()
-            .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-        let (folder, name) = match &options.destination {
-            Destination::Folder(folder) => (folder.clone(), options.to.clone()),
-            Destination::Beside => (
-                model.parent().unwrap_or(Path::new("")).to_owned(),
-                format!("{stem}.{adapter}.{}", options.to),
-            ),
-        };
-        Names {
-            folder,
-            spec: format!("{name}.peft"),
-            weights: format!("{name}.safetensors"),
-        }
-    }
-
-    /// What is read is not written.
-    fn check(
-        &self,
-        planned: &Planned,
-        options: &ConvertOptions,
-        session: &mut Session<'_>,
-    ) -> Result<(), Reported> {
-        let mut read: Vec<PathBuf> = vec![options.values.clone()];
-        let spec = planned.plan.statements.first().map(|s| s.span.file);
-        read.extend(spec.map(|file| PathBuf::from(session.sources.name(file))));
-        for name in [&self.spec, &self.weights] {
-            let target = self.folder.join(name);
-            let Ok(real) = target.canonicalize() else {
-                continue;
-            };
-            if read
-                .iter()
-                .any(|path| path.canonicalize().is_ok_and(|path| path == real))
-            {
-                return Err(session.sink.emit(errors::target_is_read(&target)));
-            }
-        }
-        Ok(())
-    }
 }

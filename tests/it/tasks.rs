@@ -12,7 +12,7 @@ use peftc::data::{
 use peftc::diag::{Sink, SourceMap};
 use peftc::driver::{Adam, Base, Head, Memory, Optimizer, Pool, Recipe, TaskKind, Trains};
 use peftc::graph::Patch;
-use peftc::runtime::{HostTensor, NamedTensors, Optimization};
+use peftc::runtime::{HostTensor, NamedTensors, Optimization, Stateful};
 use peftc::ty::DType;
 use peftc::weights::{NamedTensor, read_tensors, write_tensors};
 use peftc::{onnx, passes};
@@ -110,6 +110,28 @@ fn values(size: i64, folder: &Path) -> PathBuf {
     path
 }
 
+/// Steps on one batch have the losses of a recording.
+fn check_losses(
+    step: &mut Stateful,
+    batch: &NamedTensors,
+    recorded: &Value,
+    all: &Value,
+    what: &str,
+) {
+    let rate = all["learning_rate"].as_f64().unwrap() as f32;
+    let losses = recorded["losses"].as_array().unwrap();
+    assert_eq!(losses.len(), 10);
+    for (at, expected) in losses.iter().enumerate() {
+        let inputs = with_rate(batch.clone(), rate, at as i64 + 1);
+        let found = number(&run(step, &inputs), "loss");
+        let expected = expected.as_f64().unwrap();
+        assert!(
+            (found - expected).abs() <= TRAINING_LOSSES,
+            "{what}, step {at}: {found} is not {expected}"
+        );
+    }
+}
+
 #[test]
 fn ten_steps_of_every_task_are_pytorchs() {
     let all = json(&fixtures().join("peft/tasks.json"));
@@ -156,17 +178,13 @@ fn ten_steps_of_every_task_are_pytorchs() {
                 batch.push(name, tensor(value));
             }
             batch.push("labels", tensor(&of["labels"]));
-            let rate = all["learning_rate"].as_f64().unwrap() as f32;
-            for (at, expected) in of["losses"].as_array().unwrap().iter().enumerate() {
-                let inputs = with_rate(batch.clone(), rate, at as i64 + 1);
-                let found = number(&run(&mut step, &inputs), "loss");
-                let expected = expected.as_f64().unwrap();
-                assert!(
-                    (found - expected).abs() <= TRAINING_LOSSES,
-                    "{} on {export}, step {at}: {found} is not {expected}",
-                    of["task"]
-                );
-            }
+            check_losses(
+                &mut step,
+                &batch,
+                of,
+                &all,
+                &format!("{} on {export}", of["task"]),
+            );
         }
     }
 }
@@ -257,15 +275,6 @@ fn ten_steps_of_a_decoder_are_pytorchs() {
         inputs
             .0
             .retain(|(name, _)| name != "decoder_attention_mask");
-        let rate = all["learning_rate"].as_f64().unwrap() as f32;
-        for (at, expected) in recorded["losses"].as_array().unwrap().iter().enumerate() {
-            let inputs = with_rate(inputs.clone(), rate, at as i64 + 1);
-            let found = number(&run(&mut step, &inputs), "loss");
-            let expected = expected.as_f64().unwrap();
-            assert!(
-                (found - expected).abs() <= TRAINING_LOSSES,
-                "{export}, step {at}: {found} is not {expected}"
-            );
-        }
+        check_losses(&mut step, &inputs, recorded, &all, export);
     }
 }

@@ -253,6 +253,17 @@ pub(crate) const SMOOTH: &[&str] = &[
     "0.1",
 ];
 
+/// [`check_halves`], and every B has left 0.
+pub(crate) fn check_halves_move(folder: &Path, manifest: &Value) {
+    let trained = check_halves(folder, manifest);
+    let names: Vec<&str> = trained.fed().filter(|name| name.ends_with(".B")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let values = trained.get(name).unwrap().to_f64s().unwrap();
+        assert!(values.iter().any(|value| *value != 0.0), "{name}");
+    }
+}
+
 /// Three steps, and the same in halves; gives the state behind them.
 pub(crate) fn check_halves(folder: &Path, manifest: &Value) -> Stateful {
     let rows = rows("math_task.train.jsonl");

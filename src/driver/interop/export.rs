@@ -6,6 +6,7 @@ use super::tensors::started;
 use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
 use crate::adapt::{Plan, PlannedMethod};
 use crate::diag::{Reported, Sink, Span};
+use crate::driver::artifacts::check_unread;
 use crate::driver::session::{Loaded, Planned, Session, Spec};
 use crate::driver::values::trained_values;
 use crate::files::{self, Staging};
@@ -56,6 +57,8 @@ pub fn export(
 ) -> Result<ExportArtifacts, Reported> {
     let sink = &mut *session.sink;
     let plan = &planned.plan;
+    let read = [options.values.clone(), spec.path.clone()];
+    check_unread(&options.folder, [WEIGHTS, CONFIG], &read, sink)?;
     let found = Found::of(spec, plan, &loaded.modules, sink)?;
     let config = found.config(spec, loaded, options, sink)?;
     let values = trained_values(plan, None, &options.values, sink)?;

@@ -7,7 +7,7 @@ use super::tensors::own_tensors;
 use super::{CONFIG, WEIGHTS, errors};
 use crate::adapt;
 use crate::diag::{Reported, Sink};
-use crate::driver::artifacts::Destination;
+use crate::driver::artifacts::{AdapterNames, Destination, check_unread};
 use crate::driver::session::{Loaded, SPEC_LIMIT, Session};
 use crate::driver::targets::patterns;
 use crate::files::{self, Staging};
@@ -66,7 +66,15 @@ pub fn import(
     let sorted = Sorted::of(&method, &library, config, tensors, loaded, session.sink)?;
     let groups = groups(&path, &chosen, &sorted.adapted, session.sink)?;
     let text = written((options, layers), &method, &groups, &sorted, loaded);
-    let names = Names::new(&loaded.path, options);
+    let (name, destination) = (&options.name, &options.destination);
+    let names = AdapterNames::new(&loaded.path, destination, name, name);
+    let targets = [names.spec.as_str(), &names.weights];
+    check_unread(
+        &names.folder,
+        targets,
+        &[path, options.folder.join(WEIGHTS)],
+        session.sink,
+    )?;
     let spec = session.spec_of(&names.spec, &text)?;
     let adapter = session.one_adapter(&spec, None)?;
     let (loaded, planned) = session.plan(&spec, adapter, loaded, &adapt::Options::default())?;
@@ -152,30 +160,4 @@ fn written(
     }
     text.push_str("}\n");
     text
-}
-
-struct Names {
-    folder: PathBuf,
-    spec: String,
-    weights: String,
-}
-
-impl Names {
-    fn new(model: &Path, options: &ImportOptions) -> Names {
-        let (folder, name) = match &options.destination {
-            Destination::Folder(folder) => (folder.clone(), options.name.clone()),
-            Destination::Beside => {
-                let stem = model
-                    .file_stem()
-                    .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-                let folder = model.parent().unwrap_or(Path::new("")).to_owned();
-                (folder, format!("{stem}.{}", options.name))
-            }
-        };
-        Names {
-            folder,
-            spec: format!("{name}.peft"),
-            weights: format!("{name}.safetensors"),
-        }
-    }
 }
