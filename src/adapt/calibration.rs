@@ -85,11 +85,11 @@ fn fault(
     let Some(calibration) = calibration else {
         return Some(errors::no_calibration(span));
     };
-    let rows = match statistic {
-        Statistic::WeightGradient => site.out_features,
-        Statistic::InputCovariance | Statistic::InputGram => site.in_features,
+    let wanted = match statistic {
+        Statistic::InputMean => vec![site.in_features],
+        Statistic::WeightGradient => vec![site.out_features, site.in_features],
+        Statistic::InputCovariance | Statistic::InputGram => vec![site.in_features; 2],
     };
-    let wanted = [rows, site.in_features];
     let found = calibration.get(&site.path, statistic).map(|t| &t.dims);
     match found {
         Some(dims) if *dims == wanted => None,

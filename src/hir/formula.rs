@@ -255,6 +255,8 @@ impl fmt::Display for Equation {
 /// What a pass over data tells of a linear module with the base weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Statistic {
+    /// The mean of the inputs over the tokens that count, `[in]`.
+    InputMean,
     /// The covariance of the inputs over the tokens that count, `[in, in]`.
     InputCovariance,
     /// The mean over batches of XᵀX, X the inputs of a batch divided by their largest entry, `[in, in]`.
@@ -264,7 +266,8 @@ pub enum Statistic {
 }
 
 impl Statistic {
-    pub const ALL: [Statistic; 3] = [
+    pub const ALL: [Statistic; 4] = [
+        Statistic::InputMean,
         Statistic::InputCovariance,
         Statistic::InputGram,
         Statistic::WeightGradient,
@@ -273,6 +276,7 @@ impl Statistic {
     /// The word of the language, and of a file's tensors.
     pub fn name(self) -> &'static str {
         match self {
+            Statistic::InputMean => "input_mean",
             Statistic::InputCovariance => "input_covariance",
             Statistic::InputGram => "input_gram",
             Statistic::WeightGradient => "weight_gradient",

@@ -130,6 +130,7 @@ fn calibration(plan: &Plan, modules: &Modules, seed: u64) -> Calibration {
         let name = format!("{}.{}", site.path, statistic.name());
         let drawn = |rows: i64| normal(&name, &[rows, site.in_features], 1.0, seed);
         let tensor = match statistic {
+            Statistic::InputMean => normal(&name, &[site.in_features], 1.0, seed),
             Statistic::WeightGradient => drawn(site.out_features),
             // Of twice as many tokens as features.
             Statistic::InputCovariance | Statistic::InputGram => {

@@ -209,6 +209,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("vblora.peft"),
     },
     LibraryFile {
+        name: "velora",
+        text: include_str!("velora.peft"),
+    },
+    LibraryFile {
         name: "vera",
         text: include_str!("vera.peft"),
     },

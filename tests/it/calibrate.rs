@@ -17,10 +17,10 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-const SPEC: &str = "use std::{eva, corda, lora_ga}
+const SPEC: &str = "use std::{eva, corda, lora_ga, velora}
 adapter a {
   adapt \"layers.0.q\" with corda(rank = 4) + lora_ga(rank = 4) + eva(rank = 4)
-  adapt \"layers.0.v\" with corda(rank = 4) + eva(rank = 4)
+  adapt \"layers.0.v\" with corda(rank = 4) + eva(rank = 4) + velora(groups = 5, projection = \"batch_average_once\")
 }
 ";
 
@@ -103,7 +103,7 @@ fn calibrations_are_what_the_data_says() {
     assert_eq!((&said["modules"], &said["batches"]), (&2.into(), &4.into()));
     let file = folder.join("c.safetensors");
     let found = read_tensors(&file, &mut Sink::new()).unwrap();
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 6);
     for tensor in found {
         let (site, name) = tensor.name.rsplit_once('.').unwrap();
         let statistic = Statistic::named(name).unwrap();
@@ -135,7 +135,7 @@ fn start_values_come_from_the_calibration_of_the_model() {
     let folder = folder.path();
     prepared(folder);
     let compile = ["compile", "a.peft", "net.onnx", "-o", "o"];
-    assert_eq!(peftc(folder, &compile), Err(vec!["E0459".to_owned(); 5]));
+    assert_eq!(peftc(folder, &compile), Err(vec!["E0459".to_owned(); 6]));
     assert!(!folder.join("o").exists());
     peftc(folder, &["calibrate", "run.yaml"]).unwrap();
     let with = [&compile[..], &["--calibration", "c.safetensors"]].concat();

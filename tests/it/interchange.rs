@@ -233,6 +233,7 @@ fn other_methods_of_peft() {
         "trainable_tokens",
         "unilora",
         "vblora",
+        "velora",
     ] {
         check(&format!("llama.{method}"), "llama.dynamo");
     }

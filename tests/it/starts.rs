@@ -43,6 +43,7 @@ pub(crate) fn statistic_of(
         data: Vec::new(),
     };
     match statistic {
+        Statistic::InputMean => return Some((vec![features], mean_of(&values, width))),
         Statistic::InputCovariance => {
             let mean = mean_of(&values, width);
             for row in values.chunks(width) {

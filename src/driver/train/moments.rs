@@ -83,15 +83,12 @@ impl Sums {
         let inputs = inputs.map(|input| &self.inputs[input]);
         let mut all = Matrix::default();
         match statistic {
+            Statistic::InputMean => all = mean(inputs).0,
             Statistic::InputCovariance => {
-                let (mut sum, mut count) = (Matrix::default(), 0.0);
-                for input in inputs {
-                    input.gram.add_to(&mut all);
-                    sum.add(&[input.sum.len() as i64], &input.sum, 1.0);
-                    count += input.count;
-                }
-                let mean: Vec<f64> = sum.data.iter().map(|sum| sum / count).collect();
-                let products = mean.iter().flat_map(|a| mean.iter().map(move |b| a * b));
+                inputs.clone().for_each(|input| input.gram.add_to(&mut all));
+                let (mean, count) = mean(inputs);
+                let mean = mean.data.iter();
+                let products = mean.clone().flat_map(|a| mean.clone().map(move |b| a * b));
                 let entries = all.data.iter_mut().zip(products);
                 entries.for_each(|(entry, product)| *entry = *entry / count - product);
             }
@@ -110,6 +107,17 @@ impl Sums {
         let is_found = !single.is_empty() && single.iter().all(|entry| entry.is_finite());
         is_found.then(|| Tensor::from_f32(&all.dims, &single))
     }
+}
+
+/// The mean of all rows, and how many there are.
+fn mean<'s>(inputs: impl Iterator<Item = &'s InputSums>) -> (Matrix, f64) {
+    let (mut mean, mut count) = (Matrix::default(), 0.0);
+    for input in inputs {
+        mean.add(&[input.sum.len() as i64], &input.sum, 1.0);
+        count += input.count;
+    }
+    mean.data.iter_mut().for_each(|sum| *sum /= count);
+    (mean, count)
 }
 
 impl InputSums {

@@ -29,7 +29,7 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 19] = [
+pub const SITE_NAMES: [&str; 20] = [
     "name",
     "site",
     "sites",
@@ -46,6 +46,7 @@ pub const SITE_NAMES: [&str; 19] = [
     "weight",
     "bias",
     "mask",
+    "input_mean",
     "input_covariance",
     "input_gram",
     "weight_gradient",
@@ -349,10 +350,12 @@ impl Eval<'_> {
             return Err(self.fail(errors::not_available(span, statistic.name(), why)));
         }
         let rows = match statistic {
-            Statistic::WeightGradient => facts.output.clone(),
-            Statistic::InputCovariance | Statistic::InputGram => facts.input.clone(),
+            Statistic::InputMean => None,
+            Statistic::WeightGradient => Some(facts.output.clone()),
+            Statistic::InputCovariance | Statistic::InputGram => Some(facts.input.clone()),
         };
-        let ty = TermType::of(Lead::None, [rows, facts.input.clone()]);
+        let dims = rows.into_iter().chain([facts.input.clone()]);
+        let ty = TermType::of(Lead::None, dims);
         let kind = TermKind::Calibrated(statistic);
         Ok(Value::Term(self.term(kind, ty, span)?))
     }
