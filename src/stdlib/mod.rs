@@ -25,6 +25,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("alora.peft"),
     },
     LibraryFile {
+        name: "arrow",
+        text: include_str!("arrow.peft"),
+    },
+    LibraryFile {
         name: "bdlora",
         text: include_str!("bdlora.peft"),
     },

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+mod arrow;
 mod bad_input;
 mod bodies;
 mod calibrate;

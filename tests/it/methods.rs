@@ -52,6 +52,9 @@ struct Start {
     base: Option<String>,
     /// Products of matrices, whose signs say nothing: `B A`, `B B.T`; or a tensor alone.
     compare: Vec<String>,
+    /// What others start from, and is of the recording itself.
+    #[serde(default)]
+    given: Vec<String>,
     /// PEFT's decomposition is a randomized one.
     #[serde(default)]
     randomized: bool,
@@ -359,13 +362,16 @@ pub(crate) struct Adapted {
     pub owners: Owners,
 }
 
+/// A folder, and at our start values the names of tensors that have those of the recording nevertheless.
+type Place<'p> = (&'p Path, Option<&'p [String]>);
+
 /// The net of a recording, adapted with the recorded values or with our start values.
 fn adapted_in(
     cases: &Cases,
     case: &Case,
     description: &Value,
     recording: &NamedTensors,
-    (folder, at_start): (&Path, bool),
+    (folder, start): Place<'_>,
     session: &mut Session<'_>,
 ) -> Result<Adapted, Reported> {
     let mut base = net(description, recording);
@@ -404,7 +410,13 @@ fn adapted_in(
     }
     let values = named(cases, case, description, recording, ("", &owners));
     let mut tensors = BTreeMap::new();
-    for parameter in planned.plan.parameters.iter().filter(|_| !at_start) {
+    let is_given = |parameter: &adapt::PlannedParameter| {
+        start.is_none_or(|given| {
+            let owns = |name: &String| parameter.name.ends_with(&format!(".{name}"));
+            given.iter().any(owns)
+        })
+    };
+    for parameter in planned.plan.parameters.iter().filter(|p| is_given(p)) {
         let Some((dims, data)) = values.get(&parameter.name) else {
             // A constant that the base weight alone says.
             assert!(
@@ -462,7 +474,7 @@ fn differentiated(
     mut adapted: Adapted,
     description: &Value,
     recording: &NamedTensors,
-    (folder, at_start): (&Path, bool),
+    (folder, start): Place<'_>,
     sink: &mut Sink,
 ) -> Result<Made, Reported> {
     let tensors = adapted.tensors.iter().map(|tensor| {
@@ -472,7 +484,7 @@ fn differentiated(
     let tensors: Numbers = tensors.collect();
     let owners = adapted.owners;
     let model = &mut adapted.loaded.model;
-    if at_start {
+    if start.is_some() {
         onnx::save(model, &folder.join("trained.onnx"), sink)?;
         return Ok(Made {
             gradients: BTreeMap::new(),
@@ -591,16 +603,15 @@ fn reported<T>(case: &Case, make: impl FnOnce(&mut Session<'_>) -> Result<T, Rep
 pub(crate) fn adapted(cases: &Cases, case: &Case, folder: &Path) -> (Value, NamedTensors, Adapted) {
     let (description, recording) = recorded(case);
     let made = reported(case, |session| {
-        let place = (folder, false);
+        let place = (folder, None);
         adapted_in(cases, case, &description, &recording, place, session)
     });
     (description, recording, made)
 }
 
 /// A recording with its description, and what is made of it in a folder.
-fn made(cases: &Cases, case: &Case, folder: &Path, at_start: bool) -> (Value, NamedTensors, Made) {
+fn made(cases: &Cases, case: &Case, place: Place<'_>) -> (Value, NamedTensors, Made) {
     let (description, recording) = recorded(case);
-    let place = (folder, at_start);
     let made = reported(case, |session| {
         let adapted = adapted_in(cases, case, &description, &recording, place, session)?;
         differentiated(adapted, &description, &recording, place, session.sink)
@@ -623,7 +634,7 @@ pub(crate) fn lora_starts(
         base: base.map(str::to_owned),
     };
     let folder = tempfile::tempdir().unwrap();
-    let (_, recording, made) = made(&cases, &case, folder.path(), true);
+    let (_, recording, made) = made(&cases, &case, (folder.path(), Some(&[])));
     let tensors = made.owners.into_iter();
     let tensors = tensors.map(|(place, name)| (place, made.tensors[&name].clone()));
     (recording, tensors.collect())
@@ -650,7 +661,7 @@ fn merge_error(recording: &NamedTensors, merged: &BTreeMap<String, Vec<f64>>) ->
 /// How far outputs, gradients and merged weights of a case are off.
 fn errors_of(cases: &Cases, case: &Case) -> (f64, f64, Option<f64>) {
     let folder = tempfile::tempdir().unwrap();
-    let (description, recording, made) = made(cases, case, folder.path(), false);
+    let (description, recording, made) = made(cases, case, (folder.path(), None));
     let merge = merge_error(&recording, &made.merged);
     let (gradients, owners) = (made.gradients, made.owners);
     let sites = description["sites"].as_object().unwrap();
@@ -777,7 +788,8 @@ fn start_values_from_the_weight_are_pefts() {
             base: start.base.clone(),
         };
         let folder = tempfile::tempdir().unwrap();
-        let (description, recording, made) = made(&cases, &case, folder.path(), true);
+        let (description, recording, made) =
+            made(&cases, &case, (folder.path(), Some(&start.given)));
         // What is frozen, and everything where only the start was recorded, has no prefix.
         let with = |prefix| {
             named(
@@ -837,7 +849,7 @@ fn methods_start_as_the_base_where_pefts_do() {
     let mut checked = 0;
     for case in &cases.cases {
         let folder = tempfile::tempdir().unwrap();
-        let (description, recording, _) = made(&cases, case, folder.path(), true);
+        let (description, recording, _) = made(&cases, case, (folder.path(), Some(&[])));
         if description["start"]["identity"].as_bool() != Some(true) {
             continue;
         }

@@ -258,7 +258,8 @@ fn every_recording_of_peft_is_met_on_every_export() {
         };
         let about: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         if about["config"]["peft_type"].is_null() {
-            // The dynamic LoRA, below, which is not PEFT's; X-LoRA, in `xlora.rs`.
+            // The dynamic LoRA, below, which is not PEFT's; X-LoRA and Arrow, in
+            // files of their own.
             continue;
         }
         if !about["layers"].is_null() {

@@ -50,7 +50,7 @@ fn spec(about: &Value) -> String {
 }
 
 /// Tensors of one shape, one behind the other.
-fn stacked(parts: &[&HostTensor]) -> HostTensor {
+pub(crate) fn stacked(parts: &[&HostTensor]) -> HostTensor {
     let values: Vec<f32> = parts
         .iter()
         .flat_map(|part| part.to_f64s().unwrap())
