@@ -6,7 +6,7 @@ use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
 use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task};
 use crate::files;
-use crate::runtime::{Kernels, OperatorTime, Products, Profiling, Provider, Sums};
+use crate::runtime::{Graphs, Kernels, OperatorTime, Products, Profiling, Provider, Sums};
 use serde_json::json;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -68,6 +68,9 @@ struct TrainArgs {
     /// Let a GPU add numbers in any order
     #[arg(long)]
     any_order: bool,
+    /// Have a GPU record the step and launch it as a whole
+    #[arg(long)]
+    cuda_graphs: bool,
     /// Threads inside an operator
     #[arg(long, value_name = "COUNT")]
     threads: Option<NonZeroUsize>,
@@ -102,7 +105,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             rates: Vec::new(),
             memory: Memory {
                 recompute: args.recompute.into(),
-                pieces: args.loss_pieces.map(NonZeroUsize::get),
+                pieces: match args.cuda_graphs {
+                    true => Some(args.loss_pieces.map_or(1, NonZeroUsize::get)),
+                    false => args.loss_pieces.map(NonZeroUsize::get),
+                },
                 batch: BatchSizes {
                     rows: args.batch.get(),
                     tokens: args.length.get(),
@@ -131,6 +137,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             profiling: match args.profile {
                 Some(_) => Profiling::On,
                 None => Profiling::Off,
+            },
+            graphs: match args.cuda_graphs {
+                true => Graphs::Recorded,
+                false => Graphs::Off,
             },
         },
     };

@@ -2,9 +2,9 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
-use super::recipe_args::{StateName, parse_task};
+use super::recipe_args::{BaseName, StateName, parse_task};
 use crate::driver::{
-    Adam, Base, BatchSizes, Memory, ModelOptions, Optimizer, PlanOptions, Recipe, Session, Summary,
+    Adam, BatchSizes, Memory, ModelOptions, Optimizer, PlanOptions, Recipe, Session, Summary,
     TaskKind, estimates,
 };
 use serde_json::json;
@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// In how many pieces of the tokens a language model's logits are computed; as many as keep them small without it
     #[arg(long, value_name = "COUNT", requires = "batch")]
     loss_pieces: Option<NonZeroUsize>,
+    /// What the frozen weights are computed with in training
+    #[arg(long, value_enum, default_value_t, requires = "batch")]
+    base: BaseName,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -56,7 +59,7 @@ impl Args {
                 ..Adam::default()
             }),
             max_grad_norm: None,
-            base: Base::Own,
+            base: self.base.into(),
             rates: Vec::new(),
             memory: Memory {
                 pieces: self.loss_pieces.map(NonZeroUsize::get),

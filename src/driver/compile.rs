@@ -205,7 +205,9 @@ fn compile_over(
             let data = base_data.insert(BaseData::create(location, &staging, sink)?);
             let mut model = specialized(model, &options.flags, sink)?;
             if recipe.base != Base::Own {
-                let rounded = rounded(&model, recipe.base, &tensors, data, &reader, sink)?;
+                let mut keep = |bytes: &[u8], sink: &mut Sink| data.keep(bytes, sink);
+                let rounding = train::Rounding::Written(&reader, &mut keep);
+                let rounded = rounded(&model, recipe.base, &tensors, rounding, sink)?;
                 model = Cow::Owned(rounded);
             }
             let mut graphs = train::graphs(&model, &trained, &hooks, recipe, sink)?;

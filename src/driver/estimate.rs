@@ -2,12 +2,15 @@
 
 use super::neighborhood::without_values;
 use super::session::{Loaded, Planned};
-use super::training::{brought, specialized, trained};
+use super::training::{brought, rounded, specialized, trained};
 use crate::adapt::{self, Hooks, Starts};
 use crate::diag::{Reported, Sink};
 use crate::graph::Tensor;
-use crate::train::{self, BatchSizes, Estimate, Memory, Recipe, Recompute, Trains, show_bytes};
+use crate::train::{
+    self, Base, BatchSizes, Estimate, Memory, Recipe, Recompute, Rounding, Trains, show_bytes,
+};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// The estimates of a recipe, with activations kept and with activations computed again.
 #[derive(Clone, Debug)]
@@ -35,7 +38,11 @@ pub fn estimates(
     let hooks = Hooks::new(plan, &loaded.modules, &adapted.tensors);
     let tensors = brought(planned, adapted, Trains::default());
     let trained = trained(&tensors, &recipe.rates, sink)?;
-    let model = specialized(&model, &[], sink)?;
+    let mut model = specialized(&model, &[], sink)?;
+    if recipe.base != Base::Own {
+        let rounded = rounded(&model, recipe.base, &tensors, Rounding::Planned, sink)?;
+        model = Cow::Owned(rounded);
+    }
     let mut with = |recompute: Recompute| {
         let recipe = Recipe {
             memory: Memory {

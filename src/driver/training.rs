@@ -212,15 +212,13 @@ pub(super) fn rounded(
     model: &Model,
     base: Base,
     tensors: &[Brought],
-    data: &mut BaseData,
-    read: &train::ReadWeight<'_>,
+    rounding: train::Rounding<'_>,
     sink: &mut Sink,
 ) -> Result<Model, Reported> {
     let adapter = tensors.iter();
     let adapter = adapter.map(|tensor| tensor.initializer.as_str()).collect();
     let mut model = model.clone();
-    let mut keep = |bytes: &[u8], sink: &mut Sink| data.keep(bytes, sink);
-    train::round_base(&mut model, base, &adapter, read, &mut keep, sink)?;
+    train::round_base(&mut model, base, &adapter, rounding, sink)?;
     Ok(model)
 }
 

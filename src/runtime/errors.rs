@@ -192,6 +192,32 @@ pub(super) fn no_provider(provider: &str, words: &str) -> Diagnostic {
     .help("or run on the CPU")
 }
 
+/// Steps cannot be recorded; `words` say why.
+pub(super) fn no_graphs(words: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        Code::E0807,
+        "ONNX Runtime cannot record the steps as CUDA graphs",
+    )
+    .note(format!("ONNX Runtime says: {words}"))
+    .help("leave `cuda_graphs` out: the numbers are the same");
+    match words.contains("control flow") {
+        true => {
+            diagnostic.help("logits in pieces are a loop: `loss_pieces: 1` computes them at once")
+        }
+        false => diagnostic,
+    }
+}
+
+/// A replay has another result than a plain run on the same operands.
+pub(super) fn replay_differs(output: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0806,
+        format!("a recorded step gives another `{output}` than a plain one on the same operands"),
+    )
+    .note("nothing of this step was kept")
+    .help("leave `cuda_graphs` out")
+}
+
 pub(super) fn not_a_tensor(port: &Port) -> Diagnostic {
     Diagnostic::new(
         Code::E0808,

@@ -17,6 +17,7 @@ mod locate;
 mod port;
 mod profile;
 mod raw;
+mod replay;
 mod session;
 mod stateful;
 mod tensor;
@@ -28,8 +29,8 @@ pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use profile::{OperatorTime, Profile};
 pub use session::{
-    Activations, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products, Profiling,
-    Provider, Session, Sums,
+    Activations, Graphs, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products,
+    Profiling, Provider, Session, Sums,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

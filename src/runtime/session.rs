@@ -5,7 +5,7 @@ use super::locate::Wanted;
 use super::port::Port;
 use super::profile::{self, Profile, Recorder};
 use super::tensor::{HostTensor, NamedTensors};
-use super::{errors, kernels, raw};
+use super::{errors, kernels, raw, replay};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::files;
 use ort::ep;
@@ -55,6 +55,17 @@ pub struct Options {
     pub activations: Activations,
     pub kernels: Kernels,
     pub profiling: Profiling,
+    pub graphs: Graphs,
+}
+
+/// Whether a [`Stateful`](super::Stateful) session records its runs as CUDA graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Graphs {
+    #[default]
+    Off,
+    /// Runs of a shape that comes again are recorded once and launched as a whole from then on. On a
+    /// CPU they run in the same order on the same places, and nothing is recorded.
+    Recorded,
 }
 
 /// Whether a session records where its time goes.
@@ -170,6 +181,8 @@ pub struct Session {
     /// Inputs with a default in the model; given, the value replaces the default.
     optional: Vec<Port>,
     pub(super) provider: Provider,
+    pub(super) graphs: Graphs,
+    pub(super) sums: Sums,
     recorder: Option<Recorder>,
 }
 
@@ -316,7 +329,12 @@ fn open(
             builder.commit_from_memory(bytes)
         }
     }
-    .map_err(|error| refused(&error))?;
+    .map_err(|error| match options.graphs {
+        Graphs::Recorded if error.message().contains("graph capture") => {
+            errors::no_graphs(error.message())
+        }
+        _ => refused(&error),
+    })?;
     let optional = session.overridable_initializers();
     Ok(Session {
         inputs: session.inputs().iter().map(Port::new).collect(),
@@ -326,6 +344,8 @@ fn open(
             .map(|given| Port::from_type(given.name(), given.dtype()))
             .collect(),
         provider: options.provider,
+        graphs: options.graphs,
+        sums: options.sums,
         recorder,
         session,
     })
@@ -364,10 +384,18 @@ fn with_cuda(
             library.path.display()
         )));
     }
+    if options.graphs == Graphs::Recorded && !replay::is_sound(&library.version) {
+        return Err(errors::no_graphs(&format!(
+            "version {} forgets what a recorded step copies; {} does not",
+            library.version,
+            replay::LOWEST_VERSION
+        )));
+    }
     preload_cuda(library);
     let provider = ep::CUDA::default()
         .with_device_id(device)
         .with_tf32(options.products == Products::Tf32)
+        .with_cuda_graph(options.graphs == Graphs::Recorded)
         // Steps have the same sizes again and again; doubling would hold memory that none of them needs.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
     builder

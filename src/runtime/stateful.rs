@@ -1,7 +1,8 @@
 //! Sessions whose results are operands of their next run: parameters and the state of an optimizer
 //! stay in ONNX Runtime's memory from step to step, on a GPU in that of the device.
 
-use super::session::{Provider, Session, fits, host_tensor, value};
+use super::replay::Replays;
+use super::session::{Graphs, Provider, Session, Sums, fits, host_tensor, value};
 use super::tensor::{HostTensor, NamedTensors};
 use super::{Port, Profile, errors};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -25,8 +26,10 @@ pub struct Stateful {
     session: Session,
     /// Inputs by the output that feeds them.
     feeds: BTreeMap<String, String>,
-    /// By input.
+    /// By input; with `replays` it lies there.
     state: BTreeMap<String, DynValue>,
+    /// Where a session that records its runs has all that goes in and comes out; made by the first run.
+    replays: Option<Replays>,
     /// Where a session on a device finds its operands and leaves its results; made by the first run.
     bound: Option<Bound>,
 }
@@ -61,6 +64,7 @@ impl Stateful {
             session,
             feeds: feeds.collect(),
             state: BTreeMap::new(),
+            replays: None,
             bound: None,
         }
     }
@@ -82,14 +86,22 @@ impl Stateful {
             return Err(errors::unknown_inputs(&[input], inputs));
         };
         fits(port, tensor).map_err(|reason| errors::input_differs(port, tensor, &reason))?;
-        self.state
-            .insert(input.to_owned(), value(tensor)?.into_dyn());
+        match &mut self.replays {
+            Some(replays) => replays.set(input, tensor)?,
+            None => {
+                let value = value(tensor)?.into_dyn();
+                self.state.insert(input.to_owned(), value);
+            }
+        }
         Ok(())
     }
 
     /// What an input of a feed reads in the next run; `None` if it has no value yet or is no tensor.
     pub fn get(&self, input: &str) -> Option<HostTensor> {
-        host_tensor(self.state.get(input)?)
+        match &self.replays {
+            Some(replays) => replays.get(input),
+            None => host_tensor(self.state.get(input)?),
+        }
     }
 
     /// Every input that an output feeds.
@@ -136,8 +148,12 @@ impl Stateful {
         if !unknown.is_empty() {
             misfits.push(errors::unknown_inputs(&unknown, ports));
         }
-        let is_missing =
-            |port: &&Port| inputs.get(&port.name).is_none() && !self.state.contains_key(&port.name);
+        let is_missing = |port: &&Port| {
+            let name = &*port.name;
+            let replays = self.replays.as_ref();
+            let has_value = self.state.contains_key(name) || replays.is_some_and(|r| r.has(name));
+            inputs.get(name).is_none() && !has_value
+        };
         let missing: Vec<&Port> = ports.iter().filter(is_missing).collect();
         if !missing.is_empty() {
             misfits.push(errors::missing_inputs(&missing));
@@ -146,6 +162,9 @@ impl Stateful {
     }
 
     fn run_fitting(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
+        if self.session.graphs == Graphs::Recorded {
+            return self.run_recorded(inputs);
+        }
         let results = match self.session.provider {
             Provider::Cpu => self.run_on_host(inputs)?,
             Provider::Cuda(device) => self.run_on_device(inputs, device)?,
@@ -163,6 +182,27 @@ impl Stateful {
         }
         self.state.extend(fed);
         Ok(named)
+    }
+
+    fn run_recorded(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
+        let replays = match &mut self.replays {
+            Some(replays) => replays,
+            none => {
+                let place = match self.session.provider {
+                    Provider::Cpu => (AllocationDevice::CPU, 0),
+                    Provider::Cuda(device) => (AllocationDevice::CUDA, device),
+                };
+                let is_fed = |name: &str| self.feeds.values().any(|input| input == name);
+                let state = self.state.iter().map(|(name, value)| (&**name, value));
+                let (fed, kept) = state.partition(|(name, _)| is_fed(name));
+                // Sums in any order differ from run to run.
+                let checks = self.session.sums == Sums::Ordered;
+                let replays = none.insert(Replays::new(place, fed, kept, checks)?);
+                self.state.clear();
+                replays
+            }
+        };
+        replays.run(&mut self.session, &self.feeds, inputs)
     }
 
     /// Every output, in the model's order.

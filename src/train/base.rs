@@ -43,6 +43,14 @@ pub type ReadWeight<'a> = dyn Fn(&Tensor, &mut Sink) -> Result<Bytes, Reported> 
 /// Keeps bytes in a file beside the graphs, and says where.
 pub type Keep<'a> = dyn FnMut(&[u8], &mut Sink) -> Result<ExternalData, Reported> + 'a;
 
+/// Where rounded weights come from, and where they go.
+pub enum Rounding<'a> {
+    /// They are read and kept in a file.
+    Written(&'a ReadWeight<'a>, &'a mut Keep<'a>),
+    /// Only their sizes count: what they are is read from nowhere, and kept nowhere.
+    Planned,
+}
+
 /// A weight in fewer bits.
 #[derive(Clone, Copy)]
 enum Rounded {
@@ -58,8 +66,7 @@ pub fn round_base(
     model: &mut Model,
     base: Base,
     excepted: &FxHashSet<&str>,
-    read: &ReadWeight<'_>,
-    keep: &mut Keep<'_>,
+    mut rounding: Rounding<'_>,
     sink: &mut Sink,
 ) -> Result<(), Reported> {
     if base == Base::Own {
@@ -82,7 +89,12 @@ pub fn round_base(
         let rounded = match made.get(&key) {
             Some(rounded) => *rounded,
             None => {
-                let rounded = product.rounded(base, &model.graph, &mut patch, read, keep, sink)?;
+                let rounded = match &mut rounding {
+                    Rounding::Written(read, keep) => {
+                        product.rounded(base, &model.graph, &mut patch, *read, *keep, sink)?
+                    }
+                    Rounding::Planned => product.planned(base, &model.graph, &mut patch),
+                };
                 made.insert(key, rounded);
                 rounded
             }
@@ -173,10 +185,7 @@ impl Product {
             columns: tensor.dims[1] as usize,
             transpose: self.is_transposed,
         };
-        let dims = match self.is_transposed {
-            true => [tensor.dims[1], tensor.dims[0]],
-            false => [tensor.dims[0], tensor.dims[1]],
-        };
+        let dims = self.dims(tensor);
         let name = &value.name;
         let mut kept = |dtype, bytes: &[u8], sink: &mut Sink| {
             Ok(Tensor {
@@ -208,6 +217,44 @@ impl Product {
             patch.constant(&format!("{name}.int8"), codes),
             patch.constant(&format!("{name}.scale"), scales),
         ])))
+    }
+
+    /// A weight in fewer bits, of which only the sizes are there.
+    fn planned(&self, base: Base, graph: &Graph, patch: &mut Patch) -> Option<Rounded> {
+        let value = graph.value(self.weight);
+        let dims = self.dims(value.constant()?);
+        let mut sized = |what: &str, dtype: DType, dims: &[i64]| {
+            let sizes = dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0));
+            let elements = sizes.fold(1, u64::saturating_mul);
+            let tensor = Tensor {
+                dtype,
+                dims: dims.to_vec(),
+                data: TensorData::External(ExternalData {
+                    location: String::new(),
+                    offset: 0,
+                    length: dtype.byte_len(elements).unwrap_or(u64::MAX),
+                }),
+            };
+            patch.constant(&format!("{}.{what}", value.name), tensor)
+        };
+        let name = base.name();
+        Some(match base {
+            Base::Own => return None,
+            Base::Bf16 => Rounded::Half(DType::BF16, sized(name, DType::BF16, &dims)),
+            Base::F16 => Rounded::Half(DType::F16, sized(name, DType::F16, &dims)),
+            Base::Int8 => Rounded::Int8([
+                sized(name, DType::I8, &dims),
+                sized("scale", DType::F32, &dims[1..]),
+            ]),
+        })
+    }
+
+    /// The sizes of a rounded weight, `[k, n]`.
+    fn dims(&self, tensor: &Tensor) -> [i64; 2] {
+        match self.is_transposed {
+            true => [tensor.dims[1], tensor.dims[0]],
+            false => [tensor.dims[0], tensor.dims[1]],
+        }
     }
 
     fn replace(&self, graph: &Graph, patch: &mut Patch, rounded: Rounded) {

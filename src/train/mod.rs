@@ -44,7 +44,7 @@ mod task;
 mod tests;
 mod update;
 
-pub use base::{Keep, ReadWeight, round_base};
+pub use base::{Keep, ReadWeight, Rounding, round_base};
 pub use bytes::{parse_bytes, show_bytes};
 pub use calibrate::{CalibrationGraph, InputMeasures, Probe, ProbeMeasures, calibration_graph};
 pub use graphs::{Graphs, Port, Role, TrainingGraph, eval_graph, graphs};

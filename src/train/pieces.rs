@@ -125,7 +125,7 @@ impl Pieces {
         let ignored = build.scalar(IGNORED as f64, DType::I64);
         let weight = labels.is_equal(ignored).not().cast(DType::F32);
         let count_of_labels = weight.sum_dropping(&[0]);
-        let filled = filled(labels, &[zero()], std::slice::from_ref(&more))?;
+        let filled = filled(labels, std::slice::from_ref(&more))?;
         let tokens = hidden
             .reshape(&[rows.clone(), width.clone()])?
             .pad(&[zero(), zero()], &[more, zero()])?;

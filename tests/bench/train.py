@@ -12,7 +12,7 @@ run, `peftc bench train` with two steps before the burst that do not count. The 
 the ratio of median steps; shown are the median of the rounds and the span from the tenth to the
 ninetieth percentile. Memory is the most that the process has held; with a GPU, the most that it has held of the GPU's, as
 `nvidia-smi` tells. `--precision` is that of products: fp32, tf32, or bf16, which is autocast in torch and
-`--base bf16` here. `--int8` adds our `--base int8`, `--plain` our `--no-kernels`. Needs torch, transformers and peft.
+`--base bf16` here. `--int8` adds our `--base int8`, `--plain` our `--no-kernels`, `--graphs` our `--cuda-graphs`. Needs torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -159,6 +159,8 @@ def measure(options: argparse.Namespace, name: str, targets: str, rows: int, len
     contestants = {"torch sdpa": Torch(shape, on_gpu), "peftc": Peftc(command, on_gpu)}
     if options.plain:
         contestants["peftc plain"] = Peftc([*command, "--no-kernels"], on_gpu)
+    if options.graphs:
+        contestants["peftc graphs"] = Peftc([*command, "--cuda-graphs"], on_gpu)
     if options.int8:
         contestants["peftc int8"] = Peftc([*command, "--base", "int8"], on_gpu)
     if options.compile:
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"])
     parser.add_argument("--plain", action="store_true", help="ours without kernels as a further contestant")
     parser.add_argument("--int8", action="store_true", help="our base in 8 bits as a further contestant")
+    parser.add_argument("--graphs", action="store_true", help="ours with CUDA graphs as a further contestant")
     parser.add_argument("--compile", action="store_true", help="torch.compile as a third contestant")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -151,7 +151,15 @@ fn planned_step(more: &[&str]) -> Value {
 #[cfg(target_os = "linux")]
 fn the_estimate_is_near_the_peak() {
     let [kept, again] = planned();
-    for (estimate, how) in [(kept, &[][..]), (again, &["--recompute"])] {
+    let int8 = planned_step(&["--base", "int8"]);
+    let weights = ["weights", "state"].map(|part| int8["kept"][part].as_f64().unwrap());
+    assert!(weights[0] < 2e6 && weights[1] > 1e6, "{weights:?}");
+    let int8 = int8["kept"]["bytes"].as_f64().unwrap();
+    for (estimate, how) in [
+        (kept, &[][..]),
+        (again, &["--recompute"]),
+        (int8, &["--base", "int8"]),
+    ] {
         // Which thread comes first moves the peak, the more the busier the machine is: of three runs, one
         // has to take what was planned.
         let mut measured = Vec::new();

@@ -3,8 +3,8 @@
 use crate::models;
 use peftc::diag::{Code, Sink, SourceMap, render};
 use peftc::runtime::{
-    self, Feed, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization, Options,
-    Provider, Session, Stateful, Surroundings, Wanted,
+    self, Feed, Graphs, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization,
+    Options, Provider, Session, Stateful, Surroundings, Wanted,
 };
 use peftc::ty::DType;
 use std::path::PathBuf;
@@ -37,7 +37,17 @@ fn x(dims: &[i64], values: &[f32]) -> NamedTensors {
 
 #[test]
 fn a_state_goes_from_run_to_run_and_stays_when_a_run_fails() {
-    let session = open(&models::running_sum(), &Options::default()).unwrap();
+    for graphs in [Graphs::Off, Graphs::Recorded] {
+        check_state(graphs);
+    }
+}
+
+fn check_state(graphs: Graphs) {
+    let options = Options {
+        graphs,
+        ..Options::default()
+    };
+    let session = open(&models::running_sum(), &options).unwrap();
     let feed = Feed {
         output: "next".into(),
         input: "state".into(),
@@ -56,6 +66,11 @@ fn a_state_goes_from_run_to_run_and_stays_when_a_run_fails() {
     assert!(summing.run(&x(&[3], &[1.0, 2.0, 3.0]), &mut sink).is_err());
     let state = summing.get("state").unwrap().to_f64s().unwrap();
     assert_eq!(state, [13.0, 6.0]);
+    summing.set("state", &start, &mut sink).unwrap();
+    let found = summing.run(&x(&[2], &[0.5, 0.25]), &mut sink).unwrap();
+    assert_eq!(found.get("sum").unwrap().to_f64s().unwrap(), [10.75]);
+    let state = summing.get("state").unwrap().to_f64s().unwrap();
+    assert_eq!(state, [10.5, 0.25]);
     // A state of another shape is refused.
     assert!(
         summing

@@ -12,7 +12,8 @@ use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Task};
 use peftc::graph::TensorData;
 use peftc::reference::{Array, Rounding};
 use peftc::runtime::{
-    Feed, HostTensor, Kernels, ModelSource, NamedTensors, Optimization, Options, Session, Stateful,
+    Feed, Graphs, HostTensor, Kernels, ModelSource, NamedTensors, Optimization, Options, Session,
+    Stateful,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,19 @@ pub(crate) fn stateful(
 ) -> Stateful {
     let file = folder.join(text(&manifest["graphs"][graph], "file"));
     started(open(&file, optimization), folder, manifest, graph)
+}
+
+/// The same with steps that are recorded: on a CPU, in the order and on the places of a GPU's.
+fn recorded(folder: &Path, manifest: &Value, graph: &str) -> Stateful {
+    let file = folder.join(text(&manifest["graphs"][graph], "file"));
+    let options = Options {
+        graphs: Graphs::Recorded,
+        ..Options::default()
+    };
+    let mut sink = peftc::diag::Sink::new();
+    let session = Session::open(library(), ModelSource::Path(&file), &options, &mut sink)
+        .unwrap_or_else(|_| panic!("{}: {:?}", file.display(), sink.diagnostics()));
+    started(session, folder, manifest, graph)
 }
 
 /// The same with kernels; and how many nodes run programs.
@@ -229,6 +243,30 @@ fn the_manifest_names_exactly_the_ports_of_every_training_graph() {
             stated.sort();
             assert_eq!(found, stated, "{graph} {side}");
         }
+    }
+}
+
+/// Batches of three shapes in turns, each often enough to be recorded in both directions and replayed.
+#[test]
+fn recorded_steps_are_plain_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = compiled("math_task", &["--max-grad-norm", "1"], folder.path());
+    let rows = rows("math_task.train.jsonl");
+    let mut runs = [
+        stateful(folder.path(), &manifest, "step", Optimization::All),
+        recorded(folder.path(), &manifest, "step"),
+    ];
+    for step in 0..18 {
+        let shape = step % 3;
+        let from = 4 * step;
+        let inputs = with_rate(batch(&rows[from..=from + shape]), 1e-2, step as i64 + 1);
+        let [plain, recorded] = runs.each_mut().map(|steps| run(steps, &inputs));
+        assert_eq!(plain, recorded, "step {step}");
+    }
+    let [plain, recorded] = &runs;
+    assert!(plain.fed().count() > 2);
+    for input in plain.fed() {
+        assert_eq!(plain.get(input), recorded.get(input), "{input}");
     }
 }
 

@@ -6,7 +6,7 @@ use super::schedule::Schedule;
 use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::runtime::{Kernels, Products, Profiling, Provider, Sums};
+use crate::runtime::{Graphs, Kernels, Products, Profiling, Provider, Sums};
 use crate::train::{
     Adam, Base, BatchSizes, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
     TaskKind, parse_bytes,
@@ -97,6 +97,9 @@ pub struct Config {
     /// Let a GPU add numbers in any order: faster, and no two runs are equal.
     #[serde(default)]
     pub any_order: bool,
+    /// Have a GPU record the steps of a shape and launch them as a whole.
+    #[serde(default)]
+    pub cuda_graphs: bool,
     /// Threads inside an operator.
     pub threads: Option<NonZeroUsize>,
     /// Let a CPU run neighbouring operators as one of peftc's own.
@@ -323,7 +326,11 @@ impl Config {
                     Some(_) => Recompute::Auto,
                     None => Recompute::Off,
                 }),
-                pieces: self.loss_pieces.map(NonZeroUsize::get),
+                // Pieces come one after the other in a loop, which no GPU records.
+                pieces: match self.cuda_graphs {
+                    true => Some(self.loss_pieces.map_or(1, NonZeroUsize::get)),
+                    false => self.loss_pieces.map(NonZeroUsize::get),
+                },
                 batch: BatchSizes {
                     rows: self.batch_size.get(),
                     ..BatchSizes::default()
@@ -358,6 +365,10 @@ impl Config {
                 false => Kernels::Off,
             },
             profiling: Profiling::Off,
+            graphs: match self.cuda_graphs {
+                true => Graphs::Recorded,
+                false => Graphs::Off,
+            },
         }
     }
 
@@ -524,6 +535,9 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
     }
     if config.provider == Provider::Cpu && config.any_order {
         sink.emit(errors::needs_gpu("any_order: true"));
+    }
+    if config.provider == Provider::Cpu && config.cuda_graphs {
+        sink.emit(errors::needs_gpu("cuda_graphs: true"));
     }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());

@@ -169,7 +169,13 @@ impl Trained {
         sink: &mut Sink,
     ) -> Result<Scores, Reported> {
         let wiring = Wiring::of(&self.eval, &data.examples, sink)?;
-        let mut eval = open(&self.folder, &self.eval, config.engine(), library, sink)?;
+        let mut eval = open(
+            &self.folder,
+            &self.eval,
+            config.engine().measuring(),
+            library,
+            sink,
+        )?;
         start(&mut eval, &wiring.carried, &self.weights, sink)?;
         data.scores(config, &mut eval, &wiring, sink)
     }
@@ -196,6 +202,6 @@ fn base(
     let name = file.path().file_name().unwrap_or_default();
     let entry = GraphEntry::new(name.to_string_lossy().into_owned(), &graph, &[]);
     let wiring = Wiring::of(&entry, &data.examples, sink)?;
-    let mut eval = open(folder, &entry, config.engine(), library, sink)?;
+    let mut eval = open(folder, &entry, config.engine().measuring(), library, sink)?;
     data.scores(config, &mut eval, &wiring, sink)
 }

@@ -8,7 +8,7 @@ use crate::graph::{Graph, NodeId, Patch, ValueId};
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
-    Activations, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
+    Activations, Graphs, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
     Optimization, Options, Profiling, Session,
 };
 use std::path::Path;
@@ -70,6 +70,7 @@ pub(super) fn culprit(
         activations: Activations::Exact,
         kernels: Kernels::Off,
         profiling: Profiling::Off,
+        graphs: Graphs::Off,
     };
     let mut session = Session::open(library, ModelSource::Path(copy.path()), &options, sink)?;
     let found = session.run(inputs, sink)?;

@@ -206,7 +206,13 @@ impl<'c> Run<'c> {
             }
         };
         let eval = match &held_out {
-            Some(_) => Some(open(folder, graph("eval"), engine, library, sink)?),
+            Some(_) => Some(open(
+                folder,
+                graph("eval"),
+                engine.measuring(),
+                library,
+                sink,
+            )?),
             None => None,
         };
         let steps = match (config.steps, config.epochs) {

@@ -7,8 +7,8 @@ use crate::driver::{GraphEntry, PortEntry};
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
-    Activations, Feed, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
-    Options, Products, Profiling, Provider, Session, Stateful, Sums,
+    Activations, Feed, Graphs, HostTensor, Kernels, Library, MemoryPattern, ModelSource,
+    NamedTensors, Options, Products, Profiling, Provider, Session, Stateful, Sums,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -334,9 +334,19 @@ pub struct Engine {
     /// Whether a CPU runs neighbouring operators as one of our own.
     pub kernels: Kernels,
     pub profiling: Profiling,
+    /// Whether a GPU records steps.
+    pub graphs: Graphs,
 }
 
 impl Engine {
+    /// For measuring, whose batches have a shape of their own each.
+    pub(super) fn measuring(self) -> Engine {
+        Engine {
+            graphs: Graphs::Off,
+            ..self
+        }
+    }
+
     /// A session without kernels.
     pub(super) fn options(self) -> Options {
         Options {
@@ -348,6 +358,7 @@ impl Engine {
             memory_pattern: MemoryPattern::Off,
             activations: Activations::Exact,
             profiling: self.profiling,
+            graphs: self.graphs,
             ..Options::default()
         }
     }

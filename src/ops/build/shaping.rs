@@ -184,19 +184,36 @@ impl<'b> Expr<'b> {
     }
 }
 
+/// The most parts that ONNX Runtime joins or splits while it records a CUDA graph: more of them make it
+/// copy a table from the host.
+const MOST_PARTS: usize = 32;
+
 impl super::Builder<'_> {
-    /// Joined along one axis.
+    /// Joined along one axis; many parts in groups.
     pub fn concat<'b>(&'b self, parts: &[Expr<'b>], axis: usize) -> Expr<'b> {
         match parts {
             [one] => *one,
+            many if many.len() > MOST_PARTS => {
+                let groups = many.chunks(many.len().div_ceil(MOST_PARTS));
+                let joined: Vec<Expr<'b>> = groups.map(|group| self.concat(group, axis)).collect();
+                self.concat(&joined, axis)
+            }
             _ => self.node("Concat", parts, vec![Attribute::int("axis", axis as i64)]),
         }
     }
 
-    /// A vector in parts of these lengths.
+    /// A vector in parts of these lengths; many parts by way of groups.
     pub fn split<'b>(&'b self, vector: Expr<'b>, lengths: &[i64]) -> Vec<Expr<'b>> {
         if lengths.len() == 1 {
             return vec![vector];
+        }
+        if lengths.len() > MOST_PARTS {
+            let groups: Vec<&[i64]> = lengths.chunks(lengths.len().div_ceil(MOST_PARTS)).collect();
+            let sums: Vec<i64> = groups.iter().map(|group| group.iter().sum()).collect();
+            let parts = self.split(vector, &sums).into_iter().zip(groups);
+            return parts
+                .flat_map(|(part, group)| self.split(part, group))
+                .collect();
         }
         let form = form::split(self.opset(), lengths);
         let mut operands = vec![Some(vector.operand)];

@@ -9,21 +9,16 @@ use crate::ty::{DType, Dim};
 /// nothing, moving the logits would copy the largest tensor of the model.
 pub(in super::super) fn next(labels: Expr<'_>) -> Result<Expr<'_>, Refusal> {
     let dims = labels.dims()?;
-    let behind = [Dim::from(0), Dim::from(1)];
     let moved = labels.slice(1, 1, crate::ops::END);
-    Ok(filled(moved, &[Dim::from(0), Dim::from(0)], &behind)?.stated(&dims))
+    Ok(filled(moved, &[dims[0].clone(), Dim::from(1)])?.stated(&dims))
 }
 
-/// With labels around that do not count.
-pub(in super::super) fn filled<'b>(
-    labels: Expr<'b>,
-    before: &[Dim],
-    behind: &[Dim],
-) -> Result<Expr<'b>, Refusal> {
+/// With labels behind them, in these sizes, that do not count.
+pub(in super::super) fn filled<'b>(labels: Expr<'b>, behind: &[Dim]) -> Result<Expr<'b>, Refusal> {
     let build = labels.builder;
-    // `Pad` fills with 0.
-    let above = labels + build.scalar(-IGNORED as f64, DType::I64);
-    Ok(above.pad(before, behind)? + build.scalar(IGNORED as f64, DType::I64))
+    // `Pad` would do, but ONNX Runtime pads integers on a CPU alone.
+    let more = build.scalar(IGNORED as f64, DType::I64).expand(behind)?;
+    Ok(build.concat(&[labels, more], behind.len() - 1))
 }
 
 /// −mean (x[label] − log Σ exp x) over the labels that count; with smoothing ε the target is
