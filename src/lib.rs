@@ -48,6 +48,9 @@
 //!   adapts: copies read what modules give before the patch replaces it. So it knows no adapter, shares all
 //!   weights, and begins where the first adapted module stands. Terms that no module tells apart are emitted
 //!   once a graph (`adapt/lower/once.rs`), so that one network decides for all modules.
+//! * What a method reads beside its module is of the base model: the query of an attention is found from the
+//!   layer behind it (`modules/attention.rs`), in front of the factor of its scores, so that it is one
+//!   value whatever the export; another module is its node once more (`adapt/beside.rs`).
 //! * Clusters of rows (`linalg/clusters.rs`) begin at the rows farthest from each other and not at random
 //!   ones: no seed, and the same on every machine.
 //! * A start value never changes the base weight. A method that wants the principal part of it taken off

@@ -1,5 +1,6 @@
 //! Lowers a plan into one patch for every graph that it touches, and applies the patches.
 
+use super::beside::Applied;
 use super::errors;
 use super::first_pass::Passes;
 use super::lower::{Bindings, Lowering, Once, TokenInputs, UNREAD};
@@ -138,7 +139,7 @@ fn lower_sites(
         }
     }
     let passes = Passes::emit(emitter, graph, sites, modules);
-    let once = &Once::new(tokens, passes);
+    let once = &Once::new(tokens, passes, Applied::of(sites, modules));
     let mut outputs: Vec<(ValueId, Vec<&PlannedSite>)> = Vec::new();
     for planned in sites {
         let output = modules.sites[planned.site].output;
@@ -206,7 +207,7 @@ fn lower_members(
     members: &[&PlannedSite],
     modules: &Modules,
     parameters: &[Operand],
-    once: &Once,
+    once: &Once<'_>,
 ) -> Operand {
     let mut parts: Vec<(Range<i64>, &PlannedSite)> = members
         .iter()
@@ -271,7 +272,7 @@ fn lower_one(
     base: Operand,
     slice: Option<Range<i64>>,
     parameters: &[Operand],
-    once: &Once,
+    once: &Once<'_>,
 ) -> Operand {
     let mut output = base;
     for method in &planned.methods {

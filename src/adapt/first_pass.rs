@@ -9,7 +9,7 @@ use super::errors;
 use super::plan::{Plan, PlannedSite};
 use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, NewNode, Node, NodeId, Operand, ValueId};
-use crate::hir::{ModuleOutput, Outputs, TermKind};
+use crate::hir::TermKind;
 use crate::modules::{Modules, Obstacle, Scope, Site, SiteKind};
 use crate::ops::Emitter;
 use crate::ty::{DType, Dim, Proof, Shape};
@@ -24,18 +24,10 @@ pub fn is_first_pass(node: &Node) -> bool {
     node.metadata(COPY.0) == Some(COPY.1)
 }
 
-/// What the modules of a model give.
-pub(super) fn outputs(modules: &Modules) -> Outputs {
-    let named = modules.named().map(|site| ModuleOutput {
-        paths: site.paths().map(str::to_owned).collect(),
-        features: site.out_features,
-    });
-    Outputs(named.collect())
-}
-
 /// The module of a path that formulas have found to be the only one of it.
 fn module_at<'m>(modules: &'m Modules, path: &str) -> &'m Site {
-    let mut found = modules.named().filter(|site| site.path == path);
+    let called = modules.sites.iter().filter(|site| site.is_module());
+    let mut found = called.filter(|site| site.path == path);
     found.next().expect("a formula has found the module")
 }
 

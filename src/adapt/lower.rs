@@ -2,6 +2,7 @@
 
 pub(super) mod axes;
 mod base;
+mod beside;
 mod once;
 mod tokens;
 
@@ -23,7 +24,7 @@ pub(super) struct Bindings<'a> {
     /// In torch's layout order, first and last feature of the slice; `None` for the whole module.
     pub slice: Option<(i64, i64)>,
     /// What the graph has once, for all of its sites; nothing for a hook.
-    pub once: Option<&'a Once>,
+    pub once: Option<&'a Once<'a>>,
     /// For every parameter of the instance, of type f32.
     pub parameters: Vec<Operand>,
     /// Whether others have it, too.
@@ -35,6 +36,24 @@ pub(super) struct Bindings<'a> {
     pub states: Vec<Operand>,
     /// The number of the update, `f32[]`.
     pub step: Option<Operand>,
+}
+
+impl Bindings<'_> {
+    /// Nothing of a site.
+    pub fn of_nothing() -> Self {
+        Bindings {
+            input: UNREAD,
+            output: UNREAD,
+            slice: None,
+            once: None,
+            parameters: Vec::new(),
+            shared: Vec::new(),
+            gradients: Vec::new(),
+            before: Vec::new(),
+            states: Vec::new(),
+            step: None,
+        }
+    }
 }
 
 /// Stands for a value that no formula reads.
@@ -213,6 +232,8 @@ impl<'a> Lowering<'a> {
                     false => self.emitter.cast(value, self.dtype),
                 }
             }
+            TermKind::Query => self.query(),
+            TermKind::Module { path, input } => self.other_module(path, *input),
             TermKind::Param(index) => self.parameter(*index),
             TermKind::Gradient(index) => trained(self.bindings.gradients[*index]),
             TermKind::Before(index) => trained(self.bindings.before[*index]),

@@ -5,7 +5,7 @@ use super::plan::{PlannedMethod, PlannedParameter};
 use super::planner::{CachedInstance, Planner};
 use super::prepend::{self, Placeholders};
 use super::refusal::{Cause, Failure, Refusal};
-use super::{errors, first_pass, norms, rows};
+use super::{beside, errors, first_pass, norms, rows};
 use crate::diag::{Reported, Span};
 use crate::graph::Graph;
 use crate::hir::affine::{Tokens, token_reach};
@@ -216,12 +216,7 @@ impl Planner<'_> {
             largest: (input, site.out_features),
             sum: (input, site.out_features),
         };
-        self.facts(
-            site,
-            site.out_features,
-            &own,
-            Place::alone(last_word(&site.path)),
-        )
+        self.facts(site, site.out_features, &own, Place::alone(&site.path))
     }
 
     pub fn facts(&self, site: &Site, output: i64, totals: &Totals, place: Place) -> SiteFacts {
@@ -272,6 +267,11 @@ impl Planner<'_> {
         {
             return Some(cause);
         }
+        let opset = self.model.opset("").unwrap_or(1);
+        let beside = beside::refusal(&instance.forward, (graph, opset), site, self.modules);
+        if let Some(why) = beside {
+            return Some(Cause::Other(why));
+        }
         let mut inits = instance.params.iter().map(|p| &p.init);
         let reads_weight = uses(TermKind::Weight)
             || inits.any(|init| match init {
@@ -288,7 +288,6 @@ impl Planner<'_> {
         {
             return Some(Cause::Other(why));
         }
-        let opset = self.model.opset("").unwrap_or(1);
         let hooks = instance.training.hooks.iter();
         let hooks = hooks.flat_map(|hook| hook.formula.terms());
         let mut lacks = hooks.filter_map(|(_, term)| axes::opset_lacks(&term.kind, opset));

@@ -11,6 +11,7 @@
 //! reading weights (a callback does), writing files.
 
 mod apply;
+mod beside;
 mod calibration;
 mod errors;
 mod expect;

@@ -1,5 +1,6 @@
 //! Decides what an adapter does to a model, without doing it.
 
+use super::beside;
 use super::errors;
 use super::first_pass;
 use super::planner::Planner;
@@ -163,7 +164,7 @@ pub fn plan(
         names: BTreeMap::new(),
         misshapen: BTreeMap::new(),
         instances: Vec::new(),
-        outputs: Arc::new(first_pass::outputs(modules)),
+        outputs: Arc::new(beside::outputs(model, modules)),
     };
     let mut failed = None;
     for train in &adapter.trains {

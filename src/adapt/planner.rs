@@ -401,6 +401,7 @@ impl Planner<'_> {
                 let family = &families[&kind_of(at)];
                 Place {
                     name: kind_of(at).0.to_owned(),
+                    path: self.modules.sites[selection.sites[at].site].path.clone(),
                     site: Dim::from(numbers[at]),
                     sites: Dim::from(order.len() as i64),
                     sibling: number(family, at),

@@ -114,6 +114,8 @@ codes! {
     E0459: "start value needs a calibration",
     E0460: "model has no ids of tokens",
     E0461: "no first pass to this module",
+    E0462: "module reads no attention",
+    E0463: "other module cannot be applied",
     W0401: "method reads padding",
     W0402: "method reads other tokens under a KV cache",
     W0403: "weight is shared",

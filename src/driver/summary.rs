@@ -3,7 +3,7 @@
 use super::session::{Loaded, Planned};
 use crate::adapt::{Plan, base_parameters, computed_twice, total};
 use crate::graph::{Graph, Model};
-use crate::hir::{Formula, Lead, TermKind};
+use crate::hir::{Formula, Lead, TermId, TermKind};
 use crate::modules::SiteKind;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -345,6 +345,9 @@ fn multiplications(inner: i64, outer: i64) -> u64 {
 /// positions instead, whose number the plan does not know; embeddings look rows up.
 fn flops(formula: &Formula) -> u64 {
     let reached = formula.reachable();
+    // A formula without the base output has the base module elsewhere.
+    let keeps_base = formula.uses(|kind| *kind == TermKind::Output);
+    let size = |id: TermId, axis: usize| formula.term(id).ty.dims.get(axis)?.known();
     let products = formula
         .terms()
         .zip(reached)
@@ -354,6 +357,21 @@ fn flops(formula: &Formula) -> u64 {
                 let inner = formula.term(*a).ty.dims.last()?.known()?;
                 let outer = term.ty.dims.last()?.known()?;
                 Some(multiplications(inner, outer))
+            }
+            TermKind::Base { input, .. } if keeps_base => {
+                Some(multiplications(size(*input, 0)?, term.ty.dims[0].known()?))
+            }
+            TermKind::Einsum { equation, operands } if operands.len() > 1 => {
+                let mut sizes: BTreeMap<char, i64> = BTreeMap::new();
+                for (letters, id) in equation.operands.iter().zip(operands) {
+                    for (axis, letter) in letters.chars().enumerate() {
+                        sizes.insert(letter, size(*id, axis)?);
+                    }
+                }
+                let all = sizes
+                    .values()
+                    .fold(1, |all: i64, size| all.saturating_mul(*size));
+                Some(multiplications(all, operands.len() as i64 - 1))
             }
             _ => None,
         });

@@ -70,6 +70,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
         TermKind::SinceLast(_) => (Other, "it depends on the ids of the tokens"),
         TermKind::FirstPass(_) => (Other, "it depends on a first pass of the whole model"),
+        TermKind::Query => (Other, "it depends on the query of an attention"),
         TermKind::Weight
         | TermKind::Bias
         | TermKind::Param(_)
@@ -92,6 +93,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
         | TermKind::Concat { .. }
         | TermKind::Pad { .. }
         | TermKind::StopGradient(_)
+        | TermKind::Module { .. }
         | TermKind::Dropout(..) => (Affine, ""),
         TermKind::Gather { positions, .. } | TermKind::Scatter { positions, .. }
             if of(*positions) == Constant =>

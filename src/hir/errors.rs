@@ -160,8 +160,22 @@ pub(super) fn no_such_module<'a>(
     with_help(diagnostic, help).note("`peftc inspect MODEL` lists every module")
 }
 
+/// A module does not read what an attention gives.
+pub(super) fn no_query(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0462, format!("`{path}` reads no attention: {why}"))
+        .label(span, "asks for the query of the attention in front of the module")
+        .help("adapt the layer that reads what an attention gives, such as `o_proj`, in an export that has the attention as operators")
+}
+
+/// A module that cannot be applied to another input.
+pub(super) fn not_applied(span: Span, path: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::E0463, format!("`{path}` cannot be applied: {why}"))
+        .label(span, "names this module")
+        .help("name a linear layer; `peftc inspect MODEL` lists every module with its kind")
+}
+
 /// Several calls of modules are called so.
-pub(super) fn several_modules(span: Span, name: &str, paths: &[&str]) -> Diagnostic {
+pub(super) fn several_modules(code: Code, span: Span, name: &str, paths: &[&str]) -> Diagnostic {
     let distinct: BTreeSet<&str> = paths.iter().copied().collect();
     let (message, help) = match distinct.len() {
         1 => (
@@ -172,11 +186,17 @@ pub(super) fn several_modules(span: Span, name: &str, paths: &[&str]) -> Diagnos
             let some: Vec<String> = distinct.iter().take(3).map(|p| format!("`{p}`")).collect();
             (
                 format!("`{name}` is the end of the paths of {count} modules"),
-                format!("write more of the path, such as {}", some.join(", ")),
+                match code {
+                    Code::E0463 => format!(
+                        "write more of the path, such as {}, or `.{name}` for the one beside the module",
+                        some.join(", ")
+                    ),
+                    _ => format!("write more of the path, such as {}", some.join(", ")),
+                },
             )
         }
     };
-    Diagnostic::new(Code::E0461, message)
+    Diagnostic::new(code, message)
         .label(span, "means no single module")
         .help(help)
 }

@@ -156,6 +156,15 @@ pub enum TermKind {
     /// What a module of the model gives when the model runs without the adapter on the same inputs,
     /// `[…, tokens, features]`; its path, or as it is written where no model is known.
     FirstPass(String),
+    /// The query, rotated and not scaled, of the attention whose result the module reads,
+    /// `[…, tokens, heads, features of a head]`.
+    Query,
+    /// Another linear module of the base model, by its path, on an input whose last axis holds its
+    /// features.
+    Module {
+        path: String,
+        input: TermId,
+    },
     /// 1 where both are the same number, else 0.
     Equal(TermId, TermId),
     Concat {
@@ -384,13 +393,21 @@ impl TermKind {
         }
     }
 
+    /// The other module that it is the result of.
+    pub fn module(&self) -> Option<&str> {
+        match self {
+            TermKind::Module { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// The terms it reads.
     pub fn operands(&self) -> SmallVec<[TermId; 4]> {
         use TermKind::*;
         match self {
             Input | Output | Weight | Bias | Mask | Positions | SinceLast(_) | Param(_)
-            | FirstPass(_) | Gradient(_) | Before(_) | State(_) | Step | Number(_) | Iota
-            | Numbers(_) | Drawn(_) | Calibrated(_) => SmallVec::new(),
+            | FirstPass(_) | Query | Gradient(_) | Before(_) | State(_) | Step | Number(_)
+            | Iota | Numbers(_) | Drawn(_) | Calibrated(_) => SmallVec::new(),
             Unary(_, a)
             | Transpose(a)
             | CumulativeSum(a)
@@ -407,6 +424,7 @@ impl TermKind {
             Reduce { operand, .. } | Slice { operand, .. } | Pad { operand, .. } => {
                 smallvec![*operand]
             }
+            Module { input, .. } => smallvec![*input],
             Binary(_, a, b) | MatMul(a, b) | Equal(a, b) => smallvec![*a, *b],
             Gather {
                 table, positions, ..

@@ -43,8 +43,9 @@ pub struct SiteFacts {
 /// Where a site stands among those of its statement, in the order of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The last word of its path.
+    /// The last word of its path, and the path; that is nothing where no model is known.
     pub name: String,
+    pub path: String,
     /// Its number, from 0, and how many sites there are.
     pub site: Dim,
     pub sites: Dim,
@@ -57,6 +58,7 @@ impl Place {
     fn symbolic() -> Place {
         Place {
             name: "site".to_owned(),
+            path: String::new(),
             site: Dim::symbol("site"),
             sites: Dim::symbol("sites"),
             sibling: Dim::symbol("sibling"),
@@ -64,10 +66,11 @@ impl Place {
         }
     }
 
-    /// A site that is alone.
-    pub fn alone(name: &str) -> Place {
+    /// A site that is alone, by its path.
+    pub fn alone(path: &str) -> Place {
         Place {
-            name: name.to_owned(),
+            name: path.rsplit('.').next().unwrap_or(path).to_owned(),
+            path: path.to_owned(),
             site: 0.into(),
             sites: 1.into(),
             sibling: 0.into(),

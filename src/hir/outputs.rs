@@ -1,4 +1,4 @@
-//! What the modules of a model give, as far as formulas ask for it.
+//! What the modules of a model take and give, as far as formulas ask for it.
 
 /// The modules of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,8 +9,14 @@ pub struct Outputs(pub Vec<ModuleOutput>);
 pub struct ModuleOutput {
     /// Its paths, that of this call first; never empty.
     pub paths: Vec<String>,
+    /// How many features it takes.
+    pub inputs: i64,
     /// How many features it gives.
     pub features: i64,
+    /// Whether it is a linear layer.
+    pub is_linear: bool,
+    /// How many heads the query has of the attention whose result it reads; or why there is none.
+    pub heads: Result<i64, String>,
 }
 
 impl ModuleOutput {
@@ -21,6 +27,11 @@ impl ModuleOutput {
 }
 
 impl Outputs {
+    /// The calls of a module with this very path.
+    pub fn at<'s>(&'s self, path: &'s str) -> impl Iterator<Item = &'s ModuleOutput> {
+        self.0.iter().filter(move |module| module.path() == path)
+    }
+
     /// The calls of modules whose path is this, or else of those whose path ends with it behind a point.
     pub fn named(&self, name: &str) -> Vec<&ModuleOutput> {
         let of = |test: &dyn Fn(&str) -> bool| -> Vec<&ModuleOutput> {
@@ -54,7 +65,10 @@ mod tests {
     fn a_whole_path_wins_over_ends_of_paths() {
         let module = |path: &str| ModuleOutput {
             paths: vec![path.to_owned()],
+            inputs: 4,
             features: 4,
+            is_linear: false,
+            heads: Err(String::new()),
         };
         let outputs = Outputs(vec![
             module("norm"),

@@ -28,6 +28,7 @@ impl TermKind {
             } => format!("pad {axis} {before} {after}"),
             TermKind::Numbers(values) => format!("numbers {values:?}"),
             TermKind::FirstPass(module) => format!("first_pass {module}"),
+            TermKind::Module { path, .. } => format!("module {path}"),
             TermKind::SinceLast(sequence) => format!("since_last {sequence:?}"),
             TermKind::Factor(factor, _) => format!("factor {factor:?}"),
             TermKind::Unary(function, _) => format!("unary {function:?}"),

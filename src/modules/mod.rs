@@ -10,6 +10,7 @@
 //! the choice of sites by patterns.
 
 mod assemble;
+mod attention;
 mod boundary;
 mod cache;
 mod call;
@@ -28,6 +29,7 @@ mod site;
 mod table;
 mod values;
 
+pub use attention::{Form, Query};
 pub use map::NameMap;
 pub use roles::{Place, Role};
 pub use site::{

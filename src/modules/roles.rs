@@ -277,7 +277,7 @@ struct Search<'a> {
 }
 
 /// Operators between a product of queries and keys and its softmax.
-const BEFORE_SOFTMAX: &[&str] = &[
+pub(super) const BEFORE_SOFTMAX: &[&str] = &[
     "Mul",
     "Div",
     "Add",
@@ -294,7 +294,7 @@ const BEFORE_SOFTMAX: &[&str] = &[
     "Expand",
 ];
 /// Operators between a softmax and its product with the values.
-const BEHIND_SOFTMAX: &[&str] = &[
+pub(super) const BEHIND_SOFTMAX: &[&str] = &[
     "Cast",
     "Where",
     "Dropout",
@@ -308,7 +308,7 @@ const BEHIND_SOFTMAX: &[&str] = &[
 /// Operators that are a whole attention: query, key and value are their first operands.
 const ATTENTIONS: &[&str] = &["GroupQueryAttention", "MultiHeadAttention", "Attention"];
 /// Nodes between a softmax and the products at its sides.
-const LONGEST_WAY: usize = 12;
+pub(super) const LONGEST_WAY: usize = 12;
 
 impl Search<'_> {
     /// The only layer that a value comes from.

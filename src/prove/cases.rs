@@ -70,12 +70,7 @@ pub fn cases_of_plan(program: &Program, plan: &Plan, modules: &Modules) -> Vec<C
                 method: MethodId(index),
                 label: label(&program.methods[index], &method.values),
                 arguments: method.values.clone(),
-                layouts: vec![Layout {
-                    kind: site.kind,
-                    sizes: vec![size],
-                    is_mixed: false,
-                    behind: Vec::new(),
-                }],
+                layouts: vec![Layout::of(site.kind, vec![size])],
             };
             let is_known = |known: &Case| {
                 known.method == case.method
@@ -167,11 +162,6 @@ fn layouts(kind: SiteKind) -> Vec<Layout> {
                 vec![size(*a, *a, true), size(*a, *a, true)],
             ]
         })
-        .map(|sizes| Layout {
-            kind,
-            sizes,
-            is_mixed: false,
-            behind: Vec::new(),
-        })
+        .map(|sizes| Layout::of(kind, sizes))
         .collect()
 }

@@ -1,6 +1,7 @@
 //! What follows from a method before any number is measured.
 
 use super::cases::Case;
+use super::net::Read;
 use crate::diag::Sink;
 use crate::hir::affine::{Affine, Tokens, is_affine, token_reach};
 use crate::hir::start::is_identity_at_start;
@@ -57,18 +58,27 @@ pub(super) fn prepends(program: &Program, case: &Case) -> bool {
     symbolic(program, case).is_some_and(|instance| instance.forward.uses(prepends))
 }
 
-/// The modules that a method reads in a first pass, as it names them.
-pub(super) fn first_passes(program: &Program, case: &Case) -> Vec<String> {
+/// What a method reads beside its module. A name behind points is one of a module that stands where the
+/// method's own does.
+pub(super) fn read(program: &Program, case: &Case) -> Read {
     let Some(instance) = symbolic(program, case) else {
-        return Vec::new();
+        return Read::default();
     };
-    let terms = instance.forward.terms();
-    let mut read: Vec<String> = terms
-        .filter_map(|(_, term)| term.kind.first_pass().map(str::to_owned))
-        .collect();
-    read.sort();
-    read.dedup();
-    read
+    let all = |named: fn(&TermKind) -> Option<&str>| {
+        let terms = instance.forward.terms();
+        let named = terms.filter_map(|(_, term)| named(&term.kind));
+        let mut found: Vec<String> = named
+            .map(|name| name.trim_start_matches('.').to_owned())
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    };
+    Read {
+        first_passes: all(TermKind::first_pass),
+        applied: all(TermKind::module),
+        query: instance.forward.uses(|kind| *kind == TermKind::Query),
+    }
 }
 
 fn symbolic(program: &Program, case: &Case) -> Option<Instance> {

@@ -24,6 +24,17 @@ pub struct Size {
     pub has_bias: bool,
 }
 
+/// What a method reads beside its module.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// Modules in a first pass, as it names them.
+    pub first_passes: Vec<String>,
+    /// Modules that it applies.
+    pub applied: Vec<String>,
+    /// Whether it reads the query of an attention.
+    pub query: bool,
+}
+
 /// The kind and the sizes of the modules of a net.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
@@ -35,16 +46,56 @@ pub struct Layout {
     /// Paths of norms of what the first module gives, with means over a token and those before it: for
     /// methods that read modules in a first pass.
     pub behind: Vec<String>,
+    /// Whether modules read the result of an attention of their input, whose keys and values are made
+    /// by modules of the paths `beside`.
+    pub attends: bool,
+    /// Paths of linear modules that methods apply, of the sizes of the input.
+    pub beside: Vec<String>,
 }
 
+/// Heads of an attention, where so many divide its size.
+const HEADS: i64 = 4;
+
 impl Layout {
+    /// Modules that have nothing beside them.
+    pub fn of(kind: SiteKind, sizes: Vec<Size>) -> Layout {
+        Layout {
+            kind,
+            sizes,
+            is_mixed: false,
+            behind: Vec::new(),
+            attends: false,
+            beside: Vec::new(),
+        }
+    }
+
+    /// With one module, so that what stands beside it is no other's.
+    fn alone(&self) -> Layout {
+        Layout {
+            sizes: self.sizes[..1].to_vec(),
+            ..self.clone()
+        }
+    }
+
     /// For a method that puts tokens in front: one module, whose tokens are mixed.
     pub fn mixed(&self) -> Layout {
         Layout {
-            kind: self.kind,
-            sizes: self.sizes[..1].to_vec(),
             is_mixed: true,
-            behind: Vec::new(),
+            ..self.alone()
+        }
+    }
+
+    /// For a method that reads this beside its module.
+    pub fn with(&self, read: &Read) -> Layout {
+        let own = match read.query || !read.applied.is_empty() {
+            true => self.alone(),
+            false => self.clone(),
+        };
+        Layout {
+            behind: read.first_passes.clone(),
+            attends: read.query,
+            beside: read.applied.clone(),
+            ..own
         }
     }
 
@@ -88,6 +139,18 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
             input_type(layout.kind, *size),
             None,
         );
+        let beside: Vec<Operand> = layout
+            .beside
+            .iter()
+            .map(|path| linear(&mut patch, path, x, [size.input; 2], true, seed))
+            .collect();
+        let x = match layout.attends {
+            true => attended(&mut patch, x, &beside, size.input, seed),
+            false => x,
+        };
+        for (number, made) in beside.into_iter().enumerate() {
+            patch.named_output(made, &format!("beside{}", number + 1));
+        }
         let mut y = module(&mut patch, layout.kind, *size, at, x, seed);
         if layout.is_mixed {
             y = mixed(&mut patch, y, mask);
@@ -158,22 +221,7 @@ fn module(
     let scale = 1.0 / (size.input.max(1) as f64).sqrt();
     let (input, output) = (size.input, size.output);
     match kind {
-        SiteKind::Linear => {
-            // Stored as torch does, and turned: a merge has to turn it back.
-            let weight = constant(patch, "weight", &[output, input], scale);
-            let turned = node(
-                patch,
-                &scope,
-                "Transpose",
-                &[weight],
-                vec![Attribute::ints("perm", [1, 0])],
-            );
-            let product = node(patch, &scope, "MatMul", &[x, turned], vec![]);
-            match bias_of(patch, output) {
-                Some(bias) => node(patch, &scope, "Add", &[product, bias], vec![]),
-                None => product,
-            }
-        }
+        SiteKind::Linear => linear(patch, &path, x, [input, output], size.has_bias, seed),
         SiteKind::Conv => {
             let dims = [output, input / (KERNEL * KERNEL), KERNEL, KERNEL];
             let weight = constant(patch, "weight", &dims, scale);
@@ -198,6 +246,80 @@ fn module(
             node(patch, &scope, "LayerNormalization", &operands, epsilon)
         }
     }
+}
+
+/// A linear layer under a path.
+fn linear(
+    patch: &mut Patch,
+    path: &str,
+    x: Operand,
+    [input, output]: [i64; 2],
+    has_bias: bool,
+    seed: u64,
+) -> Operand {
+    let scope = format!("/{}", path.replace('.', "/"));
+    let constant = |patch: &mut Patch, part: &str, dims: &[i64], scale: f64| {
+        let name = format!("{path}.{part}");
+        let tensor = normal(&name, dims, scale, seed);
+        patch.constant(&name, tensor)
+    };
+    // Stored as torch does, and turned: a merge has to turn it back.
+    let scale = 1.0 / (input.max(1) as f64).sqrt();
+    let weight = constant(patch, "weight", &[output, input], scale);
+    let order = vec![Attribute::ints("perm", [1, 0])];
+    let turned = node(patch, &scope, "Transpose", &[weight], order);
+    let product = node(patch, &scope, "MatMul", &[x, turned], vec![]);
+    if !has_bias {
+        return product;
+    }
+    let bias = constant(patch, "bias", &[output], 0.3);
+    node(patch, &scope, "Add", &[product, bias], vec![])
+}
+
+/// An attention in which every token sees itself alone, so that what a method claims of tokens is seen.
+/// Keys and values are the first and the last of what is made beside it, or the input.
+fn attended(patch: &mut Patch, x: Operand, beside: &[Operand], size: i64, seed: u64) -> Operand {
+    let scope = "/attention";
+    let heads = if size % HEADS == 0 { HEADS } else { 1 };
+    let q = linear(patch, "q", x, [size; 2], false, seed);
+    let (k, v) = (beside.first().unwrap_or(&x), beside.last().unwrap_or(&x));
+    let target = patch.constant(
+        "heads",
+        Tensor::from_i64(&[4], &[0, 0, heads, size / heads]),
+    );
+    let merged = patch.constant("merged", Tensor::from_i64(&[3], &[0, 0, size]));
+    let order = |order: [i64; 4]| vec![Attribute::ints("perm", order)];
+    let apart = |patch: &mut Patch, value: Operand, to: [i64; 4]| {
+        let heads = node(patch, scope, "Reshape", &[value, target], vec![]);
+        node(patch, scope, "Transpose", &[heads], order(to))
+    };
+    let q = apart(patch, q, [0, 2, 1, 3]);
+    let k = apart(patch, *k, [0, 2, 3, 1]);
+    let v = apart(patch, *v, [0, 2, 1, 3]);
+    let factor = 1.0 / ((size / heads) as f32).sqrt();
+    let factor = patch.constant("factor", Tensor::from_f32(&[], &[factor]));
+    let scores = node(patch, scope, "MatMul", &[q, k], vec![]);
+    let scores = node(patch, scope, "Mul", &[scores, factor], vec![]);
+    // The numbers of tokens, as rows and as columns.
+    let shape = node(patch, scope, "Shape", &[x], vec![]);
+    let one = number(patch, "one token", 1);
+    let tokens = node(patch, scope, "Gather", &[shape, one], vec![]);
+    let ones = Tensor::from_i64(&[1], &[1]);
+    let ones = vec![Attribute::tensor("value", ones)];
+    let ones = node(patch, scope, "ConstantOfShape", &[tokens], ones);
+    let first = number(patch, "first axis", 0);
+    let counted = node(patch, scope, "CumSum", &[ones, first], vec![]);
+    let column = node(patch, scope, "Unsqueeze", &[counted, one], vec![]);
+    let is_own = node(patch, scope, "Equal", &[counted, column], vec![]);
+    let [seen, unseen] = [("seen", 0.0), ("unseen", -1e9)]
+        .map(|(name, value)| patch.constant(name, Tensor::from_f32(&[], &[value])));
+    let mask = node(patch, scope, "Where", &[is_own, seen, unseen], vec![]);
+    let scores = node(patch, scope, "Add", &[scores, mask], vec![]);
+    let axis = vec![Attribute::int("axis", -1)];
+    let weights = node(patch, scope, "Softmax", &[scores], axis);
+    let mixed = node(patch, scope, "MatMul", &[weights, v], vec![]);
+    let turned = node(patch, scope, "Transpose", &[mixed], order([0, 2, 1, 3]));
+    node(patch, scope, "Reshape", &[turned, merged], vec![])
 }
 
 /// A norm under a path of its own.

@@ -40,15 +40,12 @@ pub(super) fn build(
     let mut why = "no sizes are known for it".to_owned();
     let prepends = facts::prepends(program, case);
     let mixes = |layout: &Layout| prepends && layout.kind != SiteKind::Cache;
-    let behind = facts::first_passes(program, case);
+    let read = facts::read(program, case);
     for layout in &case.layouts {
         let mut sink = Sink::new();
         let layout = match mixes(layout) {
             true => layout.mixed(),
-            false => Layout {
-                behind: behind.clone(),
-                ..layout.clone()
-            },
+            false => layout.with(&read),
         };
         match on_layout(program, case, times, &layout, seed, &mut sink) {
             Ok(stand) => return Ok(stand),

@@ -21,6 +21,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("adamss.peft"),
     },
     LibraryFile {
+        name: "adaption_prompt",
+        text: include_str!("adaption_prompt.peft"),
+    },
+    LibraryFile {
         name: "alora",
         text: include_str!("alora.peft"),
     },

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+mod adaption_prompt;
 mod arrow;
 mod bad_input;
 mod bodies;

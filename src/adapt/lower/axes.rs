@@ -200,6 +200,8 @@ fn reads_the_site(lowering: &Lowering<'_>, id: TermId) -> bool {
             | TermKind::Positions
             | TermKind::SinceLast(_)
             | TermKind::FirstPass(_)
+            | TermKind::Query
+            | TermKind::Module { .. }
             | TermKind::Base { .. }
     );
     own || kind

@@ -44,7 +44,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn linear(
+    pub(super) fn linear(
         &mut self,
         input: Operand,
         weight: Option<Operand>,

@@ -2,6 +2,7 @@
 //! terms that are made of nothing else and of tensors that modules share.
 
 use super::{Lowering, TokenInputs};
+use crate::adapt::beside::Applied;
 use crate::adapt::first_pass::Passes;
 use crate::graph::Operand;
 use crate::hir::{Lead, Term, TermId, TermKind};
@@ -9,17 +10,19 @@ use crate::ty::DType;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 
-pub(in crate::adapt) struct Once {
+pub(in crate::adapt) struct Once<'m> {
     pub tokens: TokenInputs,
     pub passes: Passes,
+    pub applied: Applied<'m>,
     terms: RefCell<CommonTerms>,
 }
 
-impl Once {
-    pub fn new(tokens: TokenInputs, passes: Passes) -> Once {
+impl<'m> Once<'m> {
+    pub fn new(tokens: TokenInputs, passes: Passes, applied: Applied<'m>) -> Once<'m> {
         Once {
             tokens,
             passes,
+            applied,
             terms: RefCell::default(),
         }
     }
@@ -75,6 +78,7 @@ impl Lowering<'_> {
             | TermKind::Bias
             | TermKind::Mask
             | TermKind::Positions
+            | TermKind::Query
             | TermKind::Base { .. } => return None,
             kind => kind.text(),
         };

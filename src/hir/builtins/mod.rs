@@ -1,6 +1,7 @@
 //! The functions of the language: one table, and a file for every kind of function.
 
 mod axes;
+mod beside;
 mod blocks;
 mod elementwise;
 mod factors;
@@ -342,6 +343,20 @@ static BUILTINS: &[Builtin] = &[
         evaluate: site::base,
     },
     Builtin {
+        name: "query",
+        signature: "query()",
+        positional: 0,
+        named: &[],
+        evaluate: beside::query,
+    },
+    Builtin {
+        name: "apply",
+        signature: "apply(\".k_proj\", x)",
+        positional: 2,
+        named: &[],
+        evaluate: beside::apply,
+    },
+    Builtin {
         name: "first_pass",
         signature: "first_pass(\"model.norm\")",
         positional: 1,
@@ -353,7 +368,14 @@ static BUILTINS: &[Builtin] = &[
         signature: "features_of(\"model.norm\")",
         positional: 1,
         named: &[],
-        evaluate: passes::features_of,
+        evaluate: beside::features_of,
+    },
+    Builtin {
+        name: "inputs_of",
+        signature: "inputs_of(\".k_proj\")",
+        positional: 1,
+        named: &[],
+        evaluate: beside::features_of,
     },
     Builtin {
         name: "ceil_div",

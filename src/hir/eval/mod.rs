@@ -283,8 +283,11 @@ impl Eval<'_> {
                 let why = "the sizes of a cache are `heads` and `features`";
                 return Err(self.fail(errors::not_available(span, name, why)));
             }
+            "heads" if self.facts.kind == "linear" => {
+                return Ok(Value::Int(self.heads(span)?));
+            }
             "heads" => {
-                let why = "only a cache has heads";
+                let why = "only a cache, and a linear layer that reads an attention, have heads";
                 return Err(self.fail(errors::not_available(span, name, why)));
             }
             "weight" | "bias" if self.facts.kind == "cache" => {
@@ -358,6 +361,22 @@ impl Eval<'_> {
         let ty = TermType::of(Lead::None, dims);
         let kind = TermKind::Calibrated(statistic);
         Ok(Value::Term(self.term(kind, ty, span)?))
+    }
+
+    /// How many heads the query has of the attention whose result the module reads: without a model, a
+    /// symbol for them.
+    pub fn heads(&mut self, span: Span) -> Result<Dim> {
+        self.reads_place = true;
+        let Some(outputs) = self.facts.outputs.clone() else {
+            return Ok(Dim::symbol("heads"));
+        };
+        let path = &self.facts.place.path;
+        let own = outputs.at(path).next();
+        match own.map(|own| &own.heads) {
+            Some(Ok(heads)) => Ok(Dim::from(*heads)),
+            Some(Err(why)) => Err(self.fail(errors::no_query(span, path, why))),
+            None => Err(self.fail(errors::no_query(span, path, "it has no path of its own"))),
+        }
     }
 
     fn site_tensor(&mut self, name: &str, span: Span) -> Result<Value> {

@@ -1,0 +1,245 @@
+//! LLaMA-Adapter against PEFT's (`fixtures/peft/make_adaption_prompt.py`): outputs and gradients.
+
+use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
+use crate::differentiated::{execute, length, project, trained, with_exact};
+use crate::recorded::{exports, push_empty_caches};
+use crate::reference::array;
+use crate::tolerances::{GRADIENT_RECORDED, GRADIENT_SINGLE, RECORDED_RELATIVE};
+use peftc::reference::Array;
+use peftc::runtime::{HostTensor, NamedTensors, Optimization};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+const CASES: &[&str] = &[
+    "llama.adaption_prompt",
+    "llama.adaption_prompt_top",
+    "gpt2.adaption_prompt",
+];
+
+fn file(case: &str) -> PathBuf {
+    fixtures().join(format!("peft/{case}.safetensors"))
+}
+
+/// The same adapter as a spec. PEFT counts layers from the top.
+fn spec(case: &str) -> String {
+    let text = std::fs::read_to_string(file(case).with_extension("json")).unwrap();
+    let about: Value = serde_json::from_str(&text).unwrap();
+    let number = |name: &str| about["config"][name].as_i64().unwrap();
+    let (tokens, first) = (number("adapter_len"), 2 - number("adapter_layers"));
+    let (path, more) = match case.starts_with("gpt2") {
+        true => (
+            format!("h.{{{first}..1}}.attn.c_proj"),
+            ", keys = \".c_attn\", values = \".c_attn\", project = false",
+        ),
+        false => (format!("layers.{{{first}..1}}.self_attn.o_proj"), ""),
+    };
+    format!(
+        "use std::adaption_prompt\nadapter a {{\n  adapt \"{path}\" with adaption_prompt(tokens = {tokens}{more})\n}}\n"
+    )
+}
+
+/// PEFT's tensors under the names of the adapter: those of the attention are those of its last layer.
+fn ours(theirs: &NamedTensors) -> NamedTensors {
+    let mut found = NamedTensors::default();
+    for (name, tensor) in theirs.iter() {
+        let last = match name.contains(".self_attn.") {
+            true => "o_proj",
+            false => "c_proj",
+        };
+        if let Some(path) = name.strip_suffix(".adaption_prompt") {
+            let values: Vec<f32> = tensor
+                .to_f64s()
+                .unwrap()
+                .iter()
+                .map(|v| *v as f32)
+                .collect();
+            let prompt = HostTensor::from_f32(&tensor.dims()[1..], &values);
+            found.push(format!("{path}.{last}.P"), prompt);
+        }
+        if let Some(path) = name.strip_suffix(".adaption_gate") {
+            found.push(format!("{path}.{last}.gate"), tensor.clone());
+        }
+    }
+    found
+}
+
+/// What PEFT has trained, in a file.
+fn values(case: &str, folder: &Path) -> PathBuf {
+    let all = recorded(&file(case), "");
+    let own = all
+        .0
+        .into_iter()
+        .filter(|(name, _)| !name.contains("gradient."));
+    let path = folder.join("values.safetensors");
+    let values = ours(&NamedTensors(own.collect()));
+    std::fs::write(&path, values.to_safetensors().unwrap()).unwrap();
+    path
+}
+
+fn check(case: &str, export: &str, found: &HostTensor, wanted: &HostTensor) {
+    let (difference, size) = distance(found, wanted);
+    eprintln!("{case} on {export}: {:.1e}", difference / size);
+    assert!(
+        difference <= RECORDED_RELATIVE * size,
+        "{case} on {export}: {difference:e} of {size:e}"
+    );
+}
+
+#[test]
+fn outputs_are_those_of_peft() {
+    for case in CASES {
+        let expected = recorded(&file(case), "output.");
+        let family = case.split('.').next().unwrap();
+        let past: &[&str] = match family {
+            "llama" => &["llama.optimum_past"],
+            _ => &[],
+        };
+        for export in exports(family).iter().chain(past) {
+            let folder = tempfile::tempdir().unwrap();
+            let values = values(case, folder.path());
+            let adapted = compiled(&spec(case), &model(export), Some(&values), folder.path());
+            let mut inputs = recorded(&file(case), "input.");
+            if export.ends_with("_past") {
+                push_empty_caches(&mut inputs);
+                let positions: Vec<i64> = (0..2).flat_map(|_| 0..5).collect();
+                inputs.push("position_ids", HostTensor::from_i64(&[2, 5], &positions));
+            }
+            let found = outputs(&adapted, &inputs);
+            check(
+                case,
+                export,
+                found.get("logits").unwrap(),
+                expected.get("logits").unwrap(),
+            );
+        }
+    }
+}
+
+/// Tokens `from..to` of the first row, with empty caches.
+fn row(case: &str, from: usize, to: usize) -> NamedTensors {
+    let all = recorded(&file(case), "input.");
+    let mut inputs = NamedTensors::default();
+    // The mask has earlier tokens, too.
+    for (name, from) in [("input_ids", from), ("attention_mask", 0)] {
+        let values = all.get(name).unwrap().to_f64s().unwrap();
+        let row: Vec<i64> = values[from..to].iter().map(|value| *value as i64).collect();
+        inputs.push(name, HostTensor::from_i64(&[1, row.len() as i64], &row));
+    }
+    for cache in ["0.key", "0.value", "1.key", "1.value"] {
+        let empty = HostTensor::from_f32(&[1, 2, 0, 16], &[]);
+        inputs.push(format!("past_key_values.{cache}"), empty);
+    }
+    inputs
+}
+
+/// Tokens `from..to` of what PEFT gives for the first row.
+fn row_of_peft(case: &str, from: usize, to: usize) -> HostTensor {
+    let expected = recorded(&file(case), "output.");
+    let expected = expected.get("logits").unwrap().to_f64s().unwrap();
+    let part = expected[from * 200..to * 200].iter();
+    let part: Vec<f32> = part.map(|value| *value as f32).collect();
+    HostTensor::from_f32(&[1, (to - from) as i64, 200], &part)
+}
+
+/// The operator of a whole attention turns its query inside, by positions that go on behind a cache.
+#[test]
+fn a_query_inside_of_an_operator_is_turned_as_there() {
+    let (case, export) = ("llama.adaption_prompt", "llama.genai_fp32");
+    let folder = tempfile::tempdir().unwrap();
+    let values = values(case, folder.path());
+    let adapted = compiled(&spec(case), &model(export), Some(&values), folder.path());
+    let found = outputs(&adapted, &row(case, 0, 5));
+    let all = row_of_peft(case, 0, 5);
+    check(case, export, found.get("logits").unwrap(), &all);
+    // A row that ends in padding begins at the first position, too.
+    let mut inputs = recorded(&file(case), "input.");
+    push_empty_caches(&mut inputs);
+    let found = outputs(&adapted, &inputs);
+    let found = found.get("logits").unwrap().to_f64s().unwrap();
+    let tokens = |all: &[f64]| {
+        let second: Vec<f32> = all[5 * 200..8 * 200].iter().map(|v| *v as f32).collect();
+        HostTensor::from_f32(&[1, 3, 200], &second)
+    };
+    let expected = recorded(&file(case), "output.");
+    let expected = expected.get("logits").unwrap().to_f64s().unwrap();
+    check(case, export, &tokens(&found), &tokens(&expected));
+    // In three calls.
+    let mut earlier: Option<NamedTensors> = None;
+    for (from, to) in [(0, 3), (3, 4), (4, 5)] {
+        let mut inputs = row(case, from, to);
+        if let Some(earlier) = &earlier {
+            inputs.0.retain(|(name, _)| !name.starts_with("past"));
+            for (name, tensor) in earlier.iter() {
+                if let Some(place) = name.strip_prefix("present.") {
+                    inputs.push(format!("past_key_values.{place}"), tensor.clone());
+                }
+            }
+        }
+        let found = outputs(&adapted, &inputs);
+        let wanted = row_of_peft(case, from, to);
+        check(case, export, found.get("logits").unwrap(), &wanted);
+        earlier = Some(found);
+    }
+}
+
+/// How far gradients are from those that are expected, relative to the length of one or of all.
+fn compare(case: &str, found: &[Vec<f64>], wanted: &NamedTensors, bound: f64, of_all: bool) {
+    let lengths: Vec<f64> = wanted
+        .iter()
+        .map(|(_, tensor)| length(&tensor.to_f64s().unwrap()))
+        .collect();
+    let all = length(&lengths);
+    for (((name, wanted), found), own) in wanted.iter().zip(found).zip(&lengths) {
+        let wanted = wanted.to_f64s().unwrap();
+        assert_eq!(found.len(), wanted.len());
+        let apart: Vec<f64> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
+        let (error, scale) = (length(&apart), if of_all { all } else { *own });
+        eprintln!("{case}: {name} {:.1e}", error / scale);
+        assert!(
+            error <= bound * scale,
+            "{case}: {name} is off by {error:e} of {scale:e}"
+        );
+    }
+}
+
+#[test]
+fn gradients_are_those_of_peft() {
+    for case in CASES {
+        let own = recorded(&file(case), "");
+        let own = own
+            .0
+            .into_iter()
+            .filter(|(name, _)| !name.contains("gradient."));
+        let values = ours(&NamedTensors(own.collect()));
+        let expected = ours(&recorded(&file(case), "gradient."));
+        assert!(expected.0.len() >= 2 && expected.0.len() == values.0.len());
+        let mut inputs = recorded(&file(case), "input.");
+        let weights = recorded(&file(case), "");
+        inputs.push("projection", weights.get("projection").unwrap().clone());
+        let models = match case.starts_with("gpt2") {
+            true => ["gpt2.dynamo", "gpt2.ts"],
+            false => ["llama.dynamo", "llama.ts"],
+        };
+        for name in models {
+            let given = |parameter: &str, _: &[i64]| values.get(parameter).unwrap().clone();
+            let trained = trained(name, &spec(case), project, given);
+            let results: Vec<&str> = expected
+                .iter()
+                .map(|(parameter, _)| trained.gradients[parameter].as_str())
+                .collect();
+            let label = format!("{case} on {name}");
+            let single = execute(&trained.path(), &inputs, Optimization::All);
+            let single: Vec<Vec<f64>> = results
+                .iter()
+                .map(|output| single.get(output).unwrap().to_f64s().unwrap())
+                .collect();
+            compare(&label, &single, &expected, GRADIENT_SINGLE, false);
+            with_exact(&trained.path(), |exact| {
+                let given: Vec<(&str, Array)> =
+                    inputs.iter().map(|(name, t)| (name, array(t))).collect();
+                let found = exact.run(&given, &results);
+                compare(&label, &found, &expected, GRADIENT_RECORDED, true);
+            });
+        }
+    }
+}
