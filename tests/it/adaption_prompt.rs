@@ -1,12 +1,15 @@
 //! LLaMA-Adapter against PEFT's (`fixtures/peft/make_adaption_prompt.py`): outputs and gradients.
 
 use crate::adapters::{compiled, distance, fixtures, model, outputs, recorded};
-use crate::differentiated::{execute, length, project, trained, with_exact};
+use crate::differentiated::{execute, length, project, reads, trained, with_exact};
 use crate::recorded::{exports, push_empty_caches};
 use crate::reference::array;
-use crate::tolerances::{GRADIENT_RECORDED, GRADIENT_SINGLE, RECORDED_RELATIVE};
+use crate::tolerances::{
+    GRADIENT_RECORDED, GRADIENT_SINGLE, RECORDED_RELATIVE, START_ABSOLUTE, START_ABSOLUTE_F16,
+};
 use peftc::reference::Array;
 use peftc::runtime::{HostTensor, NamedTensors, Optimization};
+use peftc::ty::DType;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -241,5 +244,120 @@ fn gradients_are_those_of_peft() {
                 compare(&label, &found, &expected, GRADIENT_RECORDED, true);
             });
         }
+    }
+}
+
+/// What flows back through the query of an operator is what flows through operators.
+#[test]
+fn gradients_flow_through_a_query_that_is_turned_inside() {
+    let case = "llama.adaption_prompt";
+    let own = recorded(&file(case), "");
+    let own = own
+        .0
+        .into_iter()
+        .filter(|(name, _)| !name.contains("gradient."));
+    let values = ours(&NamedTensors(own.collect()));
+    let mut inputs = row(case, 0, 5);
+    let weights = recorded(&file(case), "");
+    let weights = weights.get("projection").unwrap().to_f64s().unwrap();
+    let weights: Vec<f32> = weights[..5 * 200].iter().map(|v| *v as f32).collect();
+    inputs.push("projection", HostTensor::from_f32(&[1, 5, 200], &weights));
+    let gradients = |name: &str| {
+        let given = |parameter: &str, _: &[i64]| values.get(parameter).unwrap().clone();
+        let trained = trained(name, &spec(case), project, given);
+        let names: Vec<&str> = trained.gradients.values().map(String::as_str).collect();
+        with_exact(&trained.path(), |exact| {
+            let given: Vec<(&str, Array)> = inputs
+                .iter()
+                .filter(|(input, _)| reads(&trained.path(), input))
+                .map(|(name, tensor)| (name, array(tensor)))
+                .collect();
+            exact.run(&given, &names)
+        })
+    };
+    let (fused, plain) = (gradients("llama.genai_fp32"), gradients("llama.ts"));
+    assert!(fused.len() == 4 && plain.len() == 4);
+    for (fused, plain) in fused.iter().zip(&plain) {
+        let apart: Vec<f64> = fused.iter().zip(plain).map(|(a, b)| a - b).collect();
+        let (error, size) = (length(&apart), length(plain));
+        eprintln!("{:.1e}", error / size);
+        assert!(error <= GRADIENT_RECORDED * size, "{error:e} of {size:e}");
+    }
+}
+
+/// Exports with the layers behind their attentions, and what makes keys and values.
+const EXPORTS: &[(&str, &str, &str, &str)] = &[
+    (
+        "bert.dynamo",
+        "attention.output.dense",
+        "..self.key",
+        "..self.value",
+    ),
+    (
+        "bert.ts",
+        "attention.output.dense",
+        "..self.key",
+        "..self.value",
+    ),
+    ("llama.dynamo_external", "o_proj", ".k_proj", ".v_proj"),
+    ("llama.fp16.dynamo", "o_proj", ".k_proj", ".v_proj"),
+    ("llama.genai_int4", "o_proj", ".k_proj", ".v_proj"),
+    ("qwen2.dynamo", "o_proj", ".k_proj", ".v_proj"),
+    ("qwen2.ts", "o_proj", ".k_proj", ".v_proj"),
+    ("t5.dynamo", "EncDecAttention.o", ".k", ".v"),
+    ("t5.optimum_encoder", "SelfAttention.o", ".k", ".v"),
+    // In two branches.
+    ("t5.optimum_merged", "SelfAttention.o", ".k", ".v"),
+    ("t5.ts", "EncDecAttention.o", ".k", ".v"),
+    (
+        "vit.dynamo",
+        "attention.output.dense",
+        "..attention.key",
+        "..attention.value",
+    ),
+    (
+        "vit.ts",
+        "attention.output.dense",
+        "..attention.key",
+        "..attention.value",
+    ),
+];
+
+#[test]
+fn attentions_of_all_exports_start_as_the_base_and_open_with_their_gates() {
+    for (name, target, keys, values) in EXPORTS {
+        let spec = format!(
+            "use std::adaption_prompt\nadapter a {{\n  adapt \"{target}\" with adaption_prompt(tokens = 3, keys = \"{keys}\", values = \"{values}\")\n  expect identity at start\n}}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let adapted = compiled(&spec, &model(name), None, folder.path());
+        let inputs = recorded(&model(name).with_extension("io.safetensors"), "input.");
+        let base = outputs(&model(name), &inputs);
+        let found = outputs(&adapted, &inputs);
+        for (output, expected) in base.iter() {
+            let (difference, _) = distance(found.get(output).unwrap(), expected);
+            let bound = match expected.dtype() {
+                DType::F16 => START_ABSOLUTE_F16,
+                _ => START_ABSOLUTE,
+            };
+            assert!(
+                difference <= bound,
+                "{name}: `{output}` is off by {difference:e}"
+            );
+        }
+        let open = recorded(&adapted.with_file_name("adapter.safetensors"), "");
+        let open = open.0.into_iter().map(|(name, tensor)| {
+            let gate = || HostTensor::from_f32(&[1], &[0.8]);
+            let is_gate = name.ends_with(".gate");
+            (name, if is_gate { gate() } else { tensor })
+        });
+        let file = folder.path().join("open.safetensors");
+        let open = NamedTensors(open.collect()).to_safetensors().unwrap();
+        std::fs::write(&file, open).unwrap();
+        let adapted = compiled(&spec, &model(name), Some(&file), folder.path());
+        let found = outputs(&adapted, &inputs);
+        let (first, expected) = base.iter().next().unwrap();
+        let (effect, _) = distance(found.get(first).unwrap(), expected);
+        assert!(effect > 1e-2, "{name}: `{first}` changes by {effect:e}");
     }
 }

@@ -45,6 +45,7 @@ mod pieces;
 mod prefix;
 mod proofs;
 mod python;
+mod queries;
 mod recompute;
 mod recorded;
 mod reference;

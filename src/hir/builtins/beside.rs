@@ -142,3 +142,21 @@ pub(super) fn module(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::beside;
+
+    #[test]
+    fn a_point_goes_one_up() {
+        let at = |name: &str| beside(name, "layers.0.attn.o");
+        assert_eq!(at("k"), None);
+        assert_eq!(at("attn.k"), None);
+        assert_eq!(at(".k").as_deref(), Some("layers.0.attn.k"));
+        assert_eq!(at("..mlp.up").as_deref(), Some("layers.0.mlp.up"));
+        assert_eq!(at("....k").as_deref(), Some("k"));
+        assert_eq!(at(".......k").as_deref(), Some("k"));
+        assert_eq!(beside(".k", "o").as_deref(), Some("k"));
+        assert_eq!(beside(".k", "").as_deref(), Some("k"));
+    }
+}

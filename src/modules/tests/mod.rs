@@ -1,5 +1,6 @@
 //! Hand-built graphs, one for each spelling, and what is recovered from them.
 
+mod attention;
 mod builder;
 mod convention;
 mod linear;
