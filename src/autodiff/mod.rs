@@ -29,7 +29,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use recompute::recompute;
+pub use recompute::{Waits, recompute};
 
 use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Operand, ValueId};

@@ -4,9 +4,9 @@ use super::frame::{Context, Outcome, Payload};
 use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
-use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task};
+use crate::driver::{Adam, BatchSizes, Memory, Optimizer, Recipe, Session, Task, Waits};
 use crate::files;
-use crate::runtime::{Graphs, Kernels, OperatorTime, Products, Profiling, Provider, Sums};
+use crate::runtime::{Kernels, OperatorTime, Products, Profiling, Provider, Replay, Sums};
 use serde_json::json;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -115,6 +115,10 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
                 },
                 budget: None,
                 measures: false,
+                waits: match args.provider {
+                    Provider::Cpu => Waits::AsView,
+                    Provider::Cuda(_) => Waits::AsCopy,
+                },
             },
         },
         rows: args.batch,
@@ -138,9 +142,9 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
                 Some(_) => Profiling::On,
                 None => Profiling::Off,
             },
-            graphs: match args.cuda_graphs {
-                true => Graphs::Recorded,
-                false => Graphs::Off,
+            replay: match args.cuda_graphs {
+                true => Replay::On,
+                false => Replay::Off,
             },
         },
     };

@@ -4,7 +4,7 @@ use super::errors;
 use crate::diag::{Reported, Sink};
 use crate::driver::{
     Adam, Base, BatchSizes, Head, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
-    TaskKind, Trains, parse_bytes,
+    TaskKind, Trains, Waits, parse_bytes,
 };
 use std::num::NonZeroUsize;
 
@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 #[command(next_help_heading = "Training")]
 pub(super) struct RecipeArgs {
     /// What is learned: causal_lm, classification, token_classification, multi_label, regression,
-    /// contrastive, cosine or distillation
+    /// contrastive, cosine, distillation or seq2seq
     #[arg(long, value_parser = parse_task, default_value = "causal_lm", requires = "train")]
     task: TaskKind,
     /// The output of the model that the loss is of, or that a head stands on; the first one without
@@ -253,6 +253,7 @@ impl RecipeArgs {
                 },
                 budget: self.memory,
                 measures: false,
+                waits: Waits::AsView,
             },
         }
     }

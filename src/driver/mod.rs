@@ -48,5 +48,5 @@ pub use crate::hir::Adapter;
 pub use crate::linalg::Budget;
 pub use crate::train::{
     Adam, Base, BatchSizes, Estimate, Graphs, Head, Memory, Moments, Optimizer, Pool, Rate, Recipe,
-    Recompute, Sgd, Task, TaskKind, Trains, parse_bytes, show_bytes,
+    Recompute, Sgd, Task, TaskKind, Trains, Waits, parse_bytes, show_bytes,
 };

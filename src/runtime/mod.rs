@@ -29,8 +29,8 @@ pub use locate::{Candidate, Rung, Surroundings, Wanted, candidates};
 pub use port::Port;
 pub use profile::{OperatorTime, Profile};
 pub use session::{
-    Activations, Graphs, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products,
-    Profiling, Provider, Session, Sums,
+    Activations, Kernels, MemoryPattern, ModelSource, Optimization, Options, Products, Profiling,
+    Provider, Replay, Session, Sums,
 };
 pub use stateful::{Feed, Stateful};
 pub use tensor::{HostTensor, NamedTensors};

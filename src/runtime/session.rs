@@ -55,17 +55,17 @@ pub struct Options {
     pub activations: Activations,
     pub kernels: Kernels,
     pub profiling: Profiling,
-    pub graphs: Graphs,
+    pub replay: Replay,
 }
 
 /// Whether a [`Stateful`](super::Stateful) session records its runs as CUDA graphs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Graphs {
+pub enum Replay {
     #[default]
     Off,
-    /// Runs of a shape that comes again are recorded once and launched as a whole from then on. On a
-    /// CPU they run in the same order on the same places, and nothing is recorded.
-    Recorded,
+    /// A shape that comes again is recorded once and launched as a whole from then on. A CPU runs the
+    /// same operators on the same places, and records nothing.
+    On,
 }
 
 /// Whether a session records where its time goes.
@@ -181,7 +181,7 @@ pub struct Session {
     /// Inputs with a default in the model; given, the value replaces the default.
     optional: Vec<Port>,
     pub(super) provider: Provider,
-    pub(super) graphs: Graphs,
+    pub(super) replay: Replay,
     pub(super) sums: Sums,
     recorder: Option<Recorder>,
 }
@@ -329,8 +329,8 @@ fn open(
             builder.commit_from_memory(bytes)
         }
     }
-    .map_err(|error| match options.graphs {
-        Graphs::Recorded if error.message().contains("graph capture") => {
+    .map_err(|error| match options.replay {
+        Replay::On if error.message().contains("graph capture") => {
             errors::no_graphs(error.message())
         }
         _ => refused(&error),
@@ -344,7 +344,7 @@ fn open(
             .map(|given| Port::from_type(given.name(), given.dtype()))
             .collect(),
         provider: options.provider,
-        graphs: options.graphs,
+        replay: options.replay,
         sums: options.sums,
         recorder,
         session,
@@ -384,7 +384,7 @@ fn with_cuda(
             library.path.display()
         )));
     }
-    if options.graphs == Graphs::Recorded && !replay::is_sound(&library.version) {
+    if options.replay == Replay::On && !replay::is_sound(&library.version) {
         return Err(errors::no_graphs(&format!(
             "version {} forgets what a recorded step copies; {} does not",
             library.version,
@@ -395,7 +395,7 @@ fn with_cuda(
     let provider = ep::CUDA::default()
         .with_device_id(device)
         .with_tf32(options.products == Products::Tf32)
-        .with_cuda_graph(options.graphs == Graphs::Recorded)
+        .with_cuda_graph(options.replay == Replay::On)
         // Steps have the same sizes again and again; doubling would hold memory that none of them needs.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
     builder

@@ -2,7 +2,7 @@
 //! stay in ONNX Runtime's memory from step to step, on a GPU in that of the device.
 
 use super::replay::Replays;
-use super::session::{Graphs, Provider, Session, Sums, fits, host_tensor, value};
+use super::session::{Provider, Replay, Session, Sums, fits, host_tensor, value};
 use super::tensor::{HostTensor, NamedTensors};
 use super::{Port, Profile, errors};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -162,7 +162,7 @@ impl Stateful {
     }
 
     fn run_fitting(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, Diagnostic> {
-        if self.session.graphs == Graphs::Recorded {
+        if self.session.replay == Replay::On {
             return self.run_recorded(inputs);
         }
         let results = match self.session.provider {

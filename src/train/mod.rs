@@ -44,6 +44,7 @@ mod task;
 mod tests;
 mod update;
 
+pub use crate::autodiff::Waits;
 pub use base::{Keep, ReadWeight, Rounding, round_base};
 pub use bytes::{parse_bytes, show_bytes};
 pub use calibrate::{CalibrationGraph, InputMeasures, Probe, ProbeMeasures, calibration_graph};
@@ -96,6 +97,8 @@ pub struct Memory {
     pub budget: Option<u64>,
     /// Whether a session that measures stands beside the one that trains.
     pub measures: bool,
+    /// How activations that are computed again wait for their turn.
+    pub waits: Waits,
 }
 
 /// What the backward pass does for the activations of the forward pass.

@@ -10,7 +10,7 @@ use super::loss::{Loss, Want, loss};
 use super::pieces::{How, Pieces};
 use super::sizes::Sizes;
 use super::update::emit_update;
-use super::{BatchSizes, Memory, Parameter, Recipe, Task};
+use super::{Memory, Parameter, Recipe, Task};
 use crate::adapt::Hooks;
 use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -245,7 +245,7 @@ impl Open {
         let found =
             autodiff::gradients_from(&mut self.model, end, gradient, &self.parameters, sink)?;
         if recomputes {
-            self.recompute(end, &found, recipe.memory.batch, sink)?;
+            self.recompute(end, &found, recipe.memory, sink)?;
         }
         let mut gradients = found.of;
         if let Some(scale) = scale {
@@ -266,13 +266,20 @@ impl Open {
         &mut self,
         end: ValueId,
         gradients: &Gradients,
-        batch: BatchSizes,
+        memory: Memory,
         sink: &mut Sink,
     ) -> Result<(), Reported> {
-        let sizes = Sizes::of(&self.model.graph, batch);
+        let sizes = Sizes::of(&self.model.graph, memory.batch);
         let bytes = |ty: &TensorType| sizes.bytes(ty);
         let wrt = &self.parameters;
-        autodiff::recompute(&mut self.model, end, gradients, wrt, &bytes, sink)?;
+        autodiff::recompute(
+            &mut self.model,
+            end,
+            gradients,
+            wrt,
+            (&bytes, memory.waits),
+            sink,
+        )?;
         Ok(())
     }
 

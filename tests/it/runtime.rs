@@ -3,8 +3,8 @@
 use crate::models;
 use peftc::diag::{Code, Sink, SourceMap, render};
 use peftc::runtime::{
-    self, Feed, Graphs, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization,
-    Options, Provider, Session, Stateful, Surroundings, Wanted,
+    self, Feed, HostTensor, Library, ModelSource, NamedTensors, Network, Optimization, Options,
+    Provider, Replay, Session, Stateful, Surroundings, Wanted,
 };
 use peftc::ty::DType;
 use std::path::PathBuf;
@@ -37,14 +37,14 @@ fn x(dims: &[i64], values: &[f32]) -> NamedTensors {
 
 #[test]
 fn a_state_goes_from_run_to_run_and_stays_when_a_run_fails() {
-    for graphs in [Graphs::Off, Graphs::Recorded] {
-        check_state(graphs);
+    for replay in [Replay::Off, Replay::On] {
+        check_state(replay);
     }
 }
 
-fn check_state(graphs: Graphs) {
+fn check_state(replay: Replay) {
     let options = Options {
-        graphs,
+        replay,
         ..Options::default()
     };
     let session = open(&models::running_sum(), &options).unwrap();

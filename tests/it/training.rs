@@ -12,7 +12,7 @@ use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Task};
 use peftc::graph::TensorData;
 use peftc::reference::{Array, Rounding};
 use peftc::runtime::{
-    Feed, Graphs, HostTensor, Kernels, ModelSource, NamedTensors, Optimization, Options, Session,
+    Feed, HostTensor, Kernels, ModelSource, NamedTensors, Optimization, Options, Replay, Session,
     Stateful,
 };
 use serde_json::Value;
@@ -81,7 +81,7 @@ pub(crate) fn stateful(
 fn recorded(folder: &Path, manifest: &Value, graph: &str) -> Stateful {
     let file = folder.join(text(&manifest["graphs"][graph], "file"));
     let options = Options {
-        graphs: Graphs::Recorded,
+        replay: Replay::On,
         ..Options::default()
     };
     let mut sink = peftc::diag::Sink::new();

@@ -1,6 +1,7 @@
 //! Copies of forward nodes for the backward pass.
 
 use super::super::Gradients;
+use super::Waits;
 use super::forward::Forward;
 use crate::graph::{Attribute, Graph, NewNode, NodeId, Operand, ValueId};
 use crate::ops::{Builder, Expr};
@@ -71,13 +72,13 @@ impl<'g> Copies<'g> {
         self.blocks.len()
     }
 
-    pub fn emit(&self, build: &Builder<'_>) {
+    pub fn emit(&self, build: &Builder<'_>, waits: Waits) {
         for block in &self.blocks {
-            self.emit_block(block, build);
+            self.emit_block(block, build, waits);
         }
     }
 
-    fn emit_block(&self, block: &Block, build: &Builder<'_>) {
+    fn emit_block(&self, block: &Block, build: &Builder<'_>, waits: Waits) {
         if let Some((reader, ..)) = block.reads.first() {
             build.behind(*reader);
         }
@@ -95,7 +96,7 @@ impl<'g> Copies<'g> {
                     if !block.gated.contains(&operand) {
                         return Some(operand.into());
                     }
-                    let passed = passed(build.expr(operand), is_open);
+                    let passed = passed(build.expr(operand), is_open, waits);
                     copied.insert(operand, passed);
                     Some(passed)
                 })
@@ -300,16 +301,21 @@ fn is_open<'b>(gate: &[ValueId], build: &'b Builder<'b>) -> Expr<'b> {
     sum.apply("IsNaN")
 }
 
-/// The value itself, once the gate is open: a view in its own shape, or the same number again.
-fn passed<'b>(value: Expr<'b>, is_open: Expr<'b>) -> Operand {
+/// The same numbers, once the gate is open.
+fn passed<'b>(value: Expr<'b>, is_open: Expr<'b>, waits: Waits) -> Operand {
     let build = value.builder;
     if value.rank() == Ok(0) {
         let is_open = build.node("Squeeze", &[is_open], Vec::<Attribute>::new());
         return is_open.choose(value, value).operand;
     }
-    let shape = value.apply("Shape");
-    let chosen = is_open.choose(shape, shape);
-    let passed = build.node("Reshape", &[value, chosen], Vec::new());
+    let passed = match waits {
+        Waits::AsView => {
+            let shape = value.apply("Shape");
+            let chosen = is_open.choose(shape, shape);
+            build.node("Reshape", &[value, chosen], Vec::new())
+        }
+        Waits::AsCopy => is_open.choose(value, value),
+    };
     match value.dims() {
         Ok(dims) => passed.stated(&dims).operand,
         Err(_) => passed.operand,

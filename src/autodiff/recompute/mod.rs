@@ -10,7 +10,7 @@
 //! * A copy has the operator, the attributes and the operands of its original, dropout masks
 //!   included: it computes the same numbers.
 //! * The copies of a block wait for the gradient of what the block gives to the next one: what they
-//!   read passes through a `Reshape` to a shape that is chosen by that gradient, so that no runtime
+//!   read is chosen by that gradient, from twice the same (its shape, or itself), so that no runtime
 //!   takes copy and original for the same, nor computes all copies at once (`copies.rs`).
 //! * What does not depend on the batch (weights that are unpacked), what is small, and what is drawn
 //!   at random by the runtime is kept, not computed again.
@@ -33,6 +33,17 @@ use blocks::blocks;
 use copies::Copies;
 use forward::Forward;
 
+/// How what copies read waits for a gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// As a `Reshape` of itself to a shape that the gradient chooses: nothing is copied. Shapes lie on
+    /// the host, so that a GPU would stop for each, and could not record the step.
+    #[default]
+    AsView,
+    /// As a copy on the device.
+    AsCopy,
+}
+
 /// Has the backward pass compute activations again, block by block; answers with how many blocks do.
 ///
 /// `output` is what the loss is of, `wrt` what the gradients are of, and `bytes` the size of a value
@@ -42,7 +53,7 @@ pub fn recompute(
     output: ValueId,
     gradients: &Gradients,
     wrt: &[ValueId],
-    bytes: &dyn Fn(&TensorType) -> u64,
+    (bytes, waits): (&dyn Fn(&TensorType) -> u64, Waits),
     sink: &mut Sink,
 ) -> Result<usize, Reported> {
     let values = passes::infer_values(model, sink)?;
@@ -57,7 +68,7 @@ pub fn recompute(
     }
     let patch = {
         let build = Builder::new(&model.graph, values.all(), model.opset("").unwrap_or(0));
-        copies.emit(&build);
+        copies.emit(&build, waits);
         if let Some(refusal) = build.trouble() {
             let why = refusal.to_string();
             return Err(sink.emit(errors::patch_refused(&model.name, &why)));

@@ -2,7 +2,7 @@
 
 use super::super::tests::Build;
 use super::super::{Gradients, gradients_from};
-use super::recompute;
+use super::{Waits, recompute};
 use crate::diag::Sink;
 use crate::graph::{Graph, Model, NodeId, ValueId};
 use crate::reference::{self, Array};
@@ -51,9 +51,13 @@ fn differentiated(mut model: Model) -> (Model, ValueId, Gradients, Vec<ValueId>)
 }
 
 fn recomputed(model: Model) -> (usize, Model, Gradients) {
+    recomputed_as(model, Waits::AsView)
+}
+
+fn recomputed_as(model: Model, waits: Waits) -> (usize, Model, Gradients) {
     let (mut model, output, found, wrt) = differentiated(model);
     let mut sink = Sink::new();
-    let count = recompute(&mut model, output, &found, &wrt, &bytes, &mut sink).unwrap();
+    let count = recompute(&mut model, output, &found, &wrt, (&bytes, waits), &mut sink).unwrap();
     (count, model, found)
 }
 
@@ -107,6 +111,11 @@ fn gradients_are_the_same() {
         assert!(count >= 3, "{count}");
         assert_eq!(values(&model, &found), expected);
         assert!(expected.iter().flatten().any(|number| *number != 0.0));
+        let (count, model, found) = recomputed_as(stack(rows).0, Waits::AsCopy);
+        assert!(count >= 3, "{count}");
+        assert_eq!(values(&model, &found), expected);
+        let mut nodes = model.graph.node_ids();
+        assert!(nodes.all(|node| !model.graph.node(node).op.is("Shape")));
     }
 }
 

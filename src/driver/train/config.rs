@@ -6,10 +6,10 @@ use super::schedule::Schedule;
 use super::session::Engine;
 use crate::diag::{FileId, Reported, Sink, SourceMap, Span};
 use crate::files;
-use crate::runtime::{Graphs, Kernels, Products, Profiling, Provider, Sums};
+use crate::runtime::{Kernels, Products, Profiling, Provider, Replay, Sums};
 use crate::train::{
     Adam, Base, BatchSizes, Memory, Moments, Optimizer, Pool, Rate, Recipe, Recompute, Sgd,
-    TaskKind, parse_bytes,
+    TaskKind, Waits, parse_bytes,
 };
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -337,6 +337,10 @@ impl Config {
                 },
                 budget: self.memory,
                 measures: self.data.eval.is_some(),
+                waits: match self.provider {
+                    Provider::Cpu => Waits::AsView,
+                    Provider::Cuda(_) => Waits::AsCopy,
+                },
             },
             base: match self.base {
                 BaseName::Own => Base::Own,
@@ -365,9 +369,9 @@ impl Config {
                 false => Kernels::Off,
             },
             profiling: Profiling::Off,
-            graphs: match self.cuda_graphs {
-                true => Graphs::Recorded,
-                false => Graphs::Off,
+            replay: match self.cuda_graphs {
+                true => Replay::On,
+                false => Replay::Off,
             },
         }
     }

@@ -8,8 +8,8 @@ use crate::graph::{Graph, NodeId, Patch, ValueId};
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
-    Activations, Graphs, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
-    Optimization, Options, Profiling, Session,
+    Activations, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
+    Optimization, Options, Profiling, Replay, Session,
 };
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -70,7 +70,7 @@ pub(super) fn culprit(
         activations: Activations::Exact,
         kernels: Kernels::Off,
         profiling: Profiling::Off,
-        graphs: Graphs::Off,
+        replay: Replay::Off,
     };
     let mut session = Session::open(library, ModelSource::Path(copy.path()), &options, sink)?;
     let found = session.run(inputs, sink)?;

@@ -7,8 +7,8 @@ use crate::driver::{GraphEntry, PortEntry};
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
-    Activations, Feed, Graphs, HostTensor, Kernels, Library, MemoryPattern, ModelSource,
-    NamedTensors, Options, Products, Profiling, Provider, Session, Stateful, Sums,
+    Activations, Feed, HostTensor, Kernels, Library, MemoryPattern, ModelSource, NamedTensors,
+    Options, Products, Profiling, Provider, Replay, Session, Stateful, Sums,
 };
 use crate::ty::DType;
 use crate::weights::read_tensors;
@@ -335,14 +335,14 @@ pub struct Engine {
     pub kernels: Kernels,
     pub profiling: Profiling,
     /// Whether a GPU records steps.
-    pub graphs: Graphs,
+    pub replay: Replay,
 }
 
 impl Engine {
     /// For measuring, whose batches have a shape of their own each.
     pub(super) fn measuring(self) -> Engine {
         Engine {
-            graphs: Graphs::Off,
+            replay: Replay::Off,
             ..self
         }
     }
@@ -358,7 +358,7 @@ impl Engine {
             memory_pattern: MemoryPattern::Off,
             activations: Activations::Exact,
             profiling: self.profiling,
-            graphs: self.graphs,
+            replay: self.replay,
             ..Options::default()
         }
     }
