@@ -292,6 +292,7 @@ fn lower_one(
             before: Vec::new(),
             states: Vec::new(),
             step: None,
+            draws: BTreeMap::new(),
         };
         output = Lowering::new(emitter, graph, site, bindings, &method.instance.forward).run();
     }

@@ -69,6 +69,8 @@ pub struct Read {
     pub states: Vec<Operand>,
     /// The number of the update, `f32[]`.
     pub step: Option<Operand>,
+    /// What methods have drawn, f32, by the name of the draw in the graph.
+    pub draws: BTreeMap<String, Operand>,
 }
 
 /// What hooks have changed, by the same orders.
@@ -284,6 +286,10 @@ impl At {
         };
         let parameters = of(&read.tensors).into_iter();
         let states = self.states.iter();
+        let draws = read.draws.iter().filter_map(|(name, drawn)| {
+            let (scope, number) = name.rsplit_once('/')?;
+            (scope == self.scope).then_some((number.parse().ok()?, *drawn))
+        });
         Bindings {
             input: UNREAD,
             output: UNREAD,
@@ -297,6 +303,7 @@ impl At {
                 .filter_map(|index| read.states.get(*index).copied())
                 .collect(),
             step: read.step,
+            draws: draws.collect(),
         }
     }
 

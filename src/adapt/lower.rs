@@ -13,7 +13,8 @@ use crate::graph::{Attribute, Graph, Operand};
 use crate::hir::{Activation, Axis, Binary, Formula, Lead, Reduce, Term, TermId, TermKind, Unary};
 use crate::modules::{Layout, Site, SiteKind};
 use crate::ops::{Emitter, encode_float};
-use crate::ty::DType;
+use crate::ty::{DType, Dim};
+use std::collections::BTreeMap;
 
 /// The values that a formula speaks of, at one site.
 pub(super) struct Bindings<'a> {
@@ -36,6 +37,8 @@ pub(super) struct Bindings<'a> {
     pub states: Vec<Operand>,
     /// The number of the update, `f32[]`.
     pub step: Option<Operand>,
+    /// What `forward` has drawn, by its number; in a loss alone.
+    pub draws: BTreeMap<u32, Operand>,
 }
 
 impl Bindings<'_> {
@@ -52,6 +55,7 @@ impl Bindings<'_> {
             before: Vec::new(),
             states: Vec::new(),
             step: None,
+            draws: BTreeMap::new(),
         }
     }
 }
@@ -334,10 +338,7 @@ impl<'a> Lowering<'a> {
                 let a = self.value(*a);
                 self.emitter.stop_gradient(a)
             }
-            TermKind::Noise(a) => {
-                let a = self.value(*a);
-                self.emitter.noise(a, self.dtype)
-            }
+            TermKind::Noise { like, number } => self.noise(*like, *number, term),
             TermKind::Dropout(a, p) => self.dropout(*a, *p),
             TermKind::Base {
                 input,
@@ -345,6 +346,17 @@ impl<'a> Lowering<'a> {
                 bias,
             } => self.base(*input, *weight, *bias),
         }
+    }
+
+    /// Zeros that are marked as a draw; in a loss that of `forward`, if that has been replaced.
+    fn noise(&mut self, like: Option<TermId>, number: u32, term: &Term) -> Operand {
+        if let Some(drawn) = self.bindings.draws.get(&number) {
+            return *drawn;
+        }
+        let like = like.map(|id| self.value(id));
+        let dims: Vec<i64> = term.ty.dims.iter().filter_map(Dim::known).collect();
+        let name = format!("{}/{number}", self.emitter.scope);
+        self.emitter.noise(like, &dims, self.dtype, name)
     }
 
     /// Parameters are f32 in every file; a site of another type casts them where it reads them.

@@ -81,7 +81,12 @@ pub(super) fn evaluate_terms<'v>(
                 operand,
             } => reduce(*function, *axis, *keep, of(*operand)),
             TermKind::StopGradient(a) | TermKind::Dropout(a, _) => of(*a).clone(),
-            TermKind::Noise(a) => of(*a).map(|_| 0.0),
+            TermKind::Noise { like: Some(a), .. } => of(*a).map(|_| 0.0),
+            TermKind::Noise { like: None, .. } => {
+                let dims = sizes(term);
+                let data = vec![0.0; dims.iter().product()];
+                Dense { dims, data }
+            }
             TermKind::Reshape(a) => Dense {
                 dims: sizes(term),
                 data: of(*a).data.clone(),

@@ -269,7 +269,7 @@ impl Block<'_> {
         };
         match &term.kind {
             TermKind::StopGradient(a) | TermKind::Dropout(a, _) => Ok(self.value(*a)?.into_owned()),
-            TermKind::Noise(a) => map(*a, &|_| 0.0),
+            TermKind::Noise { like: Some(a), .. } => map(*a, &|_| 0.0),
             TermKind::Unary(function, a) => map(*a, &|x| function.of_number(x)),
             TermKind::Binary(function, a, b) => self.binary(*function, *a, *b),
             TermKind::MatMul(a, b) if self.varies(*a) && !self.varies(*b) => {

@@ -51,7 +51,7 @@ pub fn is_affine(formula: &Formula) -> Affine {
 
 /// Whether a term is noise times something: 0 but in training.
 fn is_silent(formula: &Formula, kind: &TermKind) -> bool {
-    let is_noise = |id: &TermId| matches!(formula.term(*id).kind, TermKind::Noise(_));
+    let is_noise = |id: &TermId| matches!(formula.term(*id).kind, TermKind::Noise { .. });
     matches!(kind, TermKind::Binary(Binary::Multiply, a, b) if is_noise(a) || is_noise(b))
 }
 
@@ -66,7 +66,7 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
     match kind {
         TermKind::Input | TermKind::Output => (Affine, ""),
         // Only in training is it anything but 0.
-        TermKind::Noise(_) => (Constant, ""),
+        TermKind::Noise { .. } => (Constant, ""),
         TermKind::Mask | TermKind::Positions => (Other, "it depends on the position of a token"),
         TermKind::SinceLast(_) => (Other, "it depends on the ids of the tokens"),
         TermKind::FirstPass(_) => (Other, "it depends on a first pass of the whole model"),

@@ -468,6 +468,17 @@ pub(super) fn in_hook(span: Span, name: &str) -> Diagnostic {
         .help("keep what it needs as a tensor of the method: `const W : [out, in] = weight`")
 }
 
+pub(super) fn drawn_in_a_loss(span: Span) -> Diagnostic {
+    let why = "a loss reads what `forward` has drawn, and draws nothing itself";
+    not_available(span, "noise", why)
+        .help("put it into a function that `forward` calls, too: `fn drawn() { noise([4]) }`")
+}
+
+pub(super) fn lost_draw(span: Span) -> Diagnostic {
+    let why = "`loss` reads what is drawn here, and the result of `forward` does not depend on it";
+    not_available(span, "noise", why).help("use it in the result, or draw nothing")
+}
+
 /// Of what is there in hooks alone.
 pub(super) fn outside_of_hooks(span: Span, name: &str) -> Diagnostic {
     let why = "it is there in training alone, inside `on gradient { … }` or `on step { … }`";

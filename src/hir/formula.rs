@@ -213,9 +213,13 @@ pub enum TermKind {
     Drawn(Random),
     /// What data tells of the module; in start values alone.
     Calibrated(Statistic),
-    /// Standard normal numbers of the shape of a term, new ones for every element and step of training;
-    /// 0 elsewhere.
-    Noise(TermId),
+    /// Standard normal numbers, new ones for every element and step of training; 0 elsewhere. Of the shape
+    /// of a term, or of the term's own where nothing says how many axes lead.
+    Noise {
+        like: Option<TermId>,
+        /// Which draw of the instance it is; in a loss, that of `forward`.
+        number: u32,
+    },
     /// The base module applied to another input, weight or bias.
     Base {
         input: TermId,
@@ -419,8 +423,8 @@ impl TermKind {
             | Factor(_, a)
             | StopGradient(a)
             | Everywhere(a)
-            | Noise(a)
             | Dropout(a, _) => smallvec![*a],
+            Noise { like, .. } => like.iter().copied().collect(),
             Reduce { operand, .. } | Slice { operand, .. } | Pad { operand, .. } => {
                 smallvec![*operand]
             }

@@ -23,6 +23,19 @@ pub struct Training {
     pub hooks: Vec<Hook>,
     /// Numbers that are added to the loss.
     pub losses: Vec<Formula>,
+    /// What `forward` draws in training, by number.
+    pub(super) draws: Vec<Draw>,
+}
+
+/// Noise that `forward` asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Draw {
+    /// The path of the inner method that asks.
+    prefix: String,
+    /// Where in its text.
+    span: Span,
+    ty: TermType,
+    term: TermId,
 }
 
 /// A tensor that a method keeps from step to step; zeros at the start.
@@ -55,6 +68,20 @@ pub struct Change {
 pub enum Target {
     Parameter(usize),
     State(usize),
+}
+
+impl Training {
+    /// The place of a draw that a loss reads and `forward` makes nothing of.
+    pub(super) fn lost_draw(&self, forward: &Formula) -> Option<Span> {
+        let reached = forward.reachable();
+        let terms = self.losses.iter().flat_map(Formula::terms);
+        let mut numbers = terms.filter_map(|(_, term)| match term.kind {
+            TermKind::Noise { number, .. } => Some(&self.draws[number as usize]),
+            _ => None,
+        });
+        let lost = numbers.find(|draw| !reached[draw.term.0 as usize]);
+        lost.map(|draw| draw.span)
+    }
 }
 
 impl Hook {
@@ -302,6 +329,39 @@ impl Eval<'_> {
     ) -> Result<Value> {
         let ty = self.declared(Target::Parameter(index)).0;
         Ok(Value::Term(self.term(kind(index), ty, span)?))
+    }
+
+    /// `noise`: a draw of `forward`, or in a loss the first that `forward` has made at this place.
+    pub(super) fn noise(
+        &mut self,
+        like: Option<TermId>,
+        ty: TermType,
+        span: Span,
+    ) -> Result<Value> {
+        let number = match &self.hook {
+            // A start value draws nothing: nobody trains with it.
+            None if self.starting => 0,
+            None => self.training.draws.len(),
+            Some(_) => {
+                let mut draws = self.training.draws.iter();
+                let known = draws.position(|draw| {
+                    draw.prefix == self.prefix && draw.span == span && draw.ty == ty
+                });
+                known.ok_or_else(|| self.fail(errors::drawn_in_a_loss(span)))?
+            }
+        };
+        let like = like.filter(|_| self.hook.is_none());
+        let number = number as u32;
+        let term = self.term(TermKind::Noise { like, number }, ty.clone(), span)?;
+        if self.hook.is_none() && !self.starting {
+            self.training.draws.push(Draw {
+                prefix: self.prefix.clone(),
+                span,
+                ty,
+                term,
+            });
+        }
+        Ok(Value::Term(term))
     }
 
     /// The event of the hook in hand.

@@ -198,6 +198,9 @@ pub fn instantiate(
     let y = eval.term(TermKind::Output, output, output_span)?;
     let result = evaluate_body(&mut eval, x, y)?;
     eval.formula.result = Some(result);
+    if let Some(span) = eval.training.lost_draw(&eval.formula) {
+        return Err(eval.fail(errors::lost_draw(span)));
+    }
     let mut foreign = BTreeMap::new();
     for item in &method.body.body {
         if let MethodItem::Interchange(rule) = item {

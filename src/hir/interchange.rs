@@ -126,6 +126,9 @@ pub enum SettingValue {
     Sequence,
 }
 
+/// The word for a setting, or a tensor in the tool's file, that does not matter.
+pub const ANY: &str = "any";
+
 /// A parameter in the tool's file.
 #[derive(Clone, Debug)]
 pub struct Foreign {
@@ -212,8 +215,8 @@ fn one(
     let parameters: BTreeSet<&str> = parameters(method).collect();
     for tensor in &rule.tensors {
         let name = &tensor.parameter;
-        if !parameters.contains(name.node.as_str()) {
-            let known = parameters.iter().copied();
+        if !parameters.contains(name.node.as_str()) && name.node != ANY {
+            let known = parameters.iter().copied().chain([ANY]);
             result = Err(sink.emit(errors::interchange_word(name, "a parameter", known)));
         }
         for form in &tensor.forms {
@@ -264,7 +267,7 @@ fn setting(
         ExprKind::Name(name) => {
             if hypers.iter().any(|hyper| hyper.name.node == *name) {
                 Ok(SettingValue::Hyper(name.clone()))
-            } else if name == "any" {
+            } else if name == ANY {
                 Ok(SettingValue::Any)
             } else if name == "sequence" {
                 Ok(SettingValue::Sequence)

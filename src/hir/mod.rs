@@ -43,7 +43,7 @@ pub use hook::{Change, Hook, StateInstance, Target, Training};
 pub use init::{Init, Random};
 pub use initialiser::initialisers;
 pub use instance::{Context, Instance, ParamInstance, Place, SiteFacts, check_method, instantiate};
-pub use interchange::{Foreign, Form, Interchange, KEY, Setting, SettingValue, forms};
+pub use interchange::{ANY, Foreign, Form, Interchange, KEY, Setting, SettingValue, forms};
 pub use outputs::{ModuleOutput, Outputs};
 pub use pattern::{Alternative, Compiled, compile_pattern};
 pub use program::{

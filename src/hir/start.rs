@@ -75,7 +75,7 @@ fn forms(formula: &Formula, params: &[Form], classes: &mut Classes) -> Vec<Form>
             TermKind::Param(index) => params[*index],
             TermKind::Number(value) => number(*value, classes),
             TermKind::StopGradient(a) => of(*a),
-            TermKind::Noise(_) => Form::Zero,
+            TermKind::Noise { .. } => Form::Zero,
             TermKind::Transpose(a)
             | TermKind::Reshape(a)
             | TermKind::CumulativeSum(a)

@@ -7,6 +7,8 @@ use rustc_hash::FxHashMap;
 
 /// The mark of a node that training replaces with standard normal numbers.
 pub const NOISE: (&str, &str) = ("peftc.noise", "normal");
+/// The key under which such a node has the name of its draw.
+pub const DRAW: &str = "peftc.draw";
 
 /// A patch under construction with the names and the opset of its model.
 pub struct Emitter {
@@ -80,11 +82,23 @@ impl Emitter {
         self.patch.node(node, None)
     }
 
-    /// Zeros of a value's shape, marked: in training there is noise in their place.
-    pub fn noise(&mut self, value: Operand, dtype: DType) -> Operand {
+    /// Zeros of a value's shape, or of these dims, marked with a name: in training there is noise in their
+    /// place.
+    pub fn noise(
+        &mut self,
+        like: Option<Operand>,
+        dims: &[i64],
+        dtype: DType,
+        name: String,
+    ) -> Operand {
         let zero = self.scalar(0.0, dtype);
-        let mut node = self.new_node("", "Mul", vec![Some(value), Some(zero)], Vec::new());
+        let (op_type, inputs) = match like {
+            Some(like) => ("Mul", vec![Some(like), Some(zero)]),
+            None => ("Expand", vec![Some(zero), Some(self.ints(dims))]),
+        };
+        let mut node = self.new_node("", op_type, inputs, Vec::new());
         node.metadata.push((NOISE.0.to_owned(), NOISE.1.to_owned()));
+        node.metadata.push((DRAW.to_owned(), name));
         self.patch.node(node, None)
     }
 

@@ -55,7 +55,7 @@ mod check;
 
 pub use build::{Builder, END, Expr, KnownValues, Refusal};
 pub use cx::{InferCx, Mismatch, OperandFacts, Outcome};
-pub use emit::{Emitter, NOISE, encode_float};
+pub use emit::{DRAW, Emitter, NOISE, encode_float};
 pub use grad::{Around, Given, GradCx, GradOutcome};
 pub use infer_node::{Call, Evaluated, evaluate_node, infer_node};
 pub use known::{Element, Known};

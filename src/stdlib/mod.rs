@@ -141,6 +141,10 @@ pub static LIBRARY: &[LibraryFile] = &[
         text: include_str!("miss.peft"),
     },
     LibraryFile {
+        name: "monteclora",
+        text: include_str!("monteclora.peft"),
+    },
+    LibraryFile {
         name: "norm_tuning",
         text: include_str!("norm_tuning.peft"),
     },

@@ -6,7 +6,7 @@
 //! seed every step.
 
 use crate::graph::{Graph, Node, NodeId, ValueId};
-use crate::ops::{Builder, Expr, NOISE, Refusal};
+use crate::ops::{Builder, DRAW, Expr, NOISE, Refusal};
 use crate::ty::{DType, Dim};
 
 /// A prime below 2³¹: squares of what is below it fit into 64 bits.
@@ -22,6 +22,8 @@ pub(super) struct Dropout {
     pub result: ValueId,
     operand: ValueId,
     kind: Kind,
+    /// What a loss knows it by.
+    pub draw: Option<String>,
 }
 
 enum Kind {
@@ -59,6 +61,7 @@ fn read(graph: &Graph, node: NodeId) -> Option<Dropout> {
         result: graph.result(node, 0)?,
         operand: graph.operand(node, 0)?,
         kind,
+        draw: graph.node(node).metadata(DRAW).map(str::to_owned),
     })
 }
 
@@ -70,7 +73,10 @@ pub(super) fn dropped<'b>(
     seed: Expr<'b>,
     number: usize,
 ) -> Result<Expr<'b>, Refusal> {
-    let x = build.expr(dropout.operand);
+    let x = build.expr(match dropout.kind {
+        Kind::Dropout(_) => dropout.operand,
+        Kind::Noise => dropout.result,
+    });
     let dims = x.dims()?;
     match dropout.kind {
         Kind::Dropout(probability) => {

@@ -2,10 +2,11 @@
 //! adds up gradients of several batches has hooks see the sum, as one that does not.
 
 use crate::adapt::{Changed, Hooks, Read};
-use crate::graph::Operand;
+use crate::graph::{Operand, ValueId};
 use crate::hir::Event;
 use crate::ops::{Builder, Expr};
 use crate::ty::DType;
+use std::collections::BTreeMap;
 
 /// The hooks of an update with what they read besides parameters and gradients.
 pub(super) struct Around<'b, 'h> {
@@ -77,6 +78,7 @@ impl<'b, 'h> Around<'b, 'h> {
             tensors: with(trained(self.hooks, self.names, now), &self.frozen),
             states: self.states.iter().map(|state| state.operand).collect(),
             step: self.step,
+            draws: BTreeMap::new(),
         }
     }
 
@@ -129,19 +131,23 @@ fn with(trained: Vec<Option<Operand>>, frozen: &[Option<Operand>]) -> Vec<Option
     both.map(|(trained, frozen)| trained.or(*frozen)).collect()
 }
 
-/// What methods add to the loss, if anything; `f32[]`.
+/// What methods add to the loss, if anything; `f32[]`. `draws` are the values that their `forward` has
+/// drawn, by name.
 pub(super) fn losses<'b>(
     build: &'b Builder<'b>,
     hooks: &Hooks,
-    names: &[String],
-    parameters: &[Expr<'b>],
+    (names, parameters): (&[String], &[Expr<'b>]),
+    draws: &BTreeMap<String, ValueId>,
 ) -> Option<Expr<'b>> {
     if hooks.in_losses().is_empty() {
         return None;
     }
     let frozen = frozen(build, hooks, names);
+    let draws = draws.iter();
+    let draws = draws.map(|(name, id)| (name.clone(), build.expr(*id).cast(DType::F32).operand));
     let read = Read {
         tensors: with(trained(hooks, names, parameters), &frozen),
+        draws: draws.collect(),
         ..Read::default()
     };
     let total = build.with_emitter(|emitter| {

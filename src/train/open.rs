@@ -19,6 +19,7 @@ use crate::ops::{Builder, Emitter, Expr};
 use crate::passes;
 use crate::ty::{DType, Dim, Shape, TensorType};
 use rustc_hash::FxHashSet;
+use std::collections::BTreeMap;
 
 /// A model whose trained tensors are inputs.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub(super) struct Open {
     /// What the loss is of.
     output: ValueId,
     inputs: Vec<Port>,
+    /// What methods have drawn, by name.
+    draws: BTreeMap<String, ValueId>,
 }
 
 impl Open {
@@ -70,6 +73,7 @@ impl Open {
             rates: parameters.iter().map(|parameter| parameter.rate).collect(),
             names,
             output,
+            draws: BTreeMap::new(),
             model,
         })
     }
@@ -179,6 +183,7 @@ impl Open {
             parameter: None,
             feeds: None,
         };
+        let mut draws = Vec::new();
         let patch = {
             let build = builder(&self.model, known.all());
             build.set_scope("dropout".to_owned());
@@ -191,10 +196,15 @@ impl Open {
                     .and_then(|kept| build.trouble().map_or(Ok(kept), Err))
                     .map_err(|refusal| sink.emit(errors::no_update(&refusal)))?;
                 build.with_patch(|patch| patch.replace_uses(dropout.result, kept.operand));
+                draws.extend(dropout.draw.clone().map(|name| (name, kept.operand)));
             }
             build.finish()
         };
-        apply(&mut self.model, patch, sink)?;
+        let new = apply(&mut self.model, patch, sink)?;
+        // Of several calls of a module the first one counts.
+        for (name, drawn) in draws {
+            self.draws.entry(name).or_insert_with(|| id_of(drawn, &new));
+        }
         self.inputs.push(port);
         Ok(())
     }
@@ -219,7 +229,7 @@ impl Open {
             let (loss, labels) = self.loss(&build, task, (Want::Gradient, scaled), sink)?;
             build.with_patch(Patch::drop_outputs);
             let parameters = exprs(&build, &self.parameters);
-            let added = hooks::losses(&build, hooks, &self.names, &parameters);
+            let added = hooks::losses(&build, hooks, (&self.names, &parameters), &self.draws);
             let value = added.map_or(loss.value, |added| loss.value + added);
             outputs.add(&build, Role::Loss, "loss", value);
             outputs.add(&build, Role::Metric, "count", loss.count);

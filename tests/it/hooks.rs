@@ -3,8 +3,8 @@
 use crate::adapters::fixtures;
 use crate::tolerances::HOOK_PROJECTED;
 use crate::train_command::{adapter, finished, losses};
-use crate::training::{SMOOTH, check_halves, compiled_spec};
-use peftc::runtime::NamedTensors;
+use crate::training::{SMOOTH, batch, check_halves, compiled_spec, number, rows, run, stateful};
+use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,6 +86,53 @@ fn a_budget_over_all_modules_is_kept_in_steps_and_in_halves() {
     assert_eq!(gone.iter().sum::<f64>(), 3.0 * sites as f64, "{gone:?}");
     let kept = all(".E").iter().filter(|value| **value != 0.0).count();
     assert_eq!(kept, sites);
+}
+
+/// `forward` and `loss` have the same draws: b's gradient is that of the task times the draw, c's the draw.
+#[test]
+fn a_loss_reads_what_forward_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spec = folder.join("spec.peft");
+    let text = "
+method noisy() on linear {
+  param b : [1] = zeros
+  param c : [1] = zeros
+
+  fn drawn() { noise([1]) }
+
+  forward(x, y) { y + b * drawn() + 0 * c }
+
+  loss { sum(c * drawn(), over = 0) }
+}
+
+adapter a { adapt \"layers.0.mlp.*\" with noisy() }
+";
+    std::fs::write(&spec, text).unwrap();
+    let manifest = compiled_spec(&spec, "a", SMOOTH, folder);
+    let mut grad = stateful(folder, &manifest, "grad", Optimization::All);
+    let batch = batch(&rows("math_task.train.jsonl")[..8]);
+    let runs = [3, 4].map(|seed| {
+        let mut inputs = batch.clone();
+        inputs.push("seed", HostTensor::from_i64(&[], &[seed]));
+        run(&mut grad, &inputs)
+    });
+    let drawn = runs[0].iter().filter(|(name, _)| name.ends_with(".c.grad"));
+    let names: Vec<String> = drawn.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(names.len(), 3);
+    let mut all = Vec::new();
+    for name in names {
+        let of_task = runs.each_ref().map(|run| {
+            let (c, b) = (number(run, &name), number(run, &name.replace(".c.", ".b.")));
+            all.push(c);
+            b / c
+        });
+        let apart = (of_task[0] - of_task[1]).abs();
+        assert!(apart <= 1e-4 * of_task[0].abs(), "{name}: {of_task:?}");
+    }
+    // Every module draws for itself, and anew with another seed.
+    all.sort_unstable_by(f64::total_cmp);
+    assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "{all:?}");
 }
 
 /// A short run.

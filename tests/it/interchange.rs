@@ -255,6 +255,31 @@ fn ranks_that_were_cut_off_are_zero() {
     assert_eq!(config(&back).get("rank_pattern"), None);
 }
 
+/// What was drawn last says nothing of a trained adapter: it is neither read nor written.
+#[test]
+fn tensors_that_do_not_matter_are_left_out() {
+    let (entry, folder) = ("llama.monteclora", tempfile::tempdir().unwrap());
+    let found = agreed(entry, "llama.dynamo", folder.path());
+    let back = folder.path().join("back");
+    exported(&found.spec, &found.weights, "llama.dynamo", &back);
+    let mut sink = Sink::new();
+    let mut read = |folder: &Path| {
+        let all = read_tensors(&folder.join("adapter_model.safetensors"), &mut sink).unwrap();
+        let all = all.into_iter().map(|t| (t.name, (t.dims, t.data)));
+        all.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (ours, mut theirs) = (read(&back), read(&saved(entry)));
+    let all = theirs.len();
+    theirs.retain(|name, _| ours.contains_key(name));
+    assert_eq!(ours, theirs);
+    assert_eq!((theirs.len(), all), (8, 12));
+    let sub = &config(&back)["monteclora_config"];
+    assert_eq!(
+        (&sub["num_samples"], &sub["use_entropy"]),
+        (&3.into(), &true.into())
+    );
+}
+
 #[test]
 fn layers_in_a_sequence_of_their_own() {
     check("llama.lora_layers", "llama.dynamo");

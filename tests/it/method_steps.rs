@@ -204,6 +204,11 @@ fn auxiliary_error(cases: &Cases, case: &Case) -> Option<f64> {
         tensors: tensors
             .map(|tensor| Some(find(&model, &tensor.initializer).into()))
             .collect(),
+        draws: adapted
+            .draws
+            .iter()
+            .map(|(draw, id)| (draw.clone(), (*id).into()))
+            .collect(),
         ..Read::default()
     };
     let total = hooks.losses(&mut emitter, &read).expect("it has a loss");
@@ -246,5 +251,5 @@ fn terms_of_the_loss_are_pefts() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 2);
+    assert_eq!(checked, 3);
 }

@@ -10,10 +10,10 @@ use peftc::adapt;
 use peftc::autodiff::gradients;
 use peftc::diag::{Code, Reported, Sink, SourceMap, render};
 use peftc::driver::{Loaded, ModelOptions, PlanOptions, Session};
-use peftc::graph::{Model, Operand, Tensor, TensorData, ValueId};
+use peftc::graph::{Model, Operand, Patch, Tensor, TensorData, ValueId};
 use peftc::hir::Event;
 use peftc::onnx;
-use peftc::ops::Emitter;
+use peftc::ops::{DRAW, Emitter};
 use peftc::reference::Array;
 use peftc::runtime::NamedTensors;
 use serde::Deserialize;
@@ -74,6 +74,8 @@ enum Name {
         of: String,
         axes: Option<Vec<usize>>,
     },
+    /// What was drawn in training: the draw of this number.
+    Drawn { draw: u32 },
     /// Of one cluster of rows of the weight, where ours has all of them in one tensor.
     Cluster { name: String, cluster: usize },
     /// With the axes in another order, at all sites or at some.
@@ -92,12 +94,18 @@ enum Name {
 
 impl Name {
     fn either(&self) -> Option<&str> {
+        if let Name::Drawn { .. } = self {
+            return None;
+        }
         let (Name::Same(name)
         | Name::Permuted { name, .. }
         | Name::Grouped { name, .. }
         | Name::Of { name, .. }
         | Name::Cluster { name, .. }
-        | Name::Places { name, .. }) = self;
+        | Name::Places { name, .. }) = self
+        else {
+            return None;
+        };
         (!name.is_empty()).then_some(name.split('[').next().unwrap_or(name))
     }
 }
@@ -188,6 +196,7 @@ pub(crate) fn named(
                     }
                     name
                 }
+                Some(Name::Drawn { .. }) => continue,
                 Some(Name::Cluster { name, cluster }) => {
                     let Some(owner) = owners.get(&(site.clone(), name.clone())) else {
                         continue;
@@ -360,6 +369,52 @@ pub(crate) struct Adapted {
     pub plan: adapt::Plan,
     pub tensors: Vec<adapt::NewTensor>,
     pub owners: Owners,
+    /// By the names of the draws of the adapted model, what was drawn when recorded.
+    pub draws: BTreeMap<String, ValueId>,
+}
+
+/// Puts in the place of what a model draws in training what was drawn when recorded.
+fn drawn(
+    names: &BTreeMap<String, Name>,
+    model: &mut Model,
+    description: &Value,
+    recording: &NamedTensors,
+) -> BTreeMap<String, ValueId> {
+    let mut patch = Patch::new();
+    let mut found = BTreeMap::new();
+    for id in model.graph.order().unwrap() {
+        let Some(draw) = model.graph.node(id).metadata(DRAW) else {
+            continue;
+        };
+        let (scope, number) = draw.rsplit_once('/').unwrap();
+        let site = scope.rsplit_once('/').unwrap().0;
+        let tensors = description["sites"][site]["tensors"].as_object().unwrap();
+        let recorded = tensors.iter().find_map(|(local, tensor)| {
+            let Name::Drawn { draw } = names.get(local)? else {
+                return None;
+            };
+            let key = tensor["key"].as_str().unwrap();
+            (draw.to_string() == number).then(|| recording.get(key).unwrap())
+        });
+        // Without draws the model is recorded as it is outside of training.
+        if let Some(values) = recorded {
+            let single: Vec<f32> = values
+                .to_f64s()
+                .unwrap()
+                .iter()
+                .map(|v| *v as f32)
+                .collect();
+            let constant = patch.constant(draw, Tensor::from_f32(values.dims(), &single));
+            patch.replace_uses(model.graph.result(id, 0).unwrap(), constant);
+            found.insert(draw.to_owned(), constant);
+        }
+    }
+    let new = model.graph.apply(patch).unwrap().values;
+    let id = |operand| match operand {
+        Operand::New(index) => new[index as usize],
+        Operand::Existing(id) | Operand::Original(id) => id,
+    };
+    found.into_iter().map(|(draw, o)| (draw, id(o))).collect()
 }
 
 /// A folder, and at our start values the names of tensors that have those of the recording nevertheless.
@@ -460,8 +515,13 @@ fn adapted_in(
         ..adapt::Starts::new(0, &read, &tensors)
     };
     let applied = adapt::apply(&planned.plan, model, modules, &starts, sink)?;
+    let draws = match start {
+        None => drawn(&cases.names[&case.names], model, description, recording),
+        Some(_) => BTreeMap::new(),
+    };
     Ok(Adapted {
         base,
+        draws,
         tensors: applied.tensors,
         plan: planned.plan,
         loaded,

@@ -152,7 +152,7 @@ fn started(session: Session, folder: &Path, manifest: &Value, graph: &str) -> St
 }
 
 /// Rows of a task file as bytes: prompt, completion, end of line.
-fn rows(file: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn rows(file: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let path = fixtures().join("quickstart").join(file);
     let text = std::fs::read_to_string(path).unwrap();
     text.lines()
@@ -165,7 +165,7 @@ fn rows(file: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// A padded batch whose labels are the completions.
-fn batch(rows: &[(Vec<u8>, Vec<u8>)]) -> NamedTensors {
+pub(crate) fn batch(rows: &[(Vec<u8>, Vec<u8>)]) -> NamedTensors {
     let longest = rows.iter().map(|(p, c)| p.len() + c.len()).max().unwrap();
     let (mut ids, mut mask, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     for (prompt, completion) in rows {

@@ -79,6 +79,7 @@ impl Lowering<'_> {
             | TermKind::Mask
             | TermKind::Positions
             | TermKind::Query
+            | TermKind::Noise { like: None, .. }
             | TermKind::Base { .. } => return None,
             kind => kind.text(),
         };

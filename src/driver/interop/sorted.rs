@@ -5,7 +5,7 @@ use super::settings::rule_of;
 use super::{IN_FULL, MODEL, SHARED, TOOL, errors};
 use crate::diag::{Reported, Sink};
 use crate::driver::session::{Loaded, Spec};
-use crate::hir::{KEY, Method};
+use crate::hir::{ANY, KEY, Method};
 use crate::syntax::ast::MethodItem;
 use crate::weights::NamedTensor;
 use serde_json::{Map, Value};
@@ -21,14 +21,15 @@ pub(super) struct Sorted {
     pub in_full: BTreeSet<String>,
 }
 
-/// What tensors of a method are called behind the path of a module.
-fn names_of(method: &Method) -> BTreeSet<&str> {
+/// What tensors of a method are called behind the path of a module; those that matter, or the others.
+fn names_of(method: &Method, matter: bool) -> BTreeSet<&str> {
     let rules = method.body.body.iter().filter_map(|item| match item {
         MethodItem::Interchange(rule) if rule.tool.node == TOOL => Some(rule),
         _ => None,
     });
     rules
         .flat_map(|rule| &rule.tensors)
+        .filter(|tensor| (tensor.parameter.node != ANY) == matter)
         .map(|tensor| tensor.name.node.as_str())
         .filter(|name| !name.is_empty())
         .collect()
@@ -68,16 +69,19 @@ impl Sorted {
             adapted: BTreeSet::new(),
             in_full: BTreeSet::new(),
         };
-        let own = names_of(method);
+        let (own, others) = (names_of(method, true), names_of(method, false));
         let methods = library.program.methods.iter();
         let full =
             methods.filter(|method| rule_of(method).is_some_and(|rule| rule.kind.node == IN_FULL));
-        let full: BTreeSet<&str> = full.flat_map(|method| names_of(method)).collect();
+        let full: BTreeSet<&str> = full.flat_map(|method| names_of(method, true)).collect();
         let listed = config.get(IN_FULL).unwrap_or(&Value::Null);
         let mut absent = BTreeSet::new();
         for tensor in tensors {
             let inside = tensor.name.strip_prefix(MODEL);
             let split = |names: &BTreeSet<&str>| names.iter().find_map(|name| apart(inside?, name));
+            if split(&others).is_some() {
+                continue;
+            }
             let adapted = split(&own);
             let whole = split(&full).filter(|(path, _)| lists(listed, path));
             let is_adapted = adapted.is_some();

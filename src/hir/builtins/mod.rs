@@ -309,7 +309,7 @@ static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         name: "noise",
-        signature: "noise(x)",
+        signature: "noise(x) or noise([a, b])",
         positional: 1,
         named: &[],
         evaluate: tensors::noise,

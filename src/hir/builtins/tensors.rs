@@ -3,7 +3,7 @@
 use super::{Builtin, Call, Result};
 use crate::hir::errors;
 use crate::hir::eval::Eval;
-use crate::hir::formula::{Axis, TermKind, TermType};
+use crate::hir::formula::{Axis, Lead, TermKind, TermType};
 use crate::hir::scalar::Value;
 use crate::ty::Dim;
 
@@ -131,12 +131,27 @@ pub(super) fn stop_gradient(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> 
 }
 
 pub(super) fn noise(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
-    if cx.hook.is_some() {
+    if cx.event().is_some() {
         return Err(cx.fail(errors::in_hook(call.span, builtin.name)));
     }
-    let id = cx.operand(call, 0)?;
-    let ty = cx.ty(id);
-    Ok(Value::Term(cx.term(TermKind::Noise(id), ty, call.span)?))
+    let asked = call.positional[0];
+    match cx.expr(asked)? {
+        Value::List(items) => {
+            let mut dims = Vec::with_capacity(items.len());
+            for item in &items {
+                let size = cx.as_size(item, asked.span)?;
+                if size.known().is_some_and(|size| size < 1) {
+                    return Err(cx.fail(errors::not_a_size(asked.span, &format!("{size}"))));
+                }
+                dims.push(size);
+            }
+            cx.noise(None, TermType::of(Lead::None, dims), call.span)
+        }
+        value => {
+            let id = cx.as_term(value, asked.span)?;
+            cx.noise(Some(id), cx.ty(id), call.span)
+        }
+    }
 }
 
 pub(super) fn dropout(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
