@@ -46,10 +46,9 @@ pub struct Layout {
     /// Paths of norms of what the first module gives, with means over a token and those before it: for
     /// methods that read modules in a first pass.
     pub behind: Vec<String>,
-    /// Whether modules read the result of an attention of their input, whose keys and values are made
-    /// by modules of the paths `beside`.
+    /// Whether modules read the result of an attention of their input.
     pub attends: bool,
-    /// Paths of linear modules that methods apply, of the sizes of the input.
+    /// Paths of linear modules of the same input, which methods apply.
     pub beside: Vec<String>,
 }
 
@@ -139,18 +138,20 @@ pub(super) fn net(layout: &Layout, seed: u64) -> Result<Model, String> {
             input_type(layout.kind, *size),
             None,
         );
-        let beside: Vec<Operand> = layout
-            .beside
-            .iter()
-            .map(|path| linear(&mut patch, path, x, [size.input; 2], true, seed))
-            .collect();
-        let x = match layout.attends {
-            true => attended(&mut patch, x, &beside, size.input, seed),
-            false => x,
+        // One module that a method with a query applies may be that of queries, keys and values.
+        let parts = match layout.beside.as_slice() {
+            [_] if layout.attends => 3,
+            _ => 1,
         };
-        for (number, made) in beside.into_iter().enumerate() {
+        for (number, path) in layout.beside.iter().enumerate() {
+            let sizes = [size.input, parts * size.input];
+            let made = linear(&mut patch, path, x, sizes, true, seed);
             patch.named_output(made, &format!("beside{}", number + 1));
         }
+        let x = match layout.attends {
+            true => attended(&mut patch, x, size.input, seed),
+            false => x,
+        };
         let mut y = module(&mut patch, layout.kind, *size, at, x, seed);
         if layout.is_mixed {
             y = mixed(&mut patch, y, mask);
@@ -277,12 +278,11 @@ fn linear(
 }
 
 /// An attention in which every token sees itself alone, so that what a method claims of tokens is seen.
-/// Keys and values are the first and the last of what is made beside it, or the input.
-fn attended(patch: &mut Patch, x: Operand, beside: &[Operand], size: i64, seed: u64) -> Operand {
+/// Keys and values are the input.
+fn attended(patch: &mut Patch, x: Operand, size: i64, seed: u64) -> Operand {
     let scope = "/attention";
     let heads = if size % HEADS == 0 { HEADS } else { 1 };
     let q = linear(patch, "q", x, [size; 2], false, seed);
-    let (k, v) = (beside.first().unwrap_or(&x), beside.last().unwrap_or(&x));
     let target = patch.constant(
         "heads",
         Tensor::from_i64(&[4], &[0, 0, heads, size / heads]),
@@ -294,8 +294,8 @@ fn attended(patch: &mut Patch, x: Operand, beside: &[Operand], size: i64, seed: 
         node(patch, scope, "Transpose", &[heads], order(to))
     };
     let q = apart(patch, q, [0, 2, 1, 3]);
-    let k = apart(patch, *k, [0, 2, 3, 1]);
-    let v = apart(patch, *v, [0, 2, 1, 3]);
+    let k = apart(patch, x, [0, 2, 3, 1]);
+    let v = apart(patch, x, [0, 2, 1, 3]);
     let factor = 1.0 / ((size / heads) as f32).sqrt();
     let factor = patch.constant("factor", Tensor::from_f32(&[], &[factor]));
     let scores = node(patch, scope, "MatMul", &[q, k], vec![]);

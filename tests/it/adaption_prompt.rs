@@ -12,6 +12,7 @@ use peftc::runtime::{HostTensor, NamedTensors, Optimization};
 use peftc::ty::DType;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CASES: &[&str] = &[
     "llama.adaption_prompt",
@@ -360,4 +361,24 @@ fn attentions_of_all_exports_start_as_the_base_and_open_with_their_gates() {
         let (effect, _) = distance(found.get(first).unwrap(), expected);
         assert!(effect > 1e-2, "{name}: `{first}` changes by {effect:e}");
     }
+}
+
+/// Proofs by the sizes of a model, where one layer makes queries, keys and values.
+#[test]
+fn it_is_proved_with_one_layer_for_keys_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.peft");
+    std::fs::write(&path, spec("gpt2.adaption_prompt")).unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_peftc"))
+        .arg("test")
+        .arg(&path)
+        .arg("--model")
+        .arg(model("gpt2.ts"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success() && said.contains("11 proofs held, 0 proofs failed"),
+        "{said}"
+    );
 }

@@ -55,7 +55,22 @@ const WAYS: &[Way] = &[
 struct Build {
     patch: Patch,
     scope: &'static str,
+    form: Form,
 }
+
+/// How an attention differs from the plain one.
+#[derive(Clone, Copy)]
+struct Form {
+    /// What the weight of queries is multiplied with.
+    queries: f32,
+    /// Heads of keys and values.
+    groups: i64,
+}
+
+const PLAIN: Form = Form {
+    queries: 1.0,
+    groups: HEADS,
+};
 
 impl Build {
     fn node(&mut self, op: &str, inputs: &[Operand], attributes: Vec<Attribute>) -> Operand {
@@ -81,11 +96,22 @@ impl Build {
         let weight = match name {
             // The three below one another.
             "qkv_proj" => {
-                let parts = ["q_proj", "k_proj", "v_proj"].map(|part| weight(part, ALL, input));
+                let keys = self.form.groups * SIZE;
+                let parts = [("q_proj", ALL), ("k_proj", keys), ("v_proj", keys)];
+                let parts = parts.map(|(part, output)| weight(part, output, input));
                 let values: Vec<f32> = parts.iter().flatten().copied().collect();
                 Tensor::from_f32(&[output, input], &values)
             }
-            _ => Tensor::from_f32(&[output, input], &weight(name, output, input)),
+            _ => {
+                let by = if name == "q_proj" {
+                    self.form.queries
+                } else {
+                    1.0
+                };
+                let values = weight(name, output, input);
+                let values: Vec<f32> = values.into_iter().map(|value| by * value).collect();
+                Tensor::from_f32(&[output, input], &values)
+            }
         };
         let weight = self.patch.constant(&path, weight);
         let order = vec![Attribute::ints("perm", [1, 0])];
@@ -152,10 +178,11 @@ fn weight(name: &str, output: i64, input: i64) -> Vec<f32> {
     all.into_iter().map(|value| value as f32).collect()
 }
 
-fn attention(way: Way) -> Model {
+fn attention(way: Way, form: Form) -> Model {
     let mut build = Build {
         patch: Patch::new(),
         scope: "",
+        form,
     };
     let b = &mut build;
     b.patch.front();
@@ -164,13 +191,20 @@ fn attention(way: Way) -> Model {
     let x = b.patch.input("x", x, None);
     let [q, k, v] = match way {
         Way::Packed => {
-            let all = b.linear("qkv_proj", x, [ALL, 3 * ALL]);
+            let all = b.linear("qkv_proj", x, [ALL, ALL + 2 * form.groups * SIZE]);
             [all; 3]
         }
-        _ => ["q_proj", "k_proj", "v_proj"].map(|name| b.linear(name, x, [ALL, ALL])),
+        _ => {
+            let keys = form.groups * SIZE;
+            let parts = [("q_proj", ALL), ("k_proj", keys), ("v_proj", keys)];
+            parts.map(|(name, output)| b.linear(name, x, [ALL, output]))
+        }
     };
     let factor = 1.0 / (SIZE as f32).sqrt();
-    let count = |name: &str| Attribute::int(name, HEADS);
+    let count = |name: &str| match name.starts_with("kv") {
+        true => Attribute::int(name, form.groups),
+        false => Attribute::int(name, HEADS),
+    };
     let merged = match way {
         Way::Apart => {
             let [q, k, v] = [q, k, v].map(|x| b.apart(x));
@@ -249,9 +283,9 @@ fn attention(way: Way) -> Model {
     model
 }
 
-fn saved(way: Way, folder: &Path) -> PathBuf {
+fn saved(way: Way, form: Form, folder: &Path) -> PathBuf {
     let path = folder.join("attention.onnx");
-    onnx::save(&attention(way), &path, &mut Sink::new()).unwrap();
+    onnx::save(&attention(way, form), &path, &mut Sink::new()).unwrap();
     path
 }
 
@@ -261,35 +295,74 @@ fn given() -> NamedTensors {
     inputs
 }
 
+/// What the model gives without an adapter, and with a prompt and what else there is.
+fn adapted(way: Way, form: Form, before: &str) -> [HostTensor; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(way, form, folder.path());
+    let mut values = NamedTensors::default();
+    values.push("attn.o_proj.P", floats("P", &[3, ALL], 1.5));
+    values.push("attn.o_proj.gate", HostTensor::from_f32(&[1], &[0.8]));
+    let file = folder.path().join("values.safetensors");
+    std::fs::write(&file, values.to_safetensors().unwrap()).unwrap();
+    let others = match way {
+        Way::Packed => "keys = \".qkv_proj\", values = \".qkv_proj\", ",
+        _ => "",
+    };
+    let spec = format!(
+        "use std::adaption_prompt\n\
+         method three_times() on linear {{\n  forward(x, y) {{ 3 * y }}\n}}\n\
+         adapter a {{\n{before}  adapt \"o_proj\" with adaption_prompt({others}tokens = 3)\n}}\n"
+    );
+    let adapted = compiled(&spec, &path, Some(&file), folder.path());
+    [&path, &adapted].map(|path| outputs(path, &given()).get("y").unwrap().clone())
+}
+
+fn check(way: Way, found: &HostTensor, wanted: &HostTensor) {
+    let (difference, size) = distance(found, wanted);
+    eprintln!("{way:?}: {:.1e}", difference / size);
+    assert!(
+        difference <= RECORDED_RELATIVE * size,
+        "{way:?}: {difference:e} of {size:e}"
+    );
+}
+
 #[test]
 fn an_adapter_reads_one_query_whatever_the_form_of_the_attention() {
     let mut first: Option<HostTensor> = None;
     for way in WAYS {
-        let folder = tempfile::tempdir().unwrap();
-        let path = saved(*way, folder.path());
-        let mut values = NamedTensors::default();
-        values.push("attn.o_proj.P", floats("P", &[3, ALL], 1.5));
-        values.push("attn.o_proj.gate", HostTensor::from_f32(&[1], &[0.8]));
-        let file = folder.path().join("values.safetensors");
-        std::fs::write(&file, values.to_safetensors().unwrap()).unwrap();
-        let others = match way {
-            Way::Packed => "keys = \".qkv_proj\", values = \".qkv_proj\", ",
-            _ => "",
-        };
-        let spec = format!(
-            "use std::adaption_prompt\nadapter a {{\n  adapt \"o_proj\" with adaption_prompt({others}tokens = 3)\n}}\n"
-        );
-        let adapted = compiled(&spec, &path, Some(&file), folder.path());
-        let [base, found] = [&path, &adapted].map(|path| outputs(path, &given()));
-        let (base, found) = (base.get("y").unwrap(), found.get("y").unwrap());
-        let (effect, _) = distance(found, base);
+        let [base, found] = adapted(*way, PLAIN, "");
+        let (effect, _) = distance(&found, &base);
         assert!(effect > 0.1, "{way:?}: {effect}");
-        let first = first.get_or_insert_with(|| found.clone());
-        let (difference, size) = distance(found, first);
-        eprintln!("{way:?}: {:.1e}", difference / size);
-        assert!(
-            difference <= RECORDED_RELATIVE * size,
-            "{way:?}: {difference:e} of {size:e}"
-        );
+        check(*way, &found, first.get_or_insert_with(|| found.clone()));
+    }
+}
+
+/// It is what an adapter in front of it makes of it, as a layer with other weights does.
+#[test]
+fn the_query_is_that_of_the_adapted_model() {
+    let stronger = Form {
+        queries: 3.0,
+        ..PLAIN
+    };
+    let plain = adapted(Way::Behind, PLAIN, "")[1].clone();
+    for way in WAYS.iter().filter(|way| **way != Way::Packed) {
+        let before = "  adapt \"q_proj\" with three_times()\n";
+        let [_, found] = adapted(*way, PLAIN, before);
+        let [_, wanted] = adapted(*way, stronger, "");
+        let (effect, _) = distance(&wanted, &plain);
+        assert!(effect > 0.1, "{way:?}: {effect}");
+        check(*way, &found, &wanted);
+    }
+}
+
+#[test]
+fn heads_may_share_keys_also_those_of_one_layer() {
+    let shared = Form { groups: 2, ..PLAIN };
+    let mut first: Option<HostTensor> = None;
+    for way in [Way::Joined, Way::Grouped, Way::Packed] {
+        let [base, found] = adapted(way, shared, "");
+        let (effect, _) = distance(&found, &base);
+        assert!(effect > 0.1, "{way:?}: {effect}");
+        check(way, &found, first.get_or_insert_with(|| found.clone()));
     }
 }
