@@ -120,15 +120,15 @@ impl Pieces {
         let count = Dim::from(self.count);
         let piece = (rows.clone() + Dim::from(self.count - 1)).floor_div(&count);
         let more = piece.clone() * count.clone() - rows.clone();
-        let zero = || Dim::from(0);
         let labels = next(labels)?.reshape(std::slice::from_ref(&rows))?;
         let ignored = build.scalar(IGNORED as f64, DType::I64);
         let weight = labels.is_equal(ignored).not().cast(DType::F32);
         let count_of_labels = weight.sum_dropping(&[0]);
         let filled = filled(labels, std::slice::from_ref(&more))?;
-        let tokens = hidden
-            .reshape(&[rows.clone(), width.clone()])?
-            .pad(&[zero(), zero()], &[more, zero()])?;
+        // ONNX Runtime pads no half precision.
+        let filling = build.zeros(DType::F32, &[more, width.clone()])?;
+        let tokens = hidden.reshape(&[rows.clone(), width.clone()])?;
+        let tokens = build.concat(&[tokens, filling.cast(hidden.dtype())], 0);
         Ok(Laid {
             labels: filled.reshape(&[count.clone(), piece.clone()])?,
             tokens: tokens.reshape(&[count, piece.clone(), width.clone()])?,
