@@ -218,11 +218,13 @@ fn emit_together(
 ) {
     // By member: the terms of its formula that have been emitted.
     let mut done: Vec<Vec<Option<Operand>>> = vec![Vec::new(); members.len()];
-    let joined = members.iter().map(|(_, hook)| hook.everywhere().count());
+    let joined = members
+        .iter()
+        .map(|(_, hook)| hook.formula.everywhere().count());
     for number in 0..joined.max().unwrap_or(0) {
         let mut parts = Vec::new();
         for ((at, hook), done) in members.iter().zip(&mut done) {
-            if let Some((operand, _)) = hook.everywhere().nth(number) {
+            if let Some((operand, _)) = hook.formula.everywhere().nth(number) {
                 let part = at.emit(hook, &[operand], emitter, read, done)[0];
                 let one = emitter.ints(&[-1]);
                 parts.push(emitter.node("Reshape", &[part, one], Vec::new()));
@@ -231,7 +233,7 @@ fn emit_together(
         let axis = vec![Attribute::int("axis", 0)];
         let whole = emitter.node("Concat", &parts, axis);
         for ((_, hook), done) in members.iter().zip(&mut done) {
-            if let Some((_, term)) = hook.everywhere().nth(number) {
+            if let Some((_, term)) = hook.formula.everywhere().nth(number) {
                 done[term.0 as usize] = Some(whole);
             }
         }

@@ -9,7 +9,7 @@ use crate::diag::{Reported, Sink};
 use crate::graph::{Model, Tensor};
 use crate::hir::{Formula, Init, Statistic, TermId, TermKind};
 use crate::modules::Site;
-use crate::ty::Dim;
+use crate::ty::{DType, Dim};
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -49,11 +49,11 @@ impl<'a> Origin<'a> {
     }
 
     /// The start value of a parameter of the module, f32. `before` are the start values of the
-    /// parameters that it may read.
+    /// parameters that it may read, `joined` what it joins over all modules.
     pub fn tensor(
         &self,
         parameter: &PlannedParameter,
-        before: &[&Tensor],
+        (before, joined): (&[&Tensor], &[Tensor]),
         sink: &mut Sink,
     ) -> Result<Tensor, Reported> {
         let dims = &parameter.dims;
@@ -67,18 +67,46 @@ impl<'a> Origin<'a> {
                     &parameter.name,
                 ));
             }
-            Init::Computed(formula) => self.computed(formula, parameter, before, sink)?,
+            Init::Computed(formula) => {
+                let dense = self.computed(
+                    formula,
+                    &[formula.result()],
+                    parameter,
+                    (before, joined),
+                    sink,
+                )?;
+                dense
+                    .iter()
+                    .flat_map(|d| &d.data)
+                    .map(|v| *v as f32)
+                    .collect()
+            }
         };
         Ok(Tensor::from_f32(dims, &values))
+    }
+
+    /// What the module gives to every value that the start of a parameter joins, f64, in their order.
+    pub fn parts(
+        &self,
+        parameter: &PlannedParameter,
+        sink: &mut Sink,
+    ) -> Result<Vec<Tensor>, Reported> {
+        let Init::Computed(formula) = &parameter.init else {
+            return Ok(Vec::new());
+        };
+        let wanted: Vec<TermId> = formula.everywhere().map(|(operand, _)| operand).collect();
+        let found = self.computed(formula, &wanted, parameter, (&[], &[]), sink)?;
+        Ok(found.iter().map(tensor_of).collect())
     }
 
     fn computed(
         &self,
         formula: &Formula,
+        wanted: &[TermId],
         parameter: &PlannedParameter,
-        before: &[&Tensor],
+        (before, joined): (&[&Tensor], &[Tensor]),
         sink: &mut Sink,
-    ) -> Result<Vec<f32>, Reported> {
+    ) -> Result<Vec<Dense>, Reported> {
         let weight = match formula.uses(|kind| *kind == TermKind::Weight) {
             true => Some(self.weight(parameter, sink)?),
             false => None,
@@ -87,15 +115,19 @@ impl<'a> Origin<'a> {
             true => self.bias(parameter, sink)?,
             false => None,
         };
-        let given = self.given(formula, parameter, before);
+        let mut given = self.given(formula, parameter, before);
+        let wholes = formula.everywhere().zip(joined);
+        given.extend(wholes.filter_map(|((_, whole), tensor)| Some((whole, dense(tensor)?))));
         let given = |id: TermId| given.get(&id);
-        let found = numeric::evaluate(formula, (weight, bias), &given, &self.factors);
-        let found = found.and_then(|dense| match dense.data.iter().all(|v| v.is_finite()) {
-            true => Ok(dense),
+        let base = (weight, bias);
+        let found = numeric::evaluate_terms(formula, wanted, base, &given, &self.factors);
+        let is_finite = |dense: &Dense| dense.data.iter().all(|v| v.is_finite());
+        let found = found.and_then(|all| match all.iter().all(is_finite) {
+            true => Ok(all),
             false => Err("the start value is not a finite number".to_owned()),
         });
         match found {
-            Ok(dense) => Ok(dense.data.iter().map(|v| *v as f32).collect()),
+            Ok(found) => Ok(found),
             Err(why) => Err(sink.emit(unusable(self.site, parameter, self.sources.model, &why))),
         }
     }
@@ -160,6 +192,13 @@ impl<'a> Origin<'a> {
             _ => Some(whole),
         }
     }
+}
+
+/// In double precision.
+fn tensor_of(dense: &Dense) -> Tensor {
+    let dims: Vec<i64> = dense.dims.iter().map(|dim| *dim as i64).collect();
+    let raw: Vec<_> = dense.data.iter().map(|v| v.to_le_bytes()).collect();
+    Tensor::from_raw(DType::F64, &dims, raw.into_flattened())
 }
 
 fn dense(tensor: &Tensor) -> Option<Dense> {

@@ -31,19 +31,9 @@ impl Dense {
     }
 }
 
-/// The value of a formula without input and output; `base` is the weight and the bias, `given` has
-/// parameters and random numbers, `factors` what has been decomposed. `Err` names what it cannot compute.
-pub(super) fn evaluate<'v>(
-    formula: &Formula,
-    base: (Option<&'v Dense>, Option<&'v Dense>),
-    given: &dyn Fn(TermId) -> Option<&'v Dense>,
-    factors: &Factors,
-) -> Result<Dense, String> {
-    let mut values = evaluate_terms(formula, &[formula.result()], base, given, factors)?;
-    Ok(values.remove(0))
-}
-
-/// The values of some terms. What `given` has is not computed, nor what it is made of.
+/// The values of some terms of a formula without input and output; `base` is the weight and the bias, `given`
+/// has parameters and random numbers, `factors` what has been decomposed. What `given` has is not computed,
+/// nor what it is made of. `Err` names what it cannot compute.
 pub(super) fn evaluate_terms<'v>(
     formula: &Formula,
     wanted: &[TermId],

@@ -9,8 +9,8 @@ use super::{errors, rows};
 use crate::diag::{Reported, Sink, Span};
 use crate::graph::Model;
 use crate::hir::{
-    Adapt, Call, Compiled, HyperValue, Instance, MethodId, Outputs, Place, Program, SiteFacts,
-    compile_pattern, site_condition, site_size,
+    Adapt, Call, Compiled, Formula, HyperValue, Init, Instance, MethodId, Outputs, Place, Program,
+    SiteFacts, compile_pattern, site_condition, site_size,
 };
 use crate::modules::{Modules, Site, SiteKind};
 use crate::syntax::ast::{self, Target};
@@ -134,7 +134,7 @@ impl Planner<'_> {
         failures.report(self.model, self.modules, self.sink)
     }
 
-    /// What a hook joins over the modules of a statement has one shape at all of them.
+    /// What a hook or a start value joins over the modules of a statement has one shape at all of them.
     fn check_everywhere(&mut self, statement: usize) -> Result<(), Reported> {
         let sites = self
             .plan
@@ -144,9 +144,9 @@ impl Planner<'_> {
         let mut first: BTreeMap<(usize, usize, usize), (usize, Vec<Dim>)> = BTreeMap::new();
         for site in sites {
             for (place, method) in site.methods.iter().enumerate() {
-                for (number, hook) in method.instance.training.hooks.iter().enumerate() {
-                    for (call, (operand, whole)) in hook.everywhere().enumerate() {
-                        let dims = hook.formula.term(operand).ty.dims.clone();
+                for (number, formula) in joining(&method.instance).enumerate() {
+                    for (call, (operand, whole)) in formula.everywhere().enumerate() {
+                        let dims = formula.term(operand).ty.dims.clone();
                         let key = (place, number, call);
                         let (other, known) = first
                             .entry(key)
@@ -154,7 +154,7 @@ impl Planner<'_> {
                         if *known != dims {
                             let path = |site: usize| self.modules.sites[site].path.as_str();
                             let diagnostic = errors::joined_shapes_differ(
-                                (method.span, hook.formula.term(whole).span),
+                                (method.span, formula.term(whole).span),
                                 (path(*other), known),
                                 (path(site.site), &dims),
                             );
@@ -450,4 +450,17 @@ impl Planner<'_> {
         }
         Ok(Some(start..end))
     }
+}
+
+/// The formulas of an instance that may join values of several modules.
+fn joining(instance: &Instance) -> impl Iterator<Item = &Formula> {
+    let hooks = instance.training.hooks.iter().map(|hook| &hook.formula);
+    let starts = instance
+        .params
+        .iter()
+        .filter_map(|param| match &param.init {
+            Init::Computed(formula) => Some(formula),
+            Init::Constant(_) | Init::Random(_) => None,
+        });
+    hooks.chain(starts)
 }

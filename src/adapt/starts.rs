@@ -4,7 +4,8 @@
 //! holds: a module's weight is read once for all of its tensors, and a matrix decomposed once; modules
 //! are computed side by side, no more of them at a time than there are threads, so that no more
 //! weights than these are in memory; neither values nor diagnostics depend on how many threads there
-//! are. Not here: what a start value is (`initial`).
+//! are. What start values join over all modules is computed first, each module's part by itself. Not here:
+//! what a start value is (`initial`).
 
 use super::calibration::{self, Calibration};
 use super::initial::{Origin, Sources, WeightReader};
@@ -13,7 +14,8 @@ use crate::diag::{Diagnostic, Reported, Severity, Sink};
 use crate::graph::{Model, Tensor};
 use crate::hir::Init;
 use crate::modules::Modules;
-use std::collections::BTreeMap;
+use crate::ty::DType;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -61,7 +63,8 @@ pub fn start_values(
     calibration::check(plan, modules, starts.calibration, has_value, sink)?;
     let given = |name: &String| starts.values.get(name).cloned();
     let mut found: Vec<Option<Tensor>> = plan.parameters.iter().map(|p| given(&p.name)).collect();
-    let work = Work {
+    let mut work = Work {
+        joined: Joined::new(),
         sources: Sources {
             model,
             seed: starts.seed,
@@ -71,13 +74,15 @@ pub fn start_values(
         plan,
         modules,
     };
+    work.join(&found, starts.progress, sink)?;
     let (shared, own) = jobs(plan, &found);
     for job in &shared {
         for (index, tensor) in work.done(job, &found, sink)? {
             found[index] = Some(tensor);
         }
     }
-    for (index, tensor) in work.side_by_side(&own, &found, starts.progress, sink)? {
+    let values = |job: &Job, sink: &mut Sink| work.done(job, &found, sink);
+    for (index, tensor) in work.side_by_side(&own, &values, starts.progress, sink)? {
         found[index] = Some(tensor);
     }
     Ok(found.into_iter().flatten().collect())
@@ -118,12 +123,55 @@ fn jobs(plan: &Plan, found: &[Option<Tensor>]) -> (Vec<Job>, Vec<Job>) {
     (runs, by_place.into_values().collect())
 }
 
+/// By the number of a parameter: what its start value joins over all modules, in the order of the terms.
+type Joined = BTreeMap<usize, Vec<Tensor>>;
+
+/// Parameters whose start values join something: those of one statement, method and name together, in the
+/// order of the model, and for every call of a module; as far as one of them has no value.
+fn together(plan: &Plan, found: &[Option<Tensor>]) -> Vec<Job> {
+    let joins = |index: usize| match &plan.parameters[index].init {
+        Init::Computed(formula) => formula.everywhere().next().is_some(),
+        Init::Constant(_) | Init::Random(_) => false,
+    };
+    let mut groups: BTreeMap<(usize, usize, usize), Job> = BTreeMap::new();
+    for site in &plan.sites {
+        for (place, method) in site.methods.iter().enumerate() {
+            for (number, index) in method.parameters.iter().enumerate() {
+                if joins(*index) {
+                    let key = (site.statement, place, number);
+                    groups.entry(key).or_default().push(*index);
+                }
+            }
+        }
+    }
+    let groups = groups.into_values();
+    groups
+        .filter(|members| members.iter().any(|index| found[*index].is_none()))
+        .collect()
+}
+
+/// Vectors one behind the other.
+fn behind_each_other(parts: &[&Tensor]) -> Tensor {
+    let raw: Vec<u8> = parts
+        .iter()
+        .filter_map(|part| part.raw())
+        .flat_map(|raw| raw.to_vec())
+        .collect();
+    let elements = raw.len() / size_of::<f64>();
+    Tensor::from_raw(DType::F64, &[elements as i64], raw)
+}
+
 /// What every job needs.
 struct Work<'a> {
+    /// Empty until everything that is joined is.
+    joined: Joined,
     sources: Sources<'a>,
     plan: &'a Plan,
     modules: &'a Modules,
 }
+
+/// How a job is done.
+type Make<'m> = dyn Fn(&Job, &mut Sink) -> Result<Made, Reported> + Sync + 'm;
 
 /// A job that has come to its end, well or not.
 struct Ended {
@@ -143,6 +191,7 @@ impl Work<'_> {
         let mut made = Made::new();
         for index in job {
             let parameter = &parameters[*index];
+            let joined = self.joined.get(index).map_or(&[][..], Vec::as_slice);
             let before = parameter.reads.iter().filter_map(|read| {
                 let mut own = made.iter().filter(|(index, _)| index == read);
                 own.next()
@@ -150,15 +199,53 @@ impl Work<'_> {
                     .or(found[*read].as_ref())
             });
             let before: Vec<&Tensor> = before.collect();
-            let tensor = origin.tensor(parameter, &before, sink)?;
+            let tensor = origin.tensor(parameter, (&before, joined), sink)?;
             made.push((*index, tensor));
         }
         Ok(made)
     }
 
-    fn ended(&self, job: &Job, found: &[Option<Tensor>]) -> Ended {
+    /// What one parameter's module gives to what is joined.
+    fn parts(&self, job: &Job, sink: &mut Sink) -> Result<Made, Reported> {
+        let mut made = Made::new();
+        for index in job {
+            let parameter = &self.plan.parameters[*index];
+            let site = &self.modules.sites[parameter.site];
+            let parts = Origin::new(site, self.sources).parts(parameter, sink)?;
+            made.extend(parts.into_iter().map(|part| (*index, part)));
+        }
+        Ok(made)
+    }
+
+    /// Joins what start values join over all modules.
+    fn join(
+        &mut self,
+        found: &[Option<Tensor>],
+        progress: &dyn Fn(usize, usize),
+        sink: &mut Sink,
+    ) -> Result<(), Reported> {
+        for members in together(self.plan, found) {
+            let once: BTreeSet<usize> = members.iter().copied().collect();
+            let jobs: Vec<Job> = once.into_iter().map(|index| vec![index]).collect();
+            let parts = |job: &Job, sink: &mut Sink| self.parts(job, sink);
+            let made = self.side_by_side(&jobs, &parts, progress, sink)?;
+            let of = |member: usize| made.iter().filter(move |(index, _)| *index == member);
+            let count = members.first().map_or(0, |first| of(*first).count());
+            let joined: Vec<Tensor> = (0..count)
+                .map(|number| {
+                    let parts = members.iter().filter_map(|index| of(*index).nth(number));
+                    behind_each_other(&parts.map(|(_, part)| part).collect::<Vec<_>>())
+                })
+                .collect();
+            let all = members.iter().map(|index| (*index, joined.clone()));
+            self.joined.extend(all.collect::<Vec<_>>());
+        }
+        Ok(())
+    }
+
+    fn ended(&self, job: &Job, make: &Make<'_>) -> Ended {
         let mut sink = Sink::new();
-        let made = self.done(job, found, &mut sink);
+        let made = make(job, &mut sink);
         Ended {
             made,
             diagnostics: sink.diagnostics().to_vec(),
@@ -169,12 +256,12 @@ impl Work<'_> {
     fn side_by_side(
         &self,
         jobs: &[Job],
-        found: &[Option<Tensor>],
+        make: &Make<'_>,
         progress: &dyn Fn(usize, usize),
         sink: &mut Sink,
     ) -> Result<Made, Reported> {
         let mut all = Made::new();
-        for ended in self.run(jobs, found, progress) {
+        for ended in self.run(jobs, make, progress) {
             for diagnostic in ended.diagnostics {
                 match diagnostic.severity() {
                     Severity::Error => drop(sink.emit(diagnostic)),
@@ -187,12 +274,7 @@ impl Work<'_> {
     }
 
     /// Jobs in their order, up to one that has failed.
-    fn run(
-        &self,
-        jobs: &[Job],
-        found: &[Option<Tensor>],
-        progress: &dyn Fn(usize, usize),
-    ) -> Vec<Ended> {
+    fn run(&self, jobs: &[Job], make: &Make<'_>, progress: &dyn Fn(usize, usize)) -> Vec<Ended> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (send, receive) = mpsc::channel();
         let worker = |send: mpsc::Sender<(usize, Ended)>| {
@@ -200,7 +282,7 @@ impl Work<'_> {
             while !failed.load(Ordering::Relaxed) {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(job) = jobs.get(at) else { break };
-                let one = self.ended(job, found);
+                let one = self.ended(job, make);
                 failed.fetch_or(one.made.is_err(), Ordering::Relaxed);
                 // Whoever receives waits for every thread.
                 let _ = send.send((at, one));

@@ -479,6 +479,18 @@ pub(super) fn lost_draw(span: Span) -> Diagnostic {
     not_available(span, "noise", why).help("use it in the result, or draw nothing")
 }
 
+/// Of what is joined in a start value.
+pub(super) fn joined_too_early(span: Span) -> Diagnostic {
+    let why = "start values of all modules are joined before there are any: of the weight, and of what data tells";
+    not_available(span, "everywhere", why)
+        .help("keep parameters, random numbers and a second `everywhere` outside of it")
+}
+
+pub(super) fn joined_in_shared(span: Span) -> Diagnostic {
+    let why = "a tensor that modules share starts as the first of them says";
+    not_available(span, "everywhere", why).help("give every module a tensor of its own")
+}
+
 /// Of what is there in hooks alone.
 pub(super) fn outside_of_hooks(span: Span, name: &str) -> Diagnostic {
     let why = "it is there in training alone, inside `on gradient { … }` or `on step { … }`";

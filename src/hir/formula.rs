@@ -458,6 +458,35 @@ impl Formula {
         &self.terms[id.0 as usize]
     }
 
+    /// Whether a term of a start value is made of the module and of what data tells of it alone: of no
+    /// parameter, nothing random, and nothing of other modules.
+    pub(super) fn is_of_the_module_alone(&self, id: TermId) -> bool {
+        let of_more = |kind: &TermKind| {
+            matches!(
+                kind,
+                TermKind::Param(_) | TermKind::Drawn(_) | TermKind::Everywhere(_)
+            )
+        };
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let kind = &self.term(id).kind;
+            if of_more(kind) {
+                return false;
+            }
+            open.extend(kind.operands());
+        }
+        true
+    }
+
+    /// The operands of what is joined over all modules, in the order of the calls, with the terms that
+    /// stand for the whole.
+    pub fn everywhere(&self) -> impl Iterator<Item = (TermId, TermId)> {
+        self.terms().filter_map(|(id, term)| match term.kind {
+            TermKind::Everywhere(operand) => Some((operand, id)),
+            _ => None,
+        })
+    }
+
     /// The term that the formula stands for.
     pub fn result(&self) -> TermId {
         self.result.expect("a finished formula has a result")

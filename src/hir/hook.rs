@@ -84,18 +84,6 @@ impl Training {
     }
 }
 
-impl Hook {
-    /// The operands of what is joined over all modules, in the order of the calls, with the terms
-    /// that stand for the whole.
-    pub fn everywhere(&self) -> impl Iterator<Item = (TermId, TermId)> {
-        let terms = self.formula.terms();
-        terms.filter_map(|(id, term)| match term.kind {
-            TermKind::Everywhere(operand) => Some((operand, id)),
-            _ => None,
-        })
-    }
-}
-
 /// A hook or a loss that is being evaluated.
 pub(super) struct HookScope {
     /// Nothing in a loss.

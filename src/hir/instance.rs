@@ -353,6 +353,12 @@ fn declare(eval: &mut Eval<'_>, param: &ast::Param) -> Result<(), Reported> {
     };
     let ty = TermType::of(Lead::None, dims.clone());
     let init = start_value(eval, &param.init, &ty)?;
+    if let (Some(_), Init::Computed(formula)) = (param.shared, &init)
+        && let Some((operand, _)) = formula.everywhere().next()
+    {
+        let span = formula.term(operand).span;
+        return Err(eval.fail(errors::joined_in_shared(span)));
+    }
     let rate = match &param.rate {
         None => 1.0,
         Some(rate) if !param.trainable => {

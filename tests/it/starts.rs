@@ -145,6 +145,26 @@ fn eva_explains_no_less_of_the_inputs_than_pefts() {
     }
 }
 
+/// Modules share out the ranks that PEFT gives them, and have the same directions as without.
+#[test]
+fn eva_gives_every_module_the_rank_that_peft_gives_it() {
+    let (recording, found) = lora_starts("start_eva", None, "eva(rank = 4, rho = 1.5)");
+    let (_, whole) = lora_starts("start_eva", None, "eva(rank = 6)");
+    let mut ranks = Vec::new();
+    for site in SITES {
+        let place = (site.to_owned(), "A".to_owned());
+        let (dims, data) = &found[&place];
+        assert_eq!(dims[0], 6, "4 times 1.5");
+        let theirs = recording.get(&format!("{site}.lora_A.weight")).unwrap();
+        let rank = theirs.dims()[0] as usize;
+        let (kept, left) = data.split_at(rank * dims[1] as usize);
+        assert!(left.iter().all(|value| *value == 0.0), "{site}");
+        assert_eq!(kept, &whole[&place].1[..kept.len()], "{site}");
+        ranks.push(rank);
+    }
+    assert_eq!(ranks, [3, 5]);
+}
+
 #[test]
 fn an_orthogonal_start_is_none_of_the_two_factors() {
     let with = "lora(rank = 4, alpha = 6, start = \"orthogonal\")";

@@ -1,4 +1,4 @@
-//! What hooks alone see.
+//! What hooks see, and start values in part.
 
 use super::{Builtin, Call, Result};
 use crate::hir::errors;
@@ -31,12 +31,17 @@ pub(super) fn before(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> R
     }
 }
 
-/// A vector or a number at all modules of the statement, in their order.
+/// A vector or a number at all modules of the statement, in their order: in hooks and start values.
 pub(super) fn everywhere(cx: &mut Eval<'_>, builtin: &Builtin, call: &Call<'_>) -> Result<Value> {
-    if cx.event().is_none() {
-        return Err(cx.fail(errors::outside_of_hooks(call.span, builtin.name)));
+    if cx.event().is_none() && !cx.starting {
+        let why = "values of all modules are joined in hooks and in start values";
+        return Err(cx.fail(errors::not_available(call.span, builtin.name, why)));
     }
     let id = cx.operand(call, 0)?;
+    if cx.starting && !cx.formula.is_of_the_module_alone(id) {
+        let span = call.positional[0].span;
+        return Err(cx.fail(errors::joined_too_early(span)));
+    }
     let ty = cx.ty(id);
     if ty.lead != Lead::None || ty.dims.len() > 1 {
         let (span, found) = (call.positional[0].span, format!("{ty}"));
