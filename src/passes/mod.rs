@@ -4,6 +4,7 @@
 mod errors;
 mod fuse;
 mod infer;
+mod row_sums;
 mod specialize;
 #[cfg(test)]
 mod tests;
@@ -11,5 +12,6 @@ mod without_past;
 
 pub use fuse::fuse;
 pub use infer::{Values, infer, infer_values};
+pub use row_sums::sums_as_products;
 pub use specialize::specialize;
 pub use without_past::{has_past, past, without_past};

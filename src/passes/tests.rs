@@ -197,3 +197,62 @@ fn a_name_that_is_taken_cannot_be_read_by_a_body() {
     let found = specialized(model(nested("past"), plus_past()), true);
     assert_eq!(found.err(), Some(Code::E0515));
 }
+
+/// A graph of one reduction.
+fn reducing(op: &str, opset: i64, axes: &[i64], keeps: bool, dims: &[i64]) -> Model {
+    let mut graph = Graph::new("test");
+    let x = Value::with_kind("x", Some(float(dims)), ValueKind::Input { default: None });
+    let x = graph.add_value(x).unwrap();
+    let mut operands = vec![Some(x)];
+    let mut attributes = vec![Attribute::int("keepdims", i64::from(keeps))];
+    if opset >= 18 {
+        let axes = Value::initializer("axes", Tensor::from_i64(&[axes.len() as i64], axes));
+        operands.push(Some(graph.add_value(axes).unwrap()));
+    } else {
+        attributes.push(Attribute::ints("axes", axes));
+    }
+    let y = graph.add_value(Value::computed("y", None)).unwrap();
+    let name = OpName::new("", op);
+    graph.add_node(name, "/sum", attributes, &operands, &[Some(y)]);
+    graph.add_output(y);
+    Model::new("test", graph, 8, opset)
+}
+
+#[test]
+fn sums_of_rows_become_products() {
+    let numbers: Vec<f64> = (0..24).map(|at| f64::from(at * 5 % 7) - 2.5).collect();
+    let cases = [
+        ("ReduceSum", 11, &[-1][..], true, 1),
+        ("ReduceSum", 18, &[2], false, 1),
+        ("ReduceMean", 13, &[2], true, 1),
+        ("ReduceMean", 18, &[-1], false, 1),
+        // Other axes, and other sums.
+        ("ReduceSum", 18, &[1], true, 0),
+        ("ReduceSum", 18, &[1, 2], true, 0),
+        ("ReduceMax", 18, &[-1], true, 0),
+    ];
+    for (op, opset, axes, keeps, expected) in cases {
+        let plain = reducing(op, opset, axes, keeps, &[2, 3, 4]);
+        let mut model = plain.clone();
+        let mut sink = Sink::new();
+        let count = super::sums_as_products(&mut model, &mut sink).unwrap();
+        assert_eq!(count, expected, "{op} {opset} {axes:?}");
+        let results = [&plain, &model].map(|model| {
+            let options = reference::Options::default();
+            let evaluator = reference::Evaluator::new(model, &options).unwrap();
+            let x = Array::floats(DType::F32, &[2, 3, 4], numbers.clone()).unwrap();
+            let found = evaluator.values(&[("x", x)], &["y"]).unwrap();
+            (found[0].1.dims().to_vec(), found[0].1.to_f64s())
+        });
+        assert_eq!(results[0].0, results[1].0, "{op} {opset}");
+        let pairs = results[0].1.iter().zip(&results[1].1);
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-6, "{op} {opset}: {worst}");
+    }
+    // Rows alone have no axis in front, and a size that is not fixed has no vector.
+    let mut vector = reducing("ReduceSum", 18, &[0], true, &[4]);
+    assert_eq!(
+        super::sums_as_products(&mut vector, &mut Sink::new()),
+        Ok(0)
+    );
+}

@@ -92,10 +92,23 @@ fn recorded(folder: &Path, manifest: &Value, graph: &str) -> Stateful {
 
 /// The same with kernels; and how many nodes run programs.
 pub(crate) fn with_kernels(folder: &Path, manifest: &Value, graph: &str) -> (Stateful, usize) {
+    changed(folder, manifest, graph, peftc::passes::fuse)
+}
+
+/// The same with other nodes; and how many these are.
+fn changed(
+    folder: &Path,
+    manifest: &Value,
+    graph: &str,
+    change: fn(
+        &mut peftc::graph::Model,
+        &mut peftc::diag::Sink,
+    ) -> Result<usize, peftc::diag::Reported>,
+) -> (Stateful, usize) {
     let file = folder.join(text(&manifest["graphs"][graph], "file"));
     let mut sink = peftc::diag::Sink::new();
     let mut model = peftc::onnx::import(&file, &mut sink).unwrap().model;
-    let count = peftc::passes::fuse(&mut model, &mut sink).unwrap();
+    let count = change(&mut model, &mut sink).unwrap();
     let mut bytes = Vec::new();
     peftc::onnx::write_model(&model, &mut bytes).unwrap();
     let options = Options {
@@ -569,6 +582,31 @@ fn a_step_with_kernels_is_a_step() {
                 );
                 fused.set(&name, &a, &mut peftc::diag::Sink::new()).unwrap();
             }
+        }
+    }
+}
+
+/// A step as a GPU takes it: sums of rows are products.
+#[test]
+fn a_step_with_products_for_sums_is_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let manifest = compiled("math_task", SMOOTH, folder);
+    let rows = rows("math_task.train.jsonl");
+    let mut plain = stateful(folder, &manifest, "step", Optimization::All);
+    let (mut products, count) = changed(folder, &manifest, "step", peftc::passes::sums_as_products);
+    // The norms of three layers and the last one, forwards and backwards, and three softmaxes.
+    assert!(count >= 14, "{count}");
+    for step in 1..=3 {
+        let at = step as usize * 8;
+        let inputs = with_rate(batch(&rows[at..at + 8]), 1e-2, step);
+        let (a, b) = (run(&mut plain, &inputs), run(&mut products, &inputs));
+        for (name, expected) in a.iter() {
+            let (difference, scale) = distance(b.get(name).unwrap(), expected);
+            assert!(
+                difference <= TRAINING_HALVES * scale,
+                "{name}: {difference}"
+            );
         }
     }
 }

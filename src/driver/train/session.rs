@@ -4,6 +4,7 @@ use super::errors;
 use crate::data::{Batch, BatchOptions, Dataset, Elements, Input, Length, Task};
 use crate::diag::{Reported, Sink};
 use crate::driver::{GraphEntry, PortEntry};
+use crate::graph::Model;
 use crate::onnx;
 use crate::passes;
 use crate::runtime::{
@@ -375,7 +376,20 @@ pub(super) fn open(
     let options = engine.options();
     let path = folder.join(&entry.file);
     let session = match (engine.kernels, engine.provider) {
-        (Kernels::On, Provider::Cpu) => open_fused(&path, &options, library, sink)?,
+        (Kernels::On, Provider::Cpu) => {
+            let fused = Options {
+                kernels: Kernels::On,
+                ..options
+            };
+            open_changed(&path, passes::fuse, [&options, &fused], library, sink)?
+        }
+        // TensorFloat-32 would round what is added up.
+        (_, Provider::Cuda(_))
+            if options.sums == Sums::Ordered && options.products == Products::Exact =>
+        {
+            let change = passes::sums_as_products;
+            open_changed(&path, change, [&options; 2], library, sink)?
+        }
         _ => Session::open(library, ModelSource::Path(&path), &options, sink)?,
     };
     let feeds = entry.outputs.iter().filter_map(|port| {
@@ -388,18 +402,19 @@ pub(super) fn open(
     Ok(Stateful::new(session, feeds.collect()))
 }
 
-/// Opens a training graph with kernels in place of the nodes that they stand for. The file is not
+/// Opens a training graph with other nodes in place of some, which changes nothing that a graph says:
+/// with the first options where there is nothing to change, otherwise with the second. The file is not
 /// changed, and what is opened is written nowhere.
-fn open_fused(
+fn open_changed(
     path: &Path,
-    options: &Options,
+    change: fn(&mut Model, &mut Sink) -> Result<usize, Reported>,
+    [plain, changed]: [&Options; 2],
     library: &'static Library,
     sink: &mut Sink,
 ) -> Result<Session, Reported> {
     let mut model = onnx::import(path, sink)?.model;
-    let fused = passes::fuse(&mut model, sink)?;
-    if fused == 0 {
-        return Session::open(library, ModelSource::Path(path), options, sink);
+    if change(&mut model, sink)? == 0 {
+        return Session::open(library, ModelSource::Path(path), plain, sink);
     }
     let mut bytes = Vec::new();
     onnx::write_model(&model, &mut bytes)
@@ -409,11 +424,7 @@ fn open_fused(
         bytes: &bytes,
         folder: path.parent().unwrap_or(Path::new("")),
     };
-    let options = Options {
-        kernels: Kernels::On,
-        ..*options
-    };
-    Session::open(library, source, &options, sink)
+    Session::open(library, source, changed, sink)
 }
 
 /// Gives parameters their start values, which lie in a file, and states zeros.
