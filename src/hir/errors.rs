@@ -618,13 +618,13 @@ pub(super) fn interchange_word<'a>(
 pub(super) fn interchange_condition(span: Span) -> Diagnostic {
     Diagnostic::new(
         Code::E0313,
-        "a setting of another tool hangs on what one hyper-parameter is",
+        "a setting of another tool hangs on what hyper-parameters are",
     )
     .label(
         span,
         "no comparison of a hyper-parameter with a value of its own",
     )
-    .help("write `flag`, `not flag`, `hyper == value` or `hyper != value`: it is read and written")
+    .help("write `flag`, `not flag`, `hyper == value` or `hyper != value`, with `and` between several: it is read and written")
 }
 
 pub(super) fn interchange_modules(span: Span) -> Diagnostic {

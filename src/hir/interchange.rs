@@ -61,8 +61,8 @@ pub struct Interchange {
 pub struct Setting {
     pub key: Spanned<String>,
     pub value: SettingValue,
-    /// Where it is so; elsewhere the next line of the same key says what is.
-    pub when: Option<When>,
+    /// Where it is so, all of them; elsewhere the next line of the same key says what is.
+    pub when: Vec<When>,
     /// The setting that holds, by module, the values of those that differ.
     pub exceptions: Option<String>,
 }
@@ -79,13 +79,13 @@ impl Setting {
     /// Whether it says what the setting is at a module with these hyper-parameters.
     pub fn holds(&self, values: &BTreeMap<String, HyperValue>) -> bool {
         let found = |when: &When| (values.get(&when.hyper) == Some(&when.value)) == when.equal;
-        self.when.as_ref().is_none_or(found)
+        self.when.iter().all(found)
     }
 
-    /// The hyper-parameter that has a value wherever this is what the setting says.
-    pub fn tells(&self) -> Option<(&str, &HyperValue)> {
-        let when = self.when.as_ref().filter(|when| when.equal)?;
-        Some((&when.hyper, &when.value))
+    /// The hyper-parameters that have a value wherever this is what the setting says.
+    pub fn tells(&self) -> impl Iterator<Item = (&str, &HyperValue)> {
+        let told = self.when.iter().filter(|when| when.equal);
+        told.map(|when| (when.hyper.as_str(), &when.value))
     }
 }
 
@@ -124,6 +124,8 @@ pub enum SettingValue {
     Names,
     /// The ranges of the adapter's `layers`.
     Sequence,
+    /// How many modules have the method: the last ones of their name.
+    Last,
 }
 
 /// The word for a setting, or a tensor in the tool's file, that does not matter.
@@ -132,7 +134,7 @@ pub const ANY: &str = "any";
 /// A parameter in the tool's file.
 #[derive(Clone, Debug)]
 pub struct Foreign {
-    /// Behind the path of the module; empty for one that is not in the file, but follows from the base model.
+    /// Behind the path of the module, or, with a point in front, of what holds that; empty for one that is not in the file, but follows from the base model.
     pub name: String,
     /// By its place in the instance.
     pub parameter: usize,
@@ -155,7 +157,7 @@ pub enum Form {
     Kernel,
     /// At a convolution there is an axis of 1 for each of the kernel behind the others.
     Point,
-    /// A vector as `[1, n]`, at a convolution with ones behind it.
+    /// With an axis of 1 in front: a vector as `[1, n]`, at a convolution with ones behind it.
     Row,
     /// A vector as `[n, 1]`, at a convolution as `[1, n, 1, …]`.
     Column,
@@ -252,16 +254,16 @@ fn setting(
 ) -> Result<Setting, Reported> {
     let value = &written.value;
     let when = match &written.when {
-        None => None,
-        Some(when) => match condition(when, hypers) {
-            Some(when) => Some(when),
+        None => Vec::new(),
+        Some(when) => match conditions(when, hypers) {
+            Some(when) => when,
             None => return Err(sink.emit(errors::interchange_condition(when.span))),
         },
     };
     let found = match &value.kind {
-        ExprKind::Name(name) if name == "modules" || name == "names" => match &when {
-            Some(when) if when.equal && name == "names" => Ok(SettingValue::Names),
-            Some(when) if when.equal => Ok(SettingValue::Modules),
+        ExprKind::Name(name) if name == "modules" || name == "names" => match when.as_slice() {
+            [when] if when.equal && name == "names" => Ok(SettingValue::Names),
+            [when] if when.equal => Ok(SettingValue::Modules),
             _ => Err(errors::interchange_modules(value.span)),
         },
         ExprKind::Name(name) => {
@@ -271,6 +273,8 @@ fn setting(
                 Ok(SettingValue::Any)
             } else if name == "sequence" {
                 Ok(SettingValue::Sequence)
+            } else if name == "last" {
+                Ok(SettingValue::Last)
             } else {
                 let name = Spanned {
                     node: name.clone(),
@@ -295,6 +299,16 @@ fn setting(
         when,
         exceptions,
     })
+}
+
+/// Conditions with `and` between them.
+fn conditions(expr: &Expr, hypers: &[HyperSpec]) -> Option<Vec<When>> {
+    match &expr.kind {
+        ExprKind::Binary(op, left, right) if op.node == BinaryOp::And => {
+            Some([conditions(left, hypers)?, conditions(right, hypers)?].concat())
+        }
+        _ => Some(vec![condition(expr, hypers)?]),
+    }
 }
 
 /// `flag`, `not flag`, `hyper == value` or `hyper != value`.

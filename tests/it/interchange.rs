@@ -239,6 +239,17 @@ fn other_methods_of_peft() {
     }
 }
 
+/// PEFT has its tensors at attentions, and says how many of the last ones have them.
+#[test]
+fn tensors_of_what_holds_the_module() {
+    for name in ["llama.dynamo", "llama.ts_nofold"] {
+        check("llama.adaption_prompt", name);
+    }
+    for name in ["gpt2.dynamo", "gpt2.ts"] {
+        check("gpt2.adaption_prompt", name);
+    }
+}
+
 /// PEFT cuts off the ranks that a module has not kept; here they are 0, and come back as that.
 #[test]
 fn ranks_that_were_cut_off_are_zero() {

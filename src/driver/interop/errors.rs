@@ -58,6 +58,14 @@ pub(super) fn no_module<'a>(path: &str, known: impl IntoIterator<Item = &'a str>
     }
 }
 
+/// A tensor of an attention that the model does not have there.
+pub(super) fn no_reader(name: &str, path: &str) -> Diagnostic {
+    unreadable(format!(
+        "`{name}` is of an attention, and no single layer in `{path}` reads one in the model"
+    ))
+    .help("give the model that the adapter was trained on, in an export that has the attention as operators")
+}
+
 pub(super) fn unknown_tensor(name: &str, method: &str) -> Diagnostic {
     unreadable(format!(
         "`{WEIGHTS}` has a tensor `{name}` that `{method}` does not have"
@@ -134,6 +142,16 @@ pub(super) fn unsaved(span: Span, method: &str, parameter: &str) -> Diagnostic {
         span,
         "asked for here",
     )
+}
+
+/// PEFT says how many modules there are, and takes the last ones.
+pub(super) fn not_last(span: Span, target: &str, all: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0910,
+        format!("PEFT has this method at the last layers alone: of {all} modules called `{target}`, others are the last"),
+    )
+    .label(span, "asked for here")
+    .help("adapt the last layers")
 }
 
 /// A tensor that PEFT makes from the base model is another one here.

@@ -2,8 +2,9 @@
 
 use super::config::{exact, json, names, ranges};
 use super::form::{foreign_dims, transposed};
+use super::sorted::{holder, tensor_name};
 use super::tensors::started;
-use super::{CONFIG, IN_FULL, MODEL, SHARED, TOOL, WEIGHTS, errors};
+use super::{CONFIG, IN_FULL, SHARED, TOOL, WEIGHTS, errors};
 use crate::adapt::{Plan, PlannedMethod};
 use crate::diag::{Reported, Sink, Span};
 use crate::driver::artifacts::check_unread;
@@ -211,6 +212,15 @@ impl<'p> Found<'p> {
                 put(&mut config, key, sequence.unwrap_or_default());
                 continue;
             }
+            if self
+                .rule
+                .lines(key)
+                .any(|line| line.value == SettingValue::Last)
+            {
+                let count = self.last(modules, &config, sink)?;
+                put(&mut config, key, count);
+                continue;
+            }
             let (value, exceptions) = self.common(key, sink)?;
             if let Some(value) = value {
                 put(&mut config, key, value);
@@ -250,6 +260,41 @@ impl<'p> Found<'p> {
         }
     }
 
+    /// How many modules there are, which have to be the last of those in what PEFT looks for.
+    fn last(
+        &self,
+        modules: &Modules,
+        config: &BTreeMap<String, Value>,
+        sink: &mut Sink,
+    ) -> Result<Value, Reported> {
+        // Without it, the tensors have no names either.
+        let Some(target) = config.get("target_modules").and_then(Value::as_str) else {
+            return Ok(Value::Null);
+        };
+        // PEFT's adapters of this kind have nothing else in them.
+        if let Some(at) = self.in_full.values().next() {
+            let kind = &self.rule.kind.node;
+            return Err(sink.emit(errors::several_kinds(at.method.span, kind, IN_FULL)));
+        }
+        let mut all: Vec<&str> = Vec::new();
+        for site in modules.sites.iter().filter(|site| site.is_module()) {
+            let holder = holder(&site.path);
+            if holder.rsplit('.').next() == Some(target) && !all.contains(&holder) {
+                all.push(holder);
+            }
+        }
+        let own: BTreeSet<&str> = self.adapted.keys().map(|path| holder(path)).collect();
+        let count = self.adapted.len();
+        let last = all.len().checked_sub(count).map(|first| &all[first..]);
+        let is_last = |last: &[&str]| last.iter().all(|holder| own.contains(holder));
+        if own.len() == count && last.is_some_and(is_last) {
+            return Ok(Value::from(count));
+        }
+        let first = self.adapted.values().next();
+        let span = first.map_or(self.rule.span, |at| at.method.span);
+        Err(sink.emit(errors::not_last(span, target, all.len())))
+    }
+
     /// The line that says what a setting is at a module.
     fn line(&self, key: &'p str, at: &At<'_>) -> Option<&'p Setting> {
         let mut lines = self.rule.lines(key);
@@ -265,7 +310,7 @@ impl<'p> Found<'p> {
         let of = |at: &At<'p>| match &self.line(key, at)?.value {
             SettingValue::OneOf(values) => values.first().map(json),
             SettingValue::Hyper(name) => at.method.values.get(name).map(json),
-            SettingValue::Any | SettingValue::Sequence => None,
+            SettingValue::Any | SettingValue::Sequence | SettingValue::Last => None,
             SettingValue::Modules | SettingValue::Names => None,
         };
         let mut counts: Vec<(Option<Value>, usize, Span)> = Vec::new();
@@ -353,7 +398,7 @@ impl<'p> Found<'p> {
                 let is_first = written.insert(*index);
                 for theirs in named().filter(|theirs| !theirs.name.is_empty()) {
                     let name = match parameter.module.is_some() || theirs.everywhere {
-                        true => format!("{MODEL}{path}.{}", theirs.name),
+                        true => tensor_name(path, &theirs.name),
                         false if is_first => format!("{SHARED}{}", theirs.name),
                         false => continue,
                     };

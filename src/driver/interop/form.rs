@@ -23,6 +23,7 @@ pub(super) fn foreign_dims(form: Form, dims: &[i64], kernel: &[i64]) -> Vec<i64>
             _ => dims.to_vec(),
         },
         Form::Point => dims.iter().copied().chain(ones).collect(),
+        Form::Row if dims.len() > 1 => [&[1], dims].concat(),
         Form::Row => [1, elements].into_iter().chain(ones).collect(),
         Form::Column if kernel.is_empty() => vec![elements, 1],
         Form::Column => [1, elements].into_iter().chain(ones).collect(),
@@ -90,6 +91,7 @@ mod tests {
         let linear = |form| foreign_dims(form, &[4, 18], &[]);
         assert_eq!(linear(Form::Same), [4, 18]);
         assert_eq!(linear(Form::Transposed), [18, 4]);
+        assert_eq!(linear(Form::Row), [1, 4, 18]);
         assert_eq!(linear(Form::Kernel), [4, 18]);
         assert_eq!(foreign_dims(Form::Kernel, &[4, 18], &[3, 2]), [4, 3, 3, 2]);
         assert_eq!(foreign_dims(Form::Point, &[8, 4], &[3, 2]), [8, 4, 1, 1]);

@@ -181,6 +181,7 @@ fn fits(method: &Method, line: &Setting, value: &Value) -> bool {
         // An expression that cannot be read would list nothing.
         SettingValue::Modules => value.as_str().is_none_or(|text| Regex::new(text).is_ok()),
         SettingValue::Sequence => written_ranges(value).is_some(),
+        SettingValue::Last => value.as_u64().is_some(),
         SettingValue::OneOf(values) => values.iter().any(|wanted| is(value, wanted)),
         SettingValue::Hyper(name) => {
             let spec = method.hyper(name);
@@ -199,6 +200,15 @@ pub(super) fn groups(
     sink: &mut Sink,
 ) -> Result<Groups, Reported> {
     let mut groups = Groups::new();
+    let counts = chosen.rule.settings.iter();
+    for key in counts.filter(|setting| setting.value == SettingValue::Last) {
+        let value = chosen.config.get(&key.key.node).filter(|v| !v.is_null());
+        if let Some(value) = value.filter(|v| v.as_u64() != Some(modules.len() as u64)) {
+            let (key, count) = (&key.key.node, modules.len());
+            let reason = format!("`{key}` is {value}, and modules with tensors are {count}");
+            return Err(sink.emit(errors::settings(path, &chosen.method.name.node, &[reason])));
+        }
+    }
     for module in modules {
         let values = values_at(chosen, module);
         let mut values = values.map_err(|reason| {
@@ -223,14 +233,13 @@ fn values_at(chosen: &Chosen<'_>, module: &str) -> Result<BTreeMap<String, Hyper
     let mut values: BTreeMap<String, HyperValue> = BTreeMap::new();
     for key in rule.keys() {
         for line in rule.lines(key) {
-            let told = match (&line.value, given(chosen, line, module)) {
-                (SettingValue::Modules, Some(list)) if lists(list, module) => line.tells(),
-                (SettingValue::Names, Some(list)) if names(list, module) => line.tells(),
-                (SettingValue::Names, _) => None,
-                (SettingValue::Modules | SettingValue::Any | SettingValue::Sequence, _)
-                | (_, None) => None,
+            let tells = match (&line.value, given(chosen, line, module)) {
+                (SettingValue::Modules, Some(list)) => lists(list, module),
+                (SettingValue::Names, Some(list)) => names(list, module),
+                (SettingValue::Any | SettingValue::Sequence | SettingValue::Last, _)
+                | (_, None) => false,
                 (_, Some(value)) if !fits(method, line, value) => continue,
-                (SettingValue::OneOf(_), Some(_)) => line.tells(),
+                (SettingValue::OneOf(_), Some(_)) => true,
                 (SettingValue::Hyper(name), Some(value)) => {
                     let spec = method.hyper(name);
                     let value = spec.and_then(|spec| hyper(&spec.kind, value));
@@ -238,10 +247,10 @@ fn values_at(chosen: &Chosen<'_>, module: &str) -> Result<BTreeMap<String, Hyper
                     if let Some(value) = value {
                         values.entry(name.clone()).or_insert(value);
                     }
-                    line.tells()
+                    true
                 }
             };
-            if let Some((name, value)) = told {
+            for (name, value) in line.tells().filter(|_| tells) {
                 values.entry(name.to_owned()).or_insert(value.clone());
             }
             break;

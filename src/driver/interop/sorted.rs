@@ -6,6 +6,7 @@ use super::{IN_FULL, MODEL, SHARED, TOOL, errors};
 use crate::diag::{Reported, Sink};
 use crate::driver::session::{Loaded, Spec};
 use crate::hir::{ANY, KEY, Method};
+use crate::modules::SiteKind;
 use crate::syntax::ast::MethodItem;
 use crate::weights::NamedTensor;
 use serde_json::{Map, Value};
@@ -48,10 +49,28 @@ fn is_called(name: &str, known: &str) -> bool {
     }
 }
 
-/// The path of a module and the name of its tensor, where it is called so.
+/// The path of a module and the name of its tensor, where it is called so; behind a point, the path of what
+/// holds the module.
 fn apart(whole: &str, known: &str) -> Option<(String, String)> {
-    let path = whole.strip_suffix(known)?.strip_suffix('.')?;
+    let path = whole.strip_suffix(known)?;
+    let path = match known.starts_with('.') {
+        true => path,
+        false => path.strip_suffix('.')?,
+    };
     Some((path.to_owned(), known.to_owned()))
+}
+
+/// What a tensor of a module is called.
+pub(super) fn tensor_name(path: &str, name: &str) -> String {
+    match name.starts_with('.') {
+        true => format!("{MODEL}{}{name}", holder(path)),
+        false => format!("{MODEL}{path}.{name}"),
+    }
+}
+
+/// The path of what holds a module.
+pub(super) fn holder(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(holder, _)| holder)
 }
 
 impl Sorted {
@@ -86,7 +105,16 @@ impl Sorted {
             let whole = split(&full).filter(|(path, _)| lists(listed, path));
             let is_adapted = adapted.is_some();
             if let Some((path, name)) = adapted.or(whole) {
-                let Some(known) = module(&path, loaded) else {
+                let is_held = name.starts_with('.');
+                let known = match is_held {
+                    true => reader(&path, loaded),
+                    false => module(&path, loaded),
+                };
+                if known.is_none() && is_held {
+                    sink.emit(errors::no_reader(&tensor.name, &path));
+                    continue;
+                }
+                let Some(known) = known else {
                     absent.insert(path);
                     continue;
                 };
@@ -133,4 +161,17 @@ fn module(path: &str, loaded: &Loaded) -> Option<String> {
     let mut sites = loaded.modules.sites.iter();
     let site = sites.find(|site| site.paths().any(|known| known == path))?;
     Some(site.path.clone())
+}
+
+/// The only module in there that reads an attention.
+fn reader(path: &str, loaded: &Loaded) -> Option<String> {
+    let held = loaded.modules.sites.iter().filter(|site| {
+        let mut paths = site.paths();
+        site.kind == SiteKind::Linear && paths.any(|known| holder(known) == path)
+    });
+    let reads = held.filter(|site| site.query(site.scope.graph(&loaded.model)).is_ok());
+    let found: BTreeSet<&str> = reads.map(|site| site.path.as_str()).collect();
+    let mut found = found.into_iter();
+    let first = found.next().filter(|_| found.next().is_none());
+    first.map(str::to_owned)
 }

@@ -2,7 +2,7 @@
 
 use super::export::kernel;
 use super::form::{foreign_dims, padded, transposed};
-use super::sorted::Sorted;
+use super::sorted::{Sorted, tensor_name};
 use super::{MODEL, SHARED, TOOL, errors};
 use crate::adapt::{Starts, start_values};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -52,7 +52,7 @@ pub(super) fn own_tensors(
                     };
                     let Some(tensor) = tensor else {
                         sink.emit(errors::missing(&match is_inside {
-                            true => format!("{MODEL}{}.{}", site.path, theirs.name),
+                            true => tensor_name(&site.path, &theirs.name),
                             false => format!("{SHARED}{}", theirs.name),
                         }));
                         continue;
