@@ -374,3 +374,23 @@ fn fill(place: &mut DynTensor, tensor: &HostTensor) -> Result<(), Diagnostic> {
     let copied = value(tensor)?.copy_into(place);
     copied.map_err(|error| errors::run_failed(error.message()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_sound;
+
+    #[test]
+    fn versions_are_numbers() {
+        for (version, sound) in [
+            ("1.31.0", true),
+            ("1.31", true),
+            ("1.32.0", true),
+            ("2.0", true),
+            ("1.30.9", false),
+            ("1.9.1", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(is_sound(version), sound, "{version}");
+        }
+    }
+}
