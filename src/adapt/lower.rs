@@ -495,6 +495,7 @@ impl<'a> Lowering<'a> {
 
     fn reduce(&mut self, function: Reduce, over: Axis, keep: bool, operand: TermId) -> Operand {
         let (axis, keep) = match over {
+            Axis::Batch => (self.token_axis(operand), false),
             Axis::Tokens => (self.token_axis(operand), true),
             Axis::Dim(axis) => (axis as i64 - self.dims(operand).len() as i64, keep),
         };
@@ -505,7 +506,12 @@ impl<'a> Lowering<'a> {
             Reduce::Min => "ReduceMin",
             Reduce::Norm => "ReduceL2",
         };
-        let value = self.value(operand);
+        let mut value = self.value(operand);
+        if over == Axis::Batch {
+            let sizes = [&[-1], self.dims(operand).as_slice()].concat();
+            let sizes = self.emitter.ints(&sizes);
+            value = self.emitter.node("Reshape", &[value, sizes], Vec::new());
+        }
         self.emitter.reduce(op_type, value, axis, keep)
     }
 

@@ -9,6 +9,7 @@ use super::numeric::{self, Dense, Factors, evaluate_terms};
 use crate::hir::{Axis, Binary, Formula, Term, TermId, TermKind};
 use crate::modules::SiteKind;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// A base module in numbers, less what a slice leaves out.
@@ -143,10 +144,15 @@ impl<'f> Constants<'f> {
         let mut varies = vec![false; formula.terms().count()];
         for (id, term) in formula.terms() {
             let operands = term.kind.operands();
-            varies[id.0 as usize] = matches!(term.kind, TermKind::Input | TermKind::Output)
+            let reads = matches!(term.kind, TermKind::Input | TermKind::Output)
                 || operands.iter().any(|operand| varies[operand.0 as usize]);
+            varies[id.0 as usize] = reads && !formula.is_gradient_alone(id);
         }
-        let reached = formula.reachable();
+        let silent = formula
+            .terms()
+            .filter(|(id, _)| formula.is_gradient_alone(*id));
+        let zeros: HashMap<TermId, Dense> = silent.map(|(id, term)| (id, zero(term))).collect();
+        let reached = formula.reachable_in_value();
         let mut wanted: Vec<TermId> = Vec::new();
         for (id, term) in formula.terms() {
             if reached[id.0 as usize] && varies[id.0 as usize] {
@@ -163,7 +169,7 @@ impl<'f> Constants<'f> {
             TermKind::Weight => Some(&layer.weight),
             TermKind::Bias => layer.bias.as_ref(),
             TermKind::Param(index) => parameters.get(*index),
-            _ => None,
+            _ => zeros.get(&id),
         };
         let found = evaluate_terms(formula, &wanted, (None, None), &given, &Factors::default())?;
         let mut values = vec![None; varies.len()];
@@ -180,7 +186,7 @@ impl<'f> Constants<'f> {
     /// The result for rows of the input, whose base output (or the result of the method before) is
     /// `output`.
     pub fn rows(&self, layer: &Layer, input: &Rows, output: Dense) -> Result<Dense, String> {
-        let reached = self.formula.reachable();
+        let reached = self.formula.reachable_in_value();
         let mut block = Block {
             constants: self,
             layer,
@@ -215,6 +221,14 @@ impl<'f> Constants<'f> {
             .as_ref()
             .ok_or_else(|| "a constant has not been computed".to_owned())
     }
+}
+
+/// Zeros that are the same in every row.
+fn zero(term: &Term) -> Dense {
+    let dims = term.ty.dims.iter();
+    let dims: Vec<usize> = dims.map(|dim| dim.known().unwrap_or(1) as usize).collect();
+    let data = vec![0.0; dims.iter().product()];
+    Dense { dims, data }
 }
 
 fn repeated(value: &Dense, rows: usize) -> Dense {

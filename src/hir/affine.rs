@@ -30,10 +30,11 @@ enum Degree {
 pub fn is_affine(formula: &Formula) -> Affine {
     let mut degrees: Vec<Degree> = Vec::with_capacity(formula.terms.len());
     let mut blame: Vec<Option<(Span, &'static str)>> = Vec::with_capacity(formula.terms.len());
-    for (_, term) in formula.terms() {
+    for (id, term) in formula.terms() {
         let operands = term.kind.operands();
         let inherited = operands.iter().find_map(|id| blame[id.0 as usize]);
-        let (degree, why) = match is_silent(formula, &term.kind) {
+        let is_silent = is_silent(formula, &term.kind) || formula.is_gradient_alone(id);
+        let (degree, why) = match is_silent {
             true => (Degree::Constant, ""),
             false => degree(&term.kind, &|id: TermId| degrees[id.0 as usize]),
         };
@@ -127,7 +128,8 @@ fn degree(kind: &TermKind, of: &dyn Fn(TermId) -> Degree) -> (Degree, &'static s
             ..
         } => (Affine, ""),
         TermKind::Reduce {
-            over: Axis::Tokens, ..
+            over: Axis::Tokens | Axis::Batch,
+            ..
         }
         | TermKind::CumulativeSum(_)
         | TermKind::LastToken(_) => (Other, "it mixes the values of several tokens"),
@@ -151,7 +153,7 @@ pub enum Tokens {
 
 /// The widest reach of any term that the result depends on.
 pub fn token_reach(formula: &Formula) -> Tokens {
-    let reached = formula.reachable();
+    let reached = formula.reachable_in_value();
     let masked: Vec<bool> = formula
         .terms
         .iter()
@@ -172,7 +174,8 @@ pub fn token_reach(formula: &Formula) -> Tokens {
                 ..
             } if masked[operand.0 as usize] => Tokens::Masked,
             TermKind::Reduce {
-                over: Axis::Tokens, ..
+                over: Axis::Tokens | Axis::Batch,
+                ..
             }
             | TermKind::LastToken(_) => Tokens::All,
             TermKind::SinceLast(sequence) if sequence.masked => Tokens::Masked,

@@ -324,6 +324,8 @@ pub enum Factor {
 /// The axis of a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Axis {
+    /// All leading axes: those of the batch and the tokens.
+    Batch,
     Tokens,
     /// Counted behind the leading axes.
     Dim(usize),
@@ -508,6 +510,30 @@ impl Formula {
         }
         for index in (0..self.terms.len()).rev() {
             if reached[index] {
+                for operand in self.terms[index].kind.operands() {
+                    reached[operand.0 as usize] = true;
+                }
+            }
+        }
+        reached
+    }
+
+    /// Whether a term is 0 whatever its operands are, with a gradient nevertheless: x − `stop_gradient(x)`.
+    pub fn is_gradient_alone(&self, id: TermId) -> bool {
+        match self.term(id).kind {
+            TermKind::Binary(Binary::Subtract, a, b) => {
+                self.term(b).kind == TermKind::StopGradient(a)
+            }
+            _ => false,
+        }
+    }
+
+    /// For every term whether the value of the result depends on it, outside of training.
+    pub fn reachable_in_value(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.terms.len()];
+        reached[self.result().0 as usize] = true;
+        for index in (0..self.terms.len()).rev() {
+            if reached[index] && !self.is_gradient_alone(TermId(index as u32)) {
                 for operand in self.terms[index].kind.operands() {
                     reached[operand.0 as usize] = true;
                 }

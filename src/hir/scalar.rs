@@ -34,6 +34,7 @@ impl From<&HyperValue> for Value {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NamedAxis {
+    Batch,
     Tokens,
     Features,
 }

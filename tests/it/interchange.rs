@@ -18,13 +18,18 @@ fn saved(entry: &str) -> PathBuf {
 }
 
 fn imported(entry: &str, model_name: &str, folder: &Path) -> ImportArtifacts {
+    imported_from(&saved(entry), model_name, folder)
+}
+
+fn imported_from(from: &Path, model_name: &str, folder: &Path) -> ImportArtifacts {
+    let entry = from.display();
     let (mut sources, mut sink) = (SourceMap::new(), Sink::new());
     let mut session = Session {
         sources: &mut sources,
         sink: &mut sink,
     };
     let options = ImportOptions {
-        folder: saved(entry),
+        folder: from.to_owned(),
         name: "theirs".to_owned(),
         destination: Destination::Folder(folder.to_owned()),
     };
@@ -289,6 +294,28 @@ fn tensors_that_do_not_matter_are_left_out() {
         (&sub["num_samples"], &sub["use_entropy"]),
         (&3.into(), &true.into())
     );
+}
+
+/// A tensor may matter with one value of a setting, and not with another.
+#[test]
+fn a_tensor_matters_where_the_rule_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, back) = (folder.path().join("from"), folder.path().join("back"));
+    std::fs::create_dir(&from).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(saved("llama.velora").join(file), from.join(file)).unwrap();
+    }
+    let mut other = config(&from);
+    assert_eq!(other["velora_config"]["init_type"], "random");
+    other["velora_config"]["init_type"] = "batch_average".into();
+    std::fs::write(from.join("adapter_config.json"), other.to_string()).unwrap();
+    let found = imported_from(&from, "llama.dynamo", folder.path());
+    exported(&found.spec, &found.weights, "llama.dynamo", &back);
+    assert_eq!(config(&back)["velora_config"], other["velora_config"]);
+    let mut sink = Sink::new();
+    let tensors = read_tensors(&back.join("adapter_model.safetensors"), &mut sink).unwrap();
+    let is_known = |name: &str| name.ends_with("lora_A.weight") || name.ends_with("lora_B.weight");
+    assert!(tensors.len() == 4 && tensors.iter().all(|tensor| is_known(&tensor.name)));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Sorted {
 }
 
 /// What tensors of a method are called behind the path of a module; those that matter, or the others.
-fn names_of(method: &Method, matter: bool) -> BTreeSet<&str> {
+pub(super) fn names_of(method: &Method, matter: bool) -> BTreeSet<&str> {
     let rules = method.body.body.iter().filter_map(|item| match item {
         MethodItem::Interchange(rule) if rule.tool.node == TOOL => Some(rule),
         _ => None,
@@ -98,10 +98,10 @@ impl Sorted {
         for tensor in tensors {
             let inside = tensor.name.strip_prefix(MODEL);
             let split = |names: &BTreeSet<&str>| names.iter().find_map(|name| apart(inside?, name));
-            if split(&others).is_some() {
+            let adapted = split(&own);
+            if adapted.is_none() && split(&others).is_some() {
                 continue;
             }
-            let adapted = split(&own);
             let whole = split(&full).filter(|(path, _)| lists(listed, path));
             let is_adapted = adapted.is_some();
             if let Some((path, name)) = adapted.or(whole) {

@@ -2,7 +2,7 @@
 
 use super::export::kernel;
 use super::form::{foreign_dims, padded, transposed};
-use super::sorted::{Sorted, tensor_name};
+use super::sorted::{Sorted, names_of, tensor_name};
 use super::{MODEL, SHARED, TOOL, errors};
 use crate::adapt::{Starts, start_values};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -81,6 +81,12 @@ pub(super) fn own_tensors(
         }
     }
     let all = sorted.tensors.values().chain(sorted.shared.values());
+    let others = names_of(method, false);
+    let matters = |tensor: &&NamedTensor| {
+        let mut others = others.iter();
+        !others.any(|name| tensor.name.ends_with(&format!(".{name}")))
+    };
+    let all = all.filter(matters);
     for tensor in all.filter(|tensor| !used.contains(tensor.name.as_str())) {
         sink.emit(errors::unknown_tensor(&tensor.name, &method.name.node));
     }

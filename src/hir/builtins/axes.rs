@@ -99,7 +99,7 @@ impl Eval<'_> {
         };
         match axis {
             Axis::Dim(axis) => Ok(axis),
-            Axis::Tokens => Err(self.refuse_call(call, builtin)),
+            Axis::Batch | Axis::Tokens => Err(self.refuse_call(call, builtin)),
         }
     }
 

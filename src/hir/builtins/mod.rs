@@ -73,11 +73,11 @@ static BUILTINS: &[Builtin] = &[
     },
     reduction(
         "sum",
-        "sum(x, over = tokens | features | 0 | 1 | -1, mask = …, keep = false)",
+        "sum(x, over = tokens | batch | features | 0 | 1 | -1, mask = …, keep = false)",
     ),
     reduction(
         "mean",
-        "mean(x, over = tokens | features | 0 | 1 | -1, mask = …, keep = false)",
+        "mean(x, over = tokens | batch | features | 0 | 1 | -1, mask = …, keep = false)",
     ),
     reduction(
         "norm",

@@ -29,7 +29,8 @@ impl Eval<'_> {
         let rank = ty.dims.len() as i64;
         match value {
             Value::Axis(NamedAxis::Tokens) if ty.lead != Lead::None => Ok(Axis::Tokens),
-            Value::Axis(NamedAxis::Tokens) => {
+            Value::Axis(NamedAxis::Batch) if ty.lead != Lead::None => Ok(Axis::Batch),
+            Value::Axis(NamedAxis::Tokens | NamedAxis::Batch) => {
                 let found = format!("{ty}");
                 Err(self.fail(errors::wrong_type(
                     expr.span,
@@ -46,7 +47,7 @@ impl Eval<'_> {
                 let found = format!("{} for {ty}", other.describe());
                 Err(self.fail(errors::wrong_type(
                     expr.span,
-                    "`tokens`, `features` or the number of an axis",
+                    "`tokens`, `batch`, `features` or the number of an axis",
                     &found,
                 )))
             }

@@ -29,7 +29,7 @@ pub struct Context {
 }
 
 /// What every method sees of its layer: sizes, facts, axes and tensors.
-pub const SITE_NAMES: [&str; 20] = [
+pub const SITE_NAMES: [&str; 21] = [
     "name",
     "site",
     "sites",
@@ -42,6 +42,7 @@ pub const SITE_NAMES: [&str; 20] = [
     "kind",
     "kernel",
     "has_bias",
+    "batch",
     "tokens",
     "weight",
     "bias",
@@ -311,6 +312,7 @@ impl Eval<'_> {
                     _ => Value::Int(place.siblings.clone()),
                 });
             }
+            "batch" => return Ok(Value::Axis(NamedAxis::Batch)),
             "tokens" => return Ok(Value::Axis(NamedAxis::Tokens)),
             "features" => return Ok(Value::Axis(NamedAxis::Features)),
             "weight" | "bias" | "mask" => return self.site_tensor(name, span),

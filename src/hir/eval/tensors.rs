@@ -62,7 +62,8 @@ impl Eval<'_> {
         self.elementwise(Binary::Subtract, a, taken, span)
     }
 
-    /// A reduction; `over` is `tokens` (the axis stays, with size 1) or one of the dims.
+    /// A reduction; `over` is `tokens` (the axis stays, with size 1), `batch` (no axis in front stays) or one of
+    /// the dims.
     pub fn reduce(
         &mut self,
         function: Reduce,
@@ -73,6 +74,7 @@ impl Eval<'_> {
     ) -> Result<TermId> {
         let mut ty = self.ty(operand);
         match over {
+            Axis::Batch => ty.lead = Lead::None,
             Axis::Tokens => ty.lead = Lead::Pooled,
             Axis::Dim(axis) if keep => ty.dims[axis] = Dim::from(1),
             Axis::Dim(axis) => {
