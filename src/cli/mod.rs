@@ -37,6 +37,7 @@ mod recipe_args;
 mod report;
 mod run;
 mod runtime;
+mod stack;
 mod terminal;
 mod test;
 mod train;
@@ -72,6 +73,7 @@ enum Command {
     Convert(convert::Args),
     Export(export::Args),
     Import(import::Args),
+    Stack(stack::Args),
     Test(test::Args),
     New(new::Args),
     Docs(docs::Args),
@@ -101,6 +103,7 @@ impl Command {
             Command::Convert(_) => "convert",
             Command::Export(_) => "export",
             Command::Import(_) => "import",
+            Command::Stack(_) => "stack",
             Command::Test(_) => "test",
             Command::New(_) => "new",
             Command::Docs(_) => "docs",
@@ -129,6 +132,7 @@ impl Command {
             Command::Convert(args) => convert::run(args, cx),
             Command::Export(args) => export::run(args, cx),
             Command::Import(args) => import::run(args, cx),
+            Command::Stack(args) => stack::run(args, cx),
             Command::Test(args) => test::run(args, cx),
             Command::New(args) => new::run(args, cx),
             Command::Docs(args) => docs::run(args, cx),

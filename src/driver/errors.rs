@@ -2,6 +2,7 @@
 
 use crate::diag::{Code, Diagnostic, Span, nearest};
 use crate::ty::DType;
+use crate::weights::NamedTensor;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -133,4 +134,47 @@ pub(super) fn calibration_not_finite(path: &Path, name: &str) -> Diagnostic {
         path.display()
     );
     Diagnostic::new(Code::E0907, message).help("measure again: `peftc calibrate CONFIG.yaml`")
+}
+
+/// Of files that are stacked: `lacks` has no tensor of a name that `has` has.
+pub(super) fn not_in_both(lacks: &Path, has: &Path, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0903,
+        format!("`{}` has no tensor `{name}`", lacks.display()),
+    )
+    .note(format!("`{}` has one", has.display()))
+    .help("adapters that are stacked are of one spec: the same modules and the same method")
+}
+
+/// Of files that are stacked: tensors of one name differ in type or shape.
+pub(super) fn not_alike(
+    path: &Path,
+    tensor: &NamedTensor,
+    first: &Path,
+    of_first: &NamedTensor,
+) -> Diagnostic {
+    let said = |tensor: &NamedTensor| {
+        let dims: Vec<String> = tensor.dims.iter().map(i64::to_string).collect();
+        format!("{}[{}]", tensor.dtype, dims.join(", "))
+    };
+    let name = &tensor.name;
+    Diagnostic::new(
+        Code::E0904,
+        format!("`{name}` of `{}` is {}", path.display(), said(tensor)),
+    )
+    .note(format!(
+        "that of `{}` is {}",
+        first.display(),
+        said(of_first)
+    ))
+    .help("adapters that are stacked have one rank; `peftc convert --to lora --rank R` changes that of one")
+}
+
+/// A tensor is stacked, and lies in the file beside.
+pub(super) fn stacked_twice(path: &Path, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0902,
+        format!("`{name}` is stacked, and `{}` has one, too", path.display()),
+    )
+    .help("another name comes from `--suffix`, such as `--suffix _general`")
 }

@@ -25,6 +25,26 @@ fn ours(theirs: &NamedTensors, about: &Value) -> NamedTensors {
     found
 }
 
+/// Runs `peftc stack` on files of the LoRAs of a kind.
+fn stack(theirs: &NamedTensors, (kind, count): (&str, i64), folder: &Path, more: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+    command.arg("stack").current_dir(folder);
+    for k in 0..count {
+        let mut tensors = NamedTensors::default();
+        for (name, tensor) in theirs.iter() {
+            if let Some(path) = name.strip_prefix(&format!("{kind}_{k}.")) {
+                tensors.push(path.replace(".lora_", "."), tensor.clone());
+            }
+        }
+        let file = format!("{kind}{k}.safetensors");
+        std::fs::write(folder.join(&file), tensors.to_safetensors().unwrap()).unwrap();
+        command.arg(file);
+    }
+    let done = command.args(more).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+}
+
 /// The same adapter as a spec, by the words of PEFT's configuration.
 fn spec(about: &Value) -> String {
     let config = &about["config"];
@@ -59,10 +79,30 @@ fn outputs_are_those_of_peft() {
         let folder = folder.path();
         let (spec_path, start) = (folder.join("a.peft"), folder.join("start.safetensors"));
         std::fs::write(&spec_path, spec(&about)).unwrap();
-        let values = ours(&recorded(&recording, ""), &about);
-        let kinds = if about["general"] == 0 { 2 } else { 4 };
+        let theirs = recorded(&recording, "");
+        let [experts, general] = ["experts", "general"].map(|name| about[name].as_i64().unwrap());
+        match general {
+            0 => stack(
+                &theirs,
+                ("task", experts),
+                folder,
+                &["-o", "start.safetensors"],
+            ),
+            _ => {
+                let behind = ["--suffix", "_general", "-o", "general.safetensors"];
+                stack(&theirs, ("gks", general), folder, &behind);
+                let beside = ["--beside", "general.safetensors", "-o", "start.safetensors"];
+                stack(&theirs, ("task", experts), folder, &beside);
+            }
+        }
+        let mut values = ours(&theirs, &about);
+        let kinds = if general == 0 { 2 } else { 4 };
         assert_eq!(values.0.len(), kinds * 4);
-        std::fs::write(&start, values.to_safetensors().unwrap()).unwrap();
+        let mut read = NamedTensors::read_safetensors(&start).unwrap();
+        for tensors in [&mut values, &mut read] {
+            tensors.0.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        assert_eq!(read, values);
         for name in ["llama.dynamo", "llama.ts"] {
             compiled(&spec_path, &model(name), &start, &folder.join(name));
             let adapted = folder.join(name).join("model.onnx");
