@@ -106,7 +106,7 @@ pub(super) fn whole(cx: &mut Eval<'_>, _: &Builtin, call: &Call<'_>) -> Result<V
         }
         _ => Err(cx.fail(errors::wrong_type(
             call.positional[0].span,
-            "a number",
+            "a number below 1e15, above -1e15",
             value.describe(),
         ))),
     }
