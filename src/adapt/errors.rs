@@ -480,6 +480,18 @@ pub(super) fn unreadable_weight(span: Span, path: &str, why: &str) -> Diagnostic
     .help("check the model's weights, or use a method that does not read them")
 }
 
+/// A start value that does not read the base weight.
+pub(super) fn start_not_computed(span: Span, name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E0457,
+        format!("the start of `{name}` cannot be computed: {why}"),
+    )
+    .label(span, "asked for here")
+    .help(
+        "look at the expression of its start value, and at the sizes and numbers that it is given",
+    )
+}
+
 pub(super) fn no_calibration(span: Span) -> Diagnostic {
     let message = "start values are made from data, and there is no calibration";
     Diagnostic::new(Code::E0459, message)

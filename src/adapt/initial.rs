@@ -1,6 +1,7 @@
 //! The start value of one tensor.
 
 use super::calibration::Calibration;
+use super::errors;
 use super::numeric::{self, Dense, Factors};
 use super::plan::PlannedParameter;
 use super::random::{draw, generator, random_tensor};
@@ -128,6 +129,10 @@ impl<'a> Origin<'a> {
         });
         match found {
             Ok(found) => Ok(found),
+            Err(why) if weight.is_none() => {
+                let (span, name) = (parameter.span, &parameter.name);
+                Err(sink.emit(errors::start_not_computed(span, name, &why)))
+            }
             Err(why) => Err(sink.emit(unusable(self.site, parameter, self.sources.model, &why))),
         }
     }

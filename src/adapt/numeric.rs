@@ -31,6 +31,15 @@ impl Dense {
     }
 }
 
+/// So many elements all values of a formula may have together (4 GiB), or so many weights' worth.
+const MOST_ELEMENTS: usize = 1 << 29;
+const MOST_WEIGHTS: usize = 64;
+
+fn elements(term: &Term) -> usize {
+    let sizes = sizes(term).into_iter();
+    sizes.fold(1, usize::saturating_mul)
+}
+
 /// The values of some terms of a formula without input and output; `base` is the weight and the bias, `given`
 /// has parameters and random numbers, `factors` what has been decomposed. What `given` has is not computed,
 /// nor what it is made of. `Err` names what it cannot compute.
@@ -42,6 +51,8 @@ pub(super) fn evaluate_terms<'v>(
     factors: &Factors,
 ) -> Result<Vec<Dense>, String> {
     let needed = needed(formula, wanted, given);
+    let of_weight = weight.map_or(0, |weight| weight.data.len());
+    let mut left = MOST_ELEMENTS.max(of_weight.saturating_mul(MOST_WEIGHTS));
     let mut values: Vec<Option<Cow<'_, Dense>>> = Vec::with_capacity(needed.len());
     for (id, term) in formula.terms() {
         if !needed[id.0 as usize] {
@@ -52,6 +63,10 @@ pub(super) fn evaluate_terms<'v>(
             values.push(Some(Cow::Borrowed(known)));
             continue;
         }
+        let size = elements(term);
+        left = left
+            .checked_sub(size)
+            .ok_or_else(|| format!("a value of {size} elements is more than there is room for"))?;
         let of = |id: TermId| -> &Dense {
             let value = &values[id.0 as usize];
             value.as_ref().expect("operands come first")
