@@ -121,7 +121,7 @@ impl Replays {
         placed.map_err(|error| errors::run_failed(error.message()))
     }
 
-    /// Gives an input its value for the next run; it has one already.
+    /// Gives an input its value for the next run.
     pub fn set(&mut self, input: &str, tensor: &HostTensor) -> Result<(), Diagnostic> {
         let target = match self.fed.get_mut(input) {
             Some(both) => Some(&mut both[self.current]),
