@@ -24,16 +24,23 @@ pub(super) struct Brackets {
 impl Brackets {
     /// Matches the brackets. Nesting too deep is fatal, other faults are reported and bridged.
     pub fn of(tokens: &Tokens<'_>, file: FileId, sink: &mut Sink) -> Result<Self, Reported> {
-        let strict = Matcher::new(tokens, file, false).run();
-        if let Some(at) = strict.too_deep {
+        let too_deep = |at: usize| {
             let token = &tokens.tokens[at];
             let span = Span::new(file, token.start, token.end);
-            return Err(sink.emit(errors::nested_too_deeply(span, MAX_NESTING)));
+            errors::nested_too_deeply(span, MAX_NESTING)
+        };
+        let strict = Matcher::new(tokens, file, false).run();
+        if let Some(at) = strict.too_deep {
+            return Err(sink.emit(too_deep(at)));
         }
         if strict.brackets.faults.is_empty() {
             return Ok(strict.brackets);
         }
         let judged = Matcher::new(tokens, file, true).run();
+        // What is taken for misplaced closes nothing, so that this walk may get deeper.
+        if let Some(at) = judged.too_deep {
+            return Err(sink.emit(too_deep(at)));
+        }
         for diagnostic in judged.diagnostics {
             sink.emit(diagnostic);
         }
