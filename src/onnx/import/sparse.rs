@@ -13,7 +13,7 @@ use crate::ty::DType;
 use bytes::Bytes;
 
 /// Bytes that the sparse initializers of a model may take together.
-const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 128 << 20;
 
 /// Makes a sparse tensor dense; `what` names it in a report. The name of its values is its own.
 pub(super) fn dense(

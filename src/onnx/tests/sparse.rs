@@ -182,8 +182,8 @@ fn sparse_initializers_are_bounded_together() {
         graph.initializer.clear();
         for name in ["w", "v"] {
             let mut tensor = sparse();
-            // 192 MiB.
-            tensor.dims = vec![1 << 24, 3];
+            // 96 MiB.
+            tensor.dims = vec![1 << 23, 3];
             tensor.values.as_mut().unwrap().name = text(name);
             graph.sparse_initializer.push(tensor);
         }
