@@ -6,7 +6,7 @@ use crate::driver::{self, StackOptions};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Put adapters of one shape into one file, for methods that mix trained ones: xlora, arrow
+/// Put adapters of one shape into one file, for methods that mix trained ones
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Files of tensors, such as adapter.safetensors of a run, in the order of the experts
