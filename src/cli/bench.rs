@@ -148,6 +148,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
             },
         },
     };
+    options.check(&mut cx.sink)?;
     let library = cx.onnx_runtime(args.provider.wanted())?;
     let began = Instant::now();
     let mut session = Session {

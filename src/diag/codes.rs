@@ -230,6 +230,7 @@ codes! {
     E1105: "data does not fit the task",
     E1106: "nothing to measure",
     E1107: "calibration cannot be made",
+    E1108: "base without kernels on a GPU",
     // E99 bug
     E9901: "bug in peftc",
 }

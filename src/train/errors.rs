@@ -47,13 +47,13 @@ pub(super) fn does_not_fit(estimate: &Estimate, budget: u64, recomputes: bool) -
         diagnostic = diagnostic.help(help);
     }
     diagnostic.help(
-        "lower `batch_size` with `accumulate` raised, or cut texts with `data.max_length`; `base: int8` quarters the weights",
+        "lower `batch_size` with `accumulate` raised, or cut texts with `data.max_length`; `base: int8` or `base: int8_weights` quarters the weights",
     )
 }
 
 pub(super) fn nothing_to_round(model: &str, base: Base) -> Diagnostic {
     let bits = match base {
-        Base::Own | Base::Int8 => "8 bits",
+        Base::Own | Base::Int8 | Base::Int8Weights => "8 bits",
         Base::Bf16 => "bfloat16",
         Base::F16 => "float16",
     };
@@ -64,10 +64,15 @@ pub(super) fn nothing_to_round(model: &str, base: Base) -> Diagnostic {
     ))
 }
 
-pub(super) fn opset_without_bf16(model: &str, opset: i64, least: i64) -> Diagnostic {
-    let message = format!("`{model}` has opset {opset}, whose products cannot be in bfloat16");
+pub(super) fn opset_without(model: &str, base: Base, opset: i64, least: i64) -> Diagnostic {
+    let lacks = match base {
+        Base::Int8Weights => "whose weights cannot have a scale for every column",
+        _ => "whose products cannot be in bfloat16",
+    };
+    let message = format!("`{model}` has opset {opset}, {lacks}");
     Diagnostic::new(Code::E0754, message).help(format!(
-        "export the model with opset {least} or later, or train without `--base bf16`"
+        "export the model with opset {least} or later, or train without `--base {}`",
+        base.name()
     ))
 }
 

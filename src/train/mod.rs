@@ -137,8 +137,10 @@ pub enum Base {
     /// As the model has them.
     #[default]
     Own,
-    /// Products in 8 bits, see [`round_base`].
+    /// Products in 8 bits, see [`round_base`]. ONNX Runtime has them on CPUs.
     Int8,
+    /// Weights in 8 bits, products in 32, see [`round_base`].
+    Int8Weights,
     /// Products in bfloat16, see [`round_base`]. ONNX Runtime has them on GPUs.
     Bf16,
     /// Products in float16, see [`round_base`]; for GPUs without bfloat16.
@@ -151,8 +153,14 @@ impl Base {
         match self {
             Base::Own => "own",
             Base::Int8 => "int8",
+            Base::Int8Weights => "int8_weights",
             Base::Bf16 => "bf16",
             Base::F16 => "f16",
         }
+    }
+
+    /// Whether only CPUs have its products.
+    pub fn needs_cpu(self) -> bool {
+        self == Base::Int8
     }
 }

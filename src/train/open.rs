@@ -1,5 +1,6 @@
 //! An adapted model whose trained tensors are inputs, and what is put behind its output.
 
+use super::base::apart;
 use super::dropout::{dropouts, dropped};
 use super::errors;
 use super::graphs::{
@@ -10,7 +11,7 @@ use super::loss::{Loss, Want, loss};
 use super::pieces::{How, Pieces};
 use super::sizes::Sizes;
 use super::update::emit_update;
-use super::{Memory, Parameter, Recipe, Task};
+use super::{Base, Memory, Parameter, Recipe, Task};
 use crate::adapt::Hooks;
 use crate::autodiff::{self, Gradients};
 use crate::diag::{Diagnostic, Reported, Sink};
@@ -161,6 +162,7 @@ impl Open {
             (build.finish(), labels)
         };
         apply(&mut self.model, patch, sink)?;
+        self.weights_apart(recipe.base, sink)?;
         self.inputs.push(labels);
         Ok(TrainingGraph {
             model: self.model,
@@ -264,12 +266,21 @@ impl Open {
         if let Some(added) = added {
             gradients = self.with_losses(gradients, id_of(added, &new), hooks, sink)?;
         }
+        self.weights_apart(recipe.base, sink)?;
         Ok(Differentiated {
             open: self,
             gradients,
             outputs,
             pieces: pieces.map_or(1, |pieces| pieces.count()),
         })
+    }
+
+    /// Floats of codes are made for every product by itself.
+    fn weights_apart(&mut self, base: Base, sink: &mut Sink) -> Result<(), Reported> {
+        match base {
+            Base::Int8Weights => apart(&mut self.model, sink),
+            _ => Ok(()),
+        }
     }
 
     fn recompute(

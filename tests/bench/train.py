@@ -12,7 +12,7 @@ run, `peftc bench train` with two steps before the burst that do not count. The 
 the ratio of median steps; shown are the median of the rounds and the span from the tenth to the
 ninetieth percentile. Memory is the most that the process has held; with a GPU, the most that it has held of the GPU's, as
 `nvidia-smi` tells. `--precision` is that of products: fp32, tf32, or bf16, which is autocast in torch and
-`--base bf16` here. `--int8` adds our `--base int8`, `--plain` our `--no-kernels`, `--graphs` our `--cuda-graphs`. Needs torch, transformers and peft.
+`--base bf16` here. `--int8` adds our `--base int8`, on a GPU `--base int8_weights`, `--plain` our `--no-kernels`, `--graphs` our `--cuda-graphs`. Needs torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ def measure(options: argparse.Namespace, name: str, targets: str, rows: int, len
     if options.graphs:
         contestants["peftc graphs"] = Peftc([*command, "--cuda-graphs"], on_gpu)
     if options.int8:
-        contestants["peftc int8"] = Peftc([*command, "--base", "int8"], on_gpu)
+        base = "int8_weights" if on_gpu else "int8"
+        contestants["peftc int8"] = Peftc([*command, "--base", base], on_gpu)
     if options.compile:
         contestants["torch.compile"] = Torch([*shape, "--compile"], on_gpu)
     for one in contestants.values():

@@ -29,6 +29,7 @@ mod graph;
 mod hooks;
 mod inference;
 mod inspect;
+mod int8_weights;
 mod interchange;
 mod interrupted;
 mod layers;

@@ -163,6 +163,11 @@ fn the_estimate_is_near_the_peak() {
     let weights = ["weights", "state"].map(|part| int8["kept"][part].as_f64().unwrap());
     assert!(weights[0] < 2e6 && weights[1] > 1e6, "{weights:?}");
     let int8 = int8["kept"]["bytes"].as_f64().unwrap();
+    let weights_alone = planned_step(&["--base", "int8_weights"]);
+    let codes = weights_alone["kept"]["weights"].as_f64().unwrap();
+    let whole = planned_step(&[])["kept"]["weights"].as_f64().unwrap();
+    assert!(codes < 0.3 * whole, "{codes} {whole}");
+    let weights_alone = weights_alone["kept"]["bytes"].as_f64().unwrap();
     // A build for debugging has larger code, of which more or less lies in memory from day to day.
     let small = &planned_step(&["--batch", "2", "--length", "2"])["kept"];
     let code = match cfg!(debug_assertions) {
@@ -174,6 +179,7 @@ fn the_estimate_is_near_the_peak() {
         (kept, &[][..]),
         (again, &["--recompute"]),
         (int8, &["--base", "int8"]),
+        (weights_alone, &["--base", "int8_weights"]),
     ] {
         // Which thread comes first moves the peak, the more the busier the machine is: of three runs, one
         // has to take what was planned.

@@ -1,5 +1,7 @@
 //! Steps of training on random batches of one shape, for whoever times them.
 
+use super::config::runs_on;
+use super::errors;
 use super::job::one_adapter;
 use super::session::{Engine, Wiring, open, start};
 use crate::diag::{Reported, Sink};
@@ -30,6 +32,17 @@ pub struct BenchOptions {
     pub rows: NonZeroUsize,
     pub length: NonZeroUsize,
     pub engine: Engine,
+}
+
+impl BenchOptions {
+    /// Whether the provider has the products of the base; asks no library.
+    pub fn check(&self, sink: &mut Sink) -> Result<(), Reported> {
+        let base = self.recipe.base;
+        match runs_on(base, self.engine.provider) {
+            true => Ok(()),
+            false => Err(sink.emit(errors::base_without_kernels(base, "--base ", None))),
+        }
+    }
 }
 
 /// A compiled adapter that is trained on one batch again and again. What it learns is of no use.
@@ -64,6 +77,7 @@ impl Bench {
         library: &'static Library,
         session: &mut Session<'_>,
     ) -> Result<Bench, Reported> {
+        options.check(session.sink)?;
         let make = || tempfile::Builder::new().prefix("peftc-bench-").tempdir();
         let (folder, unfinished) = files::unfinished(make, TempDir::path).map_err(|error| {
             let place = std::env::temp_dir();

@@ -212,8 +212,21 @@ pub enum BaseName {
     #[default]
     Own,
     Int8,
+    Int8Weights,
     Bf16,
     F16,
+}
+
+impl From<BaseName> for Base {
+    fn from(name: BaseName) -> Base {
+        match name {
+            BaseName::Own => Base::Own,
+            BaseName::Int8 => Base::Int8,
+            BaseName::Int8Weights => Base::Int8Weights,
+            BaseName::Bf16 => Base::Bf16,
+            BaseName::F16 => Base::F16,
+        }
+    }
 }
 
 /// The optimizer and its learning rate.
@@ -342,12 +355,7 @@ impl Config {
                     Provider::Cuda(_) => Waits::AsCopy,
                 },
             },
-            base: match self.base {
-                BaseName::Own => Base::Own,
-                BaseName::Int8 => Base::Int8,
-                BaseName::Bf16 => Base::Bf16,
-                BaseName::F16 => Base::F16,
-            },
+            base: self.base.into(),
         }
     }
 
@@ -434,7 +442,11 @@ pub fn read_config(
     if !changes.is_empty() {
         config = changed(&text, changes, sink)?;
     }
-    check(&config, sink)?;
+    let line = |key: &str| {
+        let is_changed = changes.iter().any(|(changed, _)| changed == key);
+        line_of(key, &text, file).filter(|_| !is_changed)
+    };
+    check(&config, &line, sink)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(config.in_folder(folder))
 }
@@ -460,8 +472,12 @@ fn changed(text: &str, changes: &[(String, String)], sink: &mut Sink) -> Result<
     })
 }
 
-/// What no type can say.
-fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
+/// What no type can say. `line` is where the file says a key, if that counts.
+fn check(
+    config: &Config,
+    line: &dyn Fn(&str) -> Option<Span>,
+    sink: &mut Sink,
+) -> Result<(), Reported> {
     let optimizer = &config.optimizer;
     let share = |value: f64| (0.0..1.0).contains(&value);
     let mut wrong = |key: &str, value: f64, wanted: &str| {
@@ -534,6 +550,11 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
             sink.emit(errors::needs_gpu(setting));
         }
     }
+    let base = Base::from(config.base);
+    if !runs_on(base, config.provider) {
+        let place = line("base").or_else(|| line("provider"));
+        sink.emit(errors::base_without_kernels(base, "base: ", place));
+    }
     if config.provider == Provider::Cpu && config.tf32 {
         sink.emit(errors::needs_gpu("tf32: true"));
     }
@@ -550,6 +571,24 @@ fn check(config: &Config, sink: &mut Sink) -> Result<(), Reported> {
         sink.emit(errors::auto_without_budget());
     }
     sink.failed()
+}
+
+/// Whether a provider has the products of a base.
+pub(super) fn runs_on(base: Base, provider: Provider) -> bool {
+    provider == Provider::Cpu || !base.needs_cpu()
+}
+
+/// The line of a key that is not inside of another one.
+fn line_of(key: &str, text: &str, file: FileId) -> Option<Span> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let rest = line.strip_prefix(key).map(str::trim_start);
+        if rest.is_some_and(|rest| rest.starts_with(':')) {
+            return Some(Span::new(file, start, start + line.trim_end().len()));
+        }
+        start += line.len();
+    }
+    None
 }
 
 /// The line of an error; the start of the file if the parser names none.

@@ -2,7 +2,7 @@
 
 use super::numerics::Culprit;
 use crate::diag::{Code, Diagnostic, Span};
-use crate::train::TaskKind;
+use crate::train::{Base, TaskKind};
 use std::path::Path;
 
 pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
@@ -84,6 +84,29 @@ pub(super) fn needs_gpu(setting: &str) -> Diagnostic {
     Diagnostic::new(Code::E1101, message)
         .help("leave it out, or compute on a GPU with `provider: cuda`")
         .help("on a CPU `base: int8` makes products with frozen weights faster")
+}
+
+/// A base whose products no GPU computes. `asked` is how it was asked for, `base: ` or `--base `, and
+/// `place` where a configuration says so.
+pub(super) fn base_without_kernels(base: Base, asked: &str, place: Option<Span>) -> Diagnostic {
+    let message = format!(
+        "`{asked}{}` has no kernels for the provider `cuda`",
+        base.name()
+    );
+    let diagnostic = Diagnostic::new(Code::E1108, message);
+    let diagnostic = match place {
+        Some(place) => diagnostic.label(
+            place,
+            format!("only CPUs have the products of `{}`", base.name()),
+        ),
+        None => diagnostic,
+    };
+    diagnostic
+        .note("ONNX Runtime would copy what goes into each of its products to the CPU, and back what comes out")
+        .help(format!(
+            "keep weights in 8 bits and compute in 32, for the same quarter of the memory: `{asked}int8_weights`"
+        ))
+        .help(format!("or compute in half precision: `{asked}bf16`"))
 }
 
 /// `given` is what data has.

@@ -1,6 +1,6 @@
 //! Trained adapters on held-out data, side by side and beside the model without any.
 
-use super::config::Config;
+use super::config::{Config, runs_on};
 use super::errors;
 use super::examples::Examples;
 use super::scores::{Scores, measure};
@@ -12,7 +12,7 @@ use crate::driver::training::GraphEntry;
 use crate::files;
 use crate::onnx;
 use crate::runtime::{Library, Stateful};
-use crate::train;
+use crate::train::{self, Base};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +91,15 @@ fn comparable(configs: &[Config], sink: &mut Sink) -> Result<(), Reported> {
                 sink.emit(errors::not_comparable("tasks"));
             }
         }
+    }
+    // Every adapter is measured by the provider of every configuration.
+    let bases = configs.iter().map(|config| Base::from(config.base));
+    let unmeasured = bases.into_iter().find(|base| {
+        let mut providers = configs.iter().map(|config| config.provider);
+        providers.any(|provider| !runs_on(*base, provider))
+    });
+    if let Some(base) = unmeasured {
+        sink.emit(errors::base_without_kernels(base, "base: ", None));
     }
     sink.failed()
 }

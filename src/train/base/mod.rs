@@ -1,14 +1,22 @@
 //! The frozen base in fewer bits, for training only.
 //!
-//! A product `x W` with a constant `W[k, n]` is computed in 8 bits or in half precision.
+//! A product `x W` with a constant `W[k, n]` is computed in 8 bits, with weights of 8 bits, or in half
+//! precision.
 //!
-//! * **8 bits**: ONNX Runtime's `DynamicQuantizeMatMul`. `W` is stored as codes `q = round(W / s)` in
+//! * **8 bits** (`int8`): ONNX Runtime's `DynamicQuantizeMatMul`. `W` is stored as codes `q = round(W / s)` in
 //!   `i8` with one scale a column, `s[n] = max_k |W[k, n]| / 63`, symmetric, so that no zero point is
 //!   needed. Seven of the eight bits are used: processors without VNNI instructions add two products of
 //!   an activation and a code in 16 bits that saturate, which full codes overflow (ONNX Runtime's
 //!   "reduced range"); `x` is rounded to 8 bits a tensor when it arrives. The gradient takes rounding
 //!   for the identity (straight-through: Bengio, Léonard, Courville, arXiv:1308.3432) and is itself a
-//!   product with the same codes.
+//!   product with the same codes. Only CPUs have the operator.
+//! * **Weights of 8 bits** (`int8_weights`): `W` is stored as such codes, and a `DequantizeLinear` makes
+//!   floats of them in front of the product, which is computed in 32 bits; so is its gradient. No
+//!   processor adds codes up here, so that all of them are used, `s[n] = max_k |W[k, n]| / 127` (the
+//!   vector-wise absmax of Dettmers et al., arXiv:2208.07339), and `x` is not rounded: the graph is that
+//!   of the weights `s q`, to the bit. Every product has a `DequantizeLinear` of its own at the front of
+//!   the graph ([`apart`]): its floats are there while the product runs, and not from the forward pass to
+//!   the backward one.
 //! * **bfloat16 and float16**: `W` is stored in 16 bits, `x` is rounded to them, and so is the product; the
 //!   same holds for the gradient. Sums over several products are made in 32 bits. This is what PyTorch's
 //!   autocast does to linear layers. The range of bfloat16 is that of `f32`; with float16 gradients are
@@ -18,6 +26,13 @@
 //! deployed. Weights of the adapter are never rounded. Products inside the bodies of `If` and `Loop`
 //! keep their precision.
 
+mod apart;
+mod matrix;
+#[cfg(test)]
+mod tests;
+
+pub(super) use apart::apart;
+
 use super::{Base, errors};
 use crate::diag::{Reported, Sink};
 use crate::graph::{
@@ -25,18 +40,22 @@ use crate::graph::{
     TensorData, ValueId,
 };
 use crate::ops::MICROSOFT;
-use crate::ty::{DType, TensorType};
+use crate::ty::{DType, Dim, Shape, TensorType};
 use bytes::Bytes;
+use matrix::{Coded, Matrix};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Smaller matrices gain nothing: quantizing what comes in costs more than the product.
 const LEAST_ELEMENTS: u64 = 4096;
 
-/// The largest code: `2 · 255 · 63` fits 16 bits with a sign.
-const LARGEST: f32 = 63.0;
+/// The largest code of a product in 8 bits: `2 · 255 · 63` fits 16 bits with a sign.
+const LARGEST_OF_PRODUCT: f32 = 63.0;
 
-/// The first opset whose products can be in bfloat16.
-const BF16_OPSET: i64 = 13;
+/// The largest code of a weight alone.
+const LARGEST: f32 = 127.0;
+
+/// The first opset whose products can be in bfloat16, and whose `DequantizeLinear` takes a scale a column.
+const LEAST_OPSET: i64 = 13;
 
 /// Reads the bytes of a weight.
 pub type ReadWeight<'a> = dyn Fn(&Tensor, &mut Sink) -> Result<Bytes, Reported> + 'a;
@@ -56,6 +75,8 @@ pub enum Rounding<'a> {
 enum Rounded {
     /// Codes `[k, n]` and scales `[n]`.
     Int8([Operand; 2]),
+    /// The floats of codes, `[k, n]`.
+    Floats(Operand),
     /// `[k, n]`, in half precision.
     Half(DType, Operand),
 }
@@ -73,8 +94,9 @@ pub fn round_base(
         return Ok(());
     }
     let opset = model.opset("").unwrap_or(1);
-    if base == Base::Bf16 && opset < BF16_OPSET {
-        return Err(sink.emit(errors::opset_without_bf16(&model.name, opset, BF16_OPSET)));
+    if matches!(base, Base::Bf16 | Base::Int8Weights) && opset < LEAST_OPSET {
+        let diagnostic = errors::opset_without(&model.name, base, opset, LEAST_OPSET);
+        return Err(sink.emit(diagnostic));
     }
     let products: Vec<Product> = model
         .graph
@@ -197,7 +219,7 @@ impl Product {
         let half = match base {
             Base::Bf16 => Some(DType::BF16),
             Base::F16 => Some(DType::F16),
-            Base::Own | Base::Int8 => None,
+            Base::Own | Base::Int8 | Base::Int8Weights => None,
         };
         if let Some(dtype) = half {
             let Some(bytes) = matrix.half(dtype) else {
@@ -207,16 +229,21 @@ impl Product {
             let weight = patch.constant(&format!("{name}.{}", base.name()), tensor);
             return Ok(Some(Rounded::Half(dtype, weight)));
         }
-        let Some(Coded { codes, scales }) = matrix.int8() else {
+        let most = match base {
+            Base::Int8Weights => LARGEST,
+            _ => LARGEST_OF_PRODUCT,
+        };
+        let Some(Coded { codes, scales }) = matrix.coded(most) else {
             return Ok(None);
         };
         let codes: Vec<u8> = codes.iter().map(|code| *code as u8).collect();
         let codes = kept(DType::I8, &codes, sink)?;
         let scales = Tensor::from_f32(&[dims[1]], &scales);
-        Ok(Some(Rounded::Int8([
+        let coded = [
             patch.constant(&format!("{name}.int8"), codes),
             patch.constant(&format!("{name}.scale"), scales),
-        ])))
+        ];
+        Ok(Some(of_codes(base, name, coded, &dims, patch)))
     }
 
     /// A weight in fewer bits, of which only the sizes are there.
@@ -242,10 +269,13 @@ impl Product {
             Base::Own => return None,
             Base::Bf16 => Rounded::Half(DType::BF16, sized(name, DType::BF16, &dims)),
             Base::F16 => Rounded::Half(DType::F16, sized(name, DType::F16, &dims)),
-            Base::Int8 => Rounded::Int8([
-                sized(name, DType::I8, &dims),
-                sized("scale", DType::F32, &dims[1..]),
-            ]),
+            Base::Int8 | Base::Int8Weights => {
+                let coded = [
+                    sized("int8", DType::I8, &dims),
+                    sized("scale", DType::F32, &dims[1..]),
+                ];
+                of_codes(base, &value.name, coded, &dims, patch)
+            }
         })
     }
 
@@ -265,6 +295,7 @@ impl Product {
         patch.behind(self.node);
         let new = match rounded {
             Rounded::Int8(weight) => self.in_int8(graph, patch, weight, ty),
+            Rounded::Floats(weight) => self.with_floats(graph, patch, weight, ty),
             Rounded::Half(dtype, weight) => self.in_half(graph, patch, (dtype, weight), ty),
         };
         patch.take_over(result, new);
@@ -285,6 +316,28 @@ impl Product {
         let node = NewNode {
             op: OpName::new(MICROSOFT, "DynamicQuantizeMatMul"),
             name: format!("{}/int8", old.name),
+            attributes: Vec::new(),
+            inputs,
+            metadata: old.metadata.clone(),
+        };
+        patch.node(node, ty)
+    }
+
+    /// The same product with another weight, which is not transposed.
+    fn with_floats(
+        &self,
+        graph: &Graph,
+        patch: &mut Patch,
+        weight: Operand,
+        ty: Option<TensorType>,
+    ) -> Operand {
+        let old = graph.node(self.node);
+        let mut inputs = vec![Some(Operand::Existing(self.x)), Some(weight)];
+        inputs.extend(self.bias.map(|bias| Some(Operand::Existing(bias))));
+        let node = NewNode {
+            op: old.op.clone(),
+            name: format!("{}/floats", old.name),
+            // Those of a `Gemm` that differ from the default are refused, but for `transB`.
             attributes: Vec::new(),
             inputs,
             metadata: old.metadata.clone(),
@@ -348,6 +401,36 @@ impl Product {
     }
 }
 
+/// Codes and scales as the base has them.
+fn of_codes(
+    base: Base,
+    name: &str,
+    coded: [Operand; 2],
+    dims: &[i64; 2],
+    patch: &mut Patch,
+) -> Rounded {
+    match base {
+        Base::Int8Weights => Rounded::Floats(floats(name, coded, dims, patch)),
+        _ => Rounded::Int8(coded),
+    }
+}
+
+/// The floats `[k, n]` of codes with a scale a column.
+fn floats(name: &str, coded: [Operand; 2], dims: &[i64; 2], patch: &mut Patch) -> Operand {
+    let shape = Shape(dims.iter().map(|dim| Dim::from(*dim)).collect());
+    let node = NewNode {
+        op: OpName::new("", "DequantizeLinear"),
+        name: format!("{name}/floats"),
+        // The last axis: of one that is called 1, ONNX Runtime makes a `MatMulNBits` together with the
+        // product, which rounds activations unless a session says otherwise.
+        attributes: vec![Attribute::int("axis", -1)],
+        inputs: coded.map(Some).to_vec(),
+        metadata: Vec::new(),
+    };
+    let ty = TensorType::new(DType::F32, shape);
+    patch.front().node(node, Some(ty))
+}
+
 /// The constant behind an operand, and whether it is read transposed.
 fn constant(graph: &Graph, operand: ValueId) -> Option<(ValueId, bool)> {
     if graph.value(operand).constant().is_some() {
@@ -359,165 +442,4 @@ fn constant(graph: &Graph, operand: ValueId) -> Option<(ValueId, bool)> {
     let source = graph.operand(transpose, 0)?;
     (node.op.is("Transpose") && perm == [1, 0] && graph.value(source).constant().is_some())
         .then_some((source, true))
-}
-
-/// A matrix of little-endian floats, `[rows, columns]` as stored, `[k, n]` after transposing where that
-/// is asked for.
-struct Matrix<'b> {
-    bytes: &'b [u8],
-    rows: usize,
-    columns: usize,
-    transpose: bool,
-}
-
-/// A matrix `[k, n]` in 8 bits.
-struct Coded {
-    codes: Vec<i8>,
-    /// By column.
-    scales: Vec<f32>,
-}
-
-impl Matrix<'_> {
-    /// By its place as stored.
-    fn value(&self, row: usize, column: usize) -> f32 {
-        let at = (row * self.columns + column) * 4;
-        f32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("4 bytes"))
-    }
-
-    /// The place in `[k, n]` of a place as stored.
-    fn place(&self, row: usize, column: usize) -> (usize, usize) {
-        match self.transpose {
-            true => (column, row),
-            false => (row, column),
-        }
-    }
-
-    /// `k` and `n`.
-    fn sizes(&self) -> (usize, usize) {
-        self.place(self.rows, self.columns)
-    }
-
-    /// Every element with its place as stored.
-    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let columns = self.columns;
-        (0..self.rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
-    }
-
-    fn is_finite(&self) -> bool {
-        self.places()
-            .all(|(row, column)| self.value(row, column).is_finite())
-    }
-
-    /// Rounded to the nearest of a type of 16 bits, ties to even; `None` if an element is not finite, or
-    /// is beyond its range.
-    fn half(&self, dtype: DType) -> Option<Vec<u8>> {
-        let round = |value: f32| match dtype {
-            DType::F16 => {
-                let half = half::f16::from_f32(value);
-                half.is_finite().then(|| half.to_le_bytes())
-            }
-            _ => {
-                let half = half::bf16::from_f32(value);
-                half.is_finite().then(|| half.to_le_bytes())
-            }
-        };
-        let (k, n) = self.sizes();
-        let mut bytes = vec![0; k * n * 2];
-        for (row, column) in self.places() {
-            let (inner, outer) = self.place(row, column);
-            let at = (inner * n + outer) * 2;
-            bytes[at..at + 2].copy_from_slice(&round(self.value(row, column))?);
-        }
-        Some(bytes)
-    }
-
-    /// `None` if an element is not finite.
-    fn int8(&self) -> Option<Coded> {
-        if !self.is_finite() {
-            return None;
-        }
-        let (k, n) = self.sizes();
-        let mut largest = vec![0.0_f32; n];
-        for (row, column) in self.places() {
-            let (_, outer) = self.place(row, column);
-            largest[outer] = largest[outer].max(self.value(row, column).abs());
-        }
-        let scale = |largest: f32| match largest > 0.0 {
-            true => largest / LARGEST,
-            false => 1.0,
-        };
-        let scales: Vec<f32> = largest.into_iter().map(scale).collect();
-        let mut codes = vec![0_i8; k * n];
-        for (row, column) in self.places() {
-            let (inner, outer) = self.place(row, column);
-            let code = (self.value(row, column) / scales[outer]).round();
-            codes[inner * n + outer] = code.clamp(-LARGEST, LARGEST) as i8;
-        }
-        Some(Coded { codes, scales })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(values: &[f32]) -> Vec<u8> {
-        values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
-    }
-
-    fn matrix(bytes: &[u8], rows: usize, columns: usize, transpose: bool) -> Matrix<'_> {
-        Matrix {
-            bytes,
-            rows,
-            columns,
-            transpose,
-        }
-    }
-
-    #[test]
-    fn a_column_is_rounded_by_its_largest_element() {
-        let bytes = bytes(&[6.3, 10.0, -3.2, 5.2]);
-        let rounded = matrix(&bytes, 2, 2, false).int8().unwrap();
-        assert_eq!(rounded.codes, [63, 63, -32, 33]);
-        assert_eq!(rounded.scales, [6.3 / 63.0, 10.0 / 63.0]);
-    }
-
-    #[test]
-    fn a_transposed_matrix_has_the_codes_of_the_plain_one() {
-        let plain = bytes(&[1.0, 2.0, 3.0, -4.0, 5.0, 0.5]);
-        let stored = bytes(&[1.0, -4.0, 2.0, 5.0, 3.0, 0.5]);
-        let (plain, stored) = (matrix(&plain, 2, 3, false), matrix(&stored, 3, 2, true));
-        assert_eq!(plain.half(DType::BF16), stored.half(DType::BF16));
-        assert_eq!(plain.half(DType::F16), stored.half(DType::F16));
-        let (plain, stored) = (plain.int8().unwrap(), stored.int8().unwrap());
-        assert_eq!(plain.codes, stored.codes);
-        assert_eq!(plain.scales, stored.scales);
-    }
-
-    #[test]
-    fn half_precision_rounds_to_even() {
-        // Between 1 and the next number, 1 + 2^-7, lies 1 + 2^-8.
-        let bytes = bytes(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]);
-        let rounded = matrix(&bytes, 1, 2, false).half(DType::BF16).unwrap();
-        let value = |at: usize| half::bf16::from_le_bytes([rounded[at], rounded[at + 1]]).to_f32();
-        assert_eq!([value(0), value(2)], [1.0, 1.0 + 2.0 / 128.0]);
-    }
-
-    #[test]
-    fn zeros_have_codes_and_infinities_none() {
-        let zeros = bytes(&[0.0; 4]);
-        let zeros = matrix(&zeros, 2, 2, false).int8().unwrap();
-        assert_eq!((zeros.codes, zeros.scales), (vec![0; 4], vec![1.0; 2]));
-        let infinite = bytes(&[1.0, f32::INFINITY]);
-        let infinite = matrix(&infinite, 1, 2, false);
-        assert!(infinite.int8().is_none() && infinite.half(DType::BF16).is_none());
-        let large = bytes(&[1.0, 70_000.0]);
-        let large = matrix(&large, 1, 2, false);
-        assert!(large.half(DType::F16).is_none() && large.half(DType::BF16).is_some());
-        let bad = bytes(&[1.0, f32::NAN]);
-        assert!(matrix(&bad, 2, 1, true).int8().is_none());
-    }
 }
