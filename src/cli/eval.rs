@@ -33,6 +33,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     }
     cx.sink.failed()?;
     let configs: Vec<Config> = configs;
+    train::comparable(&configs, &mut cx.sink)?;
     // The library with CUDA has the CPU, too.
     let mut providers = configs.iter().map(|config| config.provider);
     let on_gpu = providers.find(|provider| *provider != Provider::Cpu);

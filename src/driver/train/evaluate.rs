@@ -75,8 +75,8 @@ pub fn evaluate(
     Ok(all)
 }
 
-/// Whether configurations can be measured on the same data.
-fn comparable(configs: &[Config], sink: &mut Sink) -> Result<(), Reported> {
+/// Whether configurations can be measured on the same data, and by the same providers; asks no library.
+pub fn comparable(configs: &[Config], sink: &mut Sink) -> Result<(), Reported> {
     for config in configs {
         if config.data.eval.is_none() {
             sink.emit(errors::nothing_held_out(&config.spec));

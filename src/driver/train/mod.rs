@@ -26,7 +26,7 @@ mod stepper;
 pub use bench::{Bench, BenchOptions};
 pub use calibrate::{CalibrateOptions, Calibrated, calibrate};
 pub use config::{Config, read_config};
-pub use evaluate::{Measured, evaluate};
+pub use evaluate::{Measured, comparable, evaluate};
 pub use run::{Event, Outcome, RunOptions, train};
 pub use schedule::Schedule;
 pub use scores::Scores;
