@@ -225,12 +225,13 @@ codes! {
     // E11 training
     E1101: "configuration of a run",
     E1102: "data does not give an input",
-    E1103: "loss is not finite",
+    E1103: "step is not finite",
     E1104: "checkpoint of another run",
     E1105: "data does not fit the task",
     E1106: "nothing to measure",
     E1107: "calibration cannot be made",
     E1108: "base without kernels on a GPU",
+    W1101: "held-out loss is not finite",
     // E99 bug
     E9901: "bug in peftc",
 }

@@ -1,5 +1,7 @@
 //! `peftc train` as a user runs it.
 
+mod finite;
+
 use crate::adapters::fixtures;
 use crate::python;
 use crate::tolerances::ADAM_INT8_LOSS;

@@ -29,6 +29,7 @@ const WITHOUT_CASE: &[(Code, &str)] = &[
     (Code::E0753, INSIDE),
     (Code::E1103, RUN),
     (Code::E1104, RUN),
+    (Code::W1101, RUN),
     (
         Code::E9901,
         "a bug of peftc: whatever provokes it is mended; `cli/frame.rs` tests what comes of a panic",

@@ -1,5 +1,6 @@
 //! Diagnostics of training runs: E11.
 
+use super::finite::Bad;
 use super::numerics::Culprit;
 use crate::diag::{Code, Diagnostic, Span};
 use crate::train::{Base, TaskKind};
@@ -165,15 +166,70 @@ pub(super) fn scores_unused(place: &str) -> Diagnostic {
         .help("learn with `task: cosine`, or leave the scores out of pairs that belong together")
 }
 
-pub(super) fn not_finite(step: u64, loss: f64, examples: &[String]) -> Diagnostic {
-    let shown: Vec<&str> = examples.iter().take(8).map(String::as_str).collect();
-    let more = match examples.len().saturating_sub(shown.len()) {
+pub(super) fn not_finite(step: u64, bad: Bad, batches: &[Vec<String>]) -> Diagnostic {
+    let (what, value) = bad.words();
+    let message = format!("the {what} of step {step} is {value}");
+    let help = match bad {
+        Bad::Loss { .. } => {
+            "lower `optimizer.learning_rate`, lengthen `optimizer.warmup_steps`, or limit gradients with `optimizer.max_grad_norm`"
+        }
+        Bad::Gradient { .. } => {
+            "look at these rows: an operator may have no gradient at what it gets of them, as `Sqrt` has none at 0; if it is none of them, lower `optimizer.learning_rate`"
+        }
+    };
+    let shown = batches.iter().take(SHOWN);
+    let notes = shown.map(|rows| format!("its batch is {}", listed(rows)));
+    let mut diagnostic = notes.fold(Diagnostic::new(Code::E1103, message), Diagnostic::note);
+    if batches.len() > SHOWN {
+        let more = format!("and {} batches more", batches.len() - SHOWN);
+        diagnostic = diagnostic.note(more);
+    }
+    diagnostic.help(help)
+}
+
+/// How many of many things are shown.
+const SHOWN: usize = 8;
+
+fn listed(rows: &[String]) -> String {
+    let shown: Vec<&str> = rows.iter().take(SHOWN).map(String::as_str).collect();
+    let more = match rows.len().saturating_sub(shown.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Diagnostic::new(Code::E1103, format!("the loss of step {step} is {loss}"))
-        .note(format!("its batch is {}{more}", shown.join(", ")))
-        .help("lower `optimizer.learning_rate`, lengthen `optimizer.warmup_steps`, or limit gradients with `optimizer.max_grad_norm`")
+    format!("{}{more}", shown.join(", "))
+}
+
+/// A parameter that is no number behind a step whose loss and gradients are.
+pub(super) fn parameter_not_finite(step: u64, parameter: &str) -> Diagnostic {
+    if step == 0 {
+        let message = format!("`{parameter}` is not finite before the first step");
+        return Diagnostic::new(Code::E1103, message).help(
+            "look at what it starts from: the base's weights, a calibration or a file of `start`",
+        );
+    }
+    let message = format!("`{parameter}` is not finite behind step {step}");
+    Diagnostic::new(Code::E1103, message).note("the loss and the gradients of this step are finite; its update is not, or that of a step before")
+    .help("lower `optimizer.learning_rate`, or lengthen `optimizer.warmup_steps`")
+}
+
+/// How to see where a value became no number; from a checkpoint, if the run has one.
+pub(super) fn look_closer(diagnostic: Diagnostic, resume: Option<&str>) -> Diagnostic {
+    let help = match resume {
+        Some(resume) => format!(
+            "to see the first value that is no number, go on from the last checkpoint with `{resume} --debug-numerics`"
+        ),
+        None => "to see the first value that is no number, train again with `--debug-numerics`"
+            .to_owned(),
+    };
+    diagnostic.help(help)
+}
+
+/// Examples to measure on that have no loss.
+pub(super) fn held_out_not_finite(of: &str, loss: f64, rows: &[String]) -> Diagnostic {
+    let message = format!("the held-out loss {of} is {loss}");
+    Diagnostic::new(Code::W1101, message)
+        .note(format!("the first batch with such a loss is {}", listed(rows)))
+        .help("look at these rows and their labels with `peftc data`; no step of training depends on them")
 }
 
 /// What a search for the first value that is not finite has found.

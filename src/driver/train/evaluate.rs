@@ -126,10 +126,11 @@ impl HeldOut {
         }
     }
 
+    /// `of` says what is measured.
     fn scores(
         &self,
         config: &Config,
-        eval: &mut Stateful,
+        (eval, of): (&mut Stateful, &str),
         wiring: &Wiring,
         sink: &mut Sink,
     ) -> Result<Scores, Reported> {
@@ -138,7 +139,8 @@ impl HeldOut {
         let mut batcher = || Batcher::new(Arc::clone(&self.examples), options.clone(), sink);
         let (mut first, mut batches) = (batcher()?, batcher()?);
         wiring.check(&first.next_batch(), sink)?;
-        measure(eval, wiring, &mut batches, sink)
+        let measured = measure(eval, wiring, &mut batches, sink)?;
+        Ok(measured.told(of, &self.examples, sink))
     }
 }
 
@@ -186,7 +188,8 @@ impl Trained {
             sink,
         )?;
         start(&mut eval, &wiring.carried, &self.weights, sink)?;
-        data.scores(config, &mut eval, &wiring, sink)
+        let of = format!("with `{}`", self.adapter);
+        data.scores(config, (&mut eval, &of), &wiring, sink)
     }
 }
 
@@ -212,5 +215,5 @@ fn base(
     let entry = GraphEntry::new(name.to_string_lossy().into_owned(), &graph, &[]);
     let wiring = Wiring::of(&entry, &data.examples, sink)?;
     let mut eval = open(folder, &entry, config.engine().measuring(), library, sink)?;
-    data.scores(config, &mut eval, &wiring, sink)
+    data.scores(config, (&mut eval, "without adapter"), &wiring, sink)
 }

@@ -14,6 +14,7 @@ mod data_config;
 mod errors;
 mod evaluate;
 mod examples;
+mod finite;
 mod job;
 mod moments;
 mod numerics;

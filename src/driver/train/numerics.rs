@@ -87,41 +87,59 @@ fn floats(graph: &Graph, node: NodeId) -> Vec<ValueId> {
     results.filter(is_float).collect()
 }
 
+/// What is wrong with some elements, if something is.
+type Fault = fn(&[f64]) -> Option<String>;
+
 /// A name, and which numbers are of it.
 type Kind = (&'static str, fn(f64) -> bool);
 
-/// Masks are infinities, so that those count only where there is no NaN, and those below zero only
-/// where there is nothing else.
+/// Masks are -infinity, which counts only where there is nothing else. What is infinite comes before
+/// what is NaN by it.
 fn first(
     graph: &Graph,
     order: &[NodeId],
     inputs: &NamedTensors,
     found: &NamedTensors,
 ) -> Option<Culprit> {
-    let kinds: [Kind; 3] = [
-        ("NaN", f64::is_nan),
-        ("infinity", |value| value == f64::INFINITY),
-        ("-infinity", |value| value == f64::NEG_INFINITY),
-    ];
     let tensor = |value: ValueId| {
         let value = graph.value(value);
         found.get(&value.name).or(inputs.get(&value.name))
     };
-    kinds.into_iter().find_map(|(kind, is_bad)| {
+    let kinds: [Fault; 2] = [no_number, below_zero];
+    kinds.into_iter().find_map(|what| {
         order.iter().find_map(|node| {
             floats(graph, *node).into_iter().find_map(|value| {
-                let values = tensor(value)?.to_f64s()?;
-                let bad = values.iter().filter(|value| is_bad(**value)).count();
-                (bad > 0).then(|| Culprit {
+                let what = what(&tensor(value)?.to_f64s()?)?;
+                Some(Culprit {
                     op_type: graph.node(*node).op.op_type.to_string(),
                     node: graph.node(*node).name.to_string(),
                     value: graph.value(value).name.to_string(),
-                    what: format!("{kind} in {bad} of {} elements", values.len()),
+                    what,
                     operands: operands(graph, *node, &tensor),
                 })
             })
         })
     })
+}
+
+/// How many elements are NaN or infinity, if some are.
+fn no_number(values: &[f64]) -> Option<String> {
+    let kinds: [Kind; 2] = [
+        ("NaN", f64::is_nan),
+        ("infinity", |value| value == f64::INFINITY),
+    ];
+    let counts = kinds.map(|(kind, is_bad)| {
+        let bad = values.iter().filter(|value| is_bad(**value)).count();
+        (bad > 0).then(|| format!("{kind} in {bad}"))
+    });
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    (!counts.is_empty()).then(|| format!("{} of {} elements", counts.join(" and "), values.len()))
+}
+
+fn below_zero(values: &[f64]) -> Option<String> {
+    let bad = values.iter().filter(|value| **value == f64::NEG_INFINITY);
+    let bad = bad.count();
+    (bad > 0).then(|| format!("-infinity in {bad} of {} elements", values.len()))
 }
 
 fn operands<'t>(

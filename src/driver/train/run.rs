@@ -4,6 +4,7 @@ use super::checkpoint::{self, Best, State};
 use super::config::Config;
 use super::errors;
 use super::examples::Examples;
+use super::finite::{Bad, bad_parameter};
 use super::job::{Decided, Job, one_adapter};
 use super::numerics::culprit;
 use super::scores::{Scores, measure};
@@ -171,7 +172,11 @@ struct Run<'c> {
     next: Position,
     /// The measurement with the lowest loss, if the best one is kept.
     best: Option<Best>,
+    /// The last checkpoint of this run, if it has one yet.
+    saved: Option<PathBuf>,
     debug_numerics: bool,
+    /// Whether it has been said that the held-out loss is no number.
+    warned: bool,
 }
 
 impl<'c> Run<'c> {
@@ -237,7 +242,9 @@ impl<'c> Run<'c> {
             held_out,
             eval_options,
             best: None,
+            saved: None,
             debug_numerics: false,
+            warned: false,
         })
     }
 
@@ -251,7 +258,9 @@ impl<'c> Run<'c> {
 
     /// Goes on from the checkpoint; answers with the steps that it has done.
     fn resume(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
-        let state = self.restore(&self.checkpoint(), sink)?;
+        let path = self.checkpoint();
+        let state = self.restore(&path, sink)?;
+        self.saved = Some(path);
         self.next = state.position;
         self.best = state.best;
         Ok(state.step)
@@ -275,8 +284,9 @@ impl<'c> Run<'c> {
     }
 
     /// Writes the checkpoint, and keeps those before it as the configuration says.
-    fn save(&self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
+    fn save(&mut self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
         self.write(&self.checkpoint(), step, sink)?;
+        self.saved = Some(self.checkpoint());
         match self.config.keep_checkpoints {
             Some(keep) => checkpoint::keep(&self.checkpoint(), step, keep, sink),
             None => Ok(()),
@@ -284,6 +294,7 @@ impl<'c> Run<'c> {
     }
 
     fn write(&self, path: &Path, step: u64, sink: &mut Sink) -> Result<(), Reported> {
+        self.check_parameters(step, sink)?;
         let state = State {
             run: self.identity.clone(),
             step,
@@ -291,6 +302,17 @@ impl<'c> Run<'c> {
             best: self.best,
         };
         checkpoint::save(path, &state, &self.carried(), sink)
+    }
+
+    /// Nothing is measured or saved that is no number.
+    fn check_parameters(&self, step: u64, sink: &mut Sink) -> Result<(), Reported> {
+        match bad_parameter(&self.step) {
+            None => Ok(()),
+            Some(carried) => {
+                let name = carried.parameter.as_deref().unwrap_or(&carried.name);
+                Err(sink.emit(errors::parameter_not_finite(step, name)))
+            }
+        }
     }
 
     /// Parameters and state.
@@ -323,8 +345,7 @@ impl<'c> Run<'c> {
             let update = self.update(step);
             let before = self.debug_numerics.then(|| self.carried());
             let updated = self.step.update(&batches, update, sink)?;
-            if let Some(at) = updated.losses.iter().position(|loss| !loss.is_finite()) {
-                let bad = (at, updated.losses[at]);
+            if let Some(bad) = Bad::of(&updated) {
                 return Err(self.not_finite(&batches, bad, update, before, sink));
             }
             self.next = next;
@@ -363,20 +384,28 @@ impl<'c> Run<'c> {
         }
     }
 
-    /// A loss that is no number, of one of the batches; `before` is what the step began with.
+    /// What of an update is no number; `before` is what it began with.
     fn not_finite(
         &self,
         batches: &[Batch],
-        (at, loss): (usize, f64),
+        bad: Bad,
         update: Update,
         before: Option<NamedTensors>,
         sink: &mut Sink,
     ) -> Reported {
         let dataset = self.train.dataset();
-        let examples = batches[at].examples.iter();
-        let places: Vec<String> = examples.map(|example| dataset.place(*example)).collect();
-        let mut diagnostic = errors::not_finite(update.step, loss, &places);
-        if let Some(before) = before {
+        let blamed = bad.batches(batches.len());
+        let rows = batches[blamed.clone()].iter().map(|batch| {
+            let examples = batch.examples.iter();
+            examples.map(|example| dataset.place(*example)).collect()
+        });
+        let diagnostic = errors::not_finite(update.step, bad, &rows.collect::<Vec<_>>());
+        let Some(before) = before else {
+            let resume = self.saved.is_some().then_some("--resume");
+            return sink.emit(errors::look_closer(diagnostic, resume));
+        };
+        let mut found = None;
+        for at in blamed {
             let mut inputs = self.step.inputs(&batches[at], at, batches.len(), update);
             for carried in &self.step.wiring.carried {
                 if let Some(tensor) = before.get(&carried.name) {
@@ -385,15 +414,15 @@ impl<'c> Run<'c> {
             }
             let engine = self.config.engine();
             match culprit(&self.step.file, &inputs, engine, self.library, sink) {
-                Ok(culprit) => diagnostic = errors::with_culprit(diagnostic, culprit.as_ref()),
+                Ok(None) => {}
+                Ok(culprit) => {
+                    found = culprit;
+                    break;
+                }
                 Err(reported) => return reported,
             }
-        } else {
-            diagnostic = diagnostic.help(
-                "to see the first value that is no number, go on from the last checkpoint with `--resume --debug-numerics`",
-            );
         }
-        sink.emit(diagnostic)
+        sink.emit(errors::with_culprit(diagnostic, found.as_ref()))
     }
 
     /// Scores on the held-out examples, if there are any.
@@ -403,6 +432,7 @@ impl<'c> Run<'c> {
         sink: &mut Sink,
         on: &mut dyn FnMut(&Event),
     ) -> Result<Option<Scores>, Reported> {
+        self.check_parameters(step, sink)?;
         let (Some(held_out), Some(eval)) = (&self.held_out, &mut self.eval) else {
             return Ok(None);
         };
@@ -412,9 +442,18 @@ impl<'c> Run<'c> {
             }
         }
         let mut batches = again(held_out, &self.eval_options, sink)?;
-        let scores = measure(eval, &self.eval_wiring, &mut batches, sink)?;
+        let measured = measure(eval, &self.eval_wiring, &mut batches, sink)?;
+        let scores = match (measured.bad.is_some(), self.warned) {
+            (true, false) => {
+                self.warned = true;
+                measured.told(&format!("of step {step}"), batches.dataset(), sink)
+            }
+            _ => measured.scores,
+        };
         on(&Event::Evaluated { step, scores });
-        let is_better = self.best.is_none_or(|best| scores.loss < best.loss);
+        // What is no number is never the best.
+        let is_better =
+            scores.loss.is_finite() && self.best.is_none_or(|best| scores.loss < best.loss);
         // Before the first step there is nothing to deploy.
         if self.config.keep_best && step > 0 && is_better {
             self.best = Some(Best {

@@ -1,7 +1,8 @@
 //! Measuring: what a graph gives for all batches of a data set.
 
+use super::errors;
 use super::session::Wiring;
-use crate::data::Batcher;
+use crate::data::{Batcher, Dataset};
 use crate::diag::{Reported, Sink};
 use crate::runtime::{HostTensor, NamedTensors, Stateful};
 
@@ -26,20 +27,43 @@ impl Scores {
     }
 }
 
+/// What a data set has been measured at.
+pub(super) struct Measurement {
+    pub scores: Scores,
+    /// The examples of the first batch whose loss is no finite number.
+    pub bad: Option<Vec<usize>>,
+}
+
 /// Runs a graph on every batch, once.
 pub(super) fn measure(
     eval: &mut Stateful,
     wiring: &Wiring,
     batches: &mut Batcher,
     sink: &mut Sink,
-) -> Result<Scores, Reported> {
-    let mut sums = Sums::default();
+) -> Result<Measurement, Reported> {
+    let (mut sums, mut bad) = (Sums::default(), None);
     for _ in 0..batches.batches() {
         let batch = batches.next_batch();
         let found = eval.run(&wiring.inputs(&batch), sink)?;
         sums.add(&found, batch.rows);
+        if bad.is_none() && !sums.loss.is_finite() {
+            bad = Some(batch.examples);
+        }
     }
-    Ok(sums.scores())
+    let scores = sums.scores();
+    Ok(Measurement { scores, bad })
+}
+
+impl Measurement {
+    /// The scores, with a warning if the loss is none; `of` says what was measured.
+    pub fn told(self, of: &str, dataset: &Dataset, sink: &mut Sink) -> Scores {
+        if let Some(examples) = &self.bad {
+            let rows = examples.iter().map(|example| dataset.place(*example));
+            let rows: Vec<String> = rows.collect();
+            sink.warn(errors::held_out_not_finite(of, self.scores.loss, &rows));
+        }
+        self.scores
+    }
 }
 
 /// What the batches of a measurement add up to.

@@ -16,6 +16,8 @@ pub(super) struct Updated {
     /// The mean over everything that counts, in all batches.
     pub loss: f64,
     pub grad_norm: f64,
+    /// The first batch whose own gradient is not finite, where batches have some.
+    pub bad_gradient: Option<usize>,
 }
 
 /// What an update needs besides its batches.
@@ -157,6 +159,7 @@ impl Stepper {
                     losses: vec![loss],
                     loss,
                     grad_norm: number(&found, "grad_norm"),
+                    bad_gradient: None,
                 })
             }
             Kind::Halves(halves) => halves.update(&inputs, update, &self.carried, sink),
@@ -175,7 +178,8 @@ impl Halves {
     ) -> Result<Updated, Reported> {
         let mut sums: Vec<(Vec<i64>, Vec<f64>)> = Vec::new();
         let (mut losses, mut total, mut loss) = (Vec::new(), 0.0, 0.0);
-        for inputs in batches {
+        let mut bad_gradient = None;
+        for (batch, inputs) in batches.iter().enumerate() {
             let found = self.grad.run(inputs, sink)?;
             let count = number(&found, "count");
             total += count;
@@ -186,6 +190,9 @@ impl Halves {
                     continue;
                 };
                 let values = gradient.to_f64s().unwrap_or_default();
+                if values.iter().any(|value| !value.is_finite()) {
+                    bad_gradient.get_or_insert(batch);
+                }
                 if sums.len() == at {
                     sums.push((gradient.dims().to_vec(), vec![0.0; values.len()]));
                 }
@@ -218,6 +225,7 @@ impl Halves {
             losses,
             loss: loss / divisor,
             grad_norm: number(&found, "grad_norm"),
+            bad_gradient,
         })
     }
 }
