@@ -141,7 +141,7 @@ impl Open {
         let mut outputs = Outputs::default();
         let (patch, labels) = {
             let build = builder(&self.model, known.all());
-            let task = (recipe.task, pieces.as_ref());
+            let task = (recipe.task.measured(), pieces.as_ref());
             let (loss, labels) = self.loss(&build, task, (Want::Correct, false), sink)?;
             build.with_patch(Patch::drop_outputs);
             outputs.add(&build, Role::Loss, "loss", loss.value);

@@ -69,3 +69,24 @@ fn adapters_are_measured_side_by_side() {
     let mut files = std::fs::read_dir(folder.join("math_task")).unwrap();
     assert!(files.all(|file| !file.unwrap().file_name().to_string_lossy().starts_with('.')));
 }
+
+/// Packing and smoothing are means of learning: with them a run measures what one without them does.
+#[test]
+fn means_of_learning_do_not_change_what_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config("math_task", folder.path());
+    let config = config.to_str().unwrap();
+    let means = ["--with", "data.pack=32", "--with", "label_smoothing=0.2"];
+    let trained = peftc(&[&["train", config][..], &means].concat());
+    let with = peftc(&[&["eval", config][..], &means].concat());
+    let without = peftc(&["eval", config]);
+    assert_eq!(with, without);
+    let [base, adapted] = without["results"].as_array().unwrap().as_slice() else {
+        panic!("{without}");
+    };
+    for key in ["loss", "accuracy", "exact", "perplexity"] {
+        assert_eq!(adapted[key], trained["after"][key], "{key}");
+    }
+    let (base, before) = (number(base, "loss"), number(&trained["before"], "loss"));
+    assert!((base - before).abs() <= 1e-5 * before, "{base} {before}");
+}

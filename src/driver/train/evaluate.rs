@@ -135,7 +135,8 @@ impl HeldOut {
         sink: &mut Sink,
     ) -> Result<Scores, Reported> {
         let options = BatchOptions::in_order(config.batch_size);
-        let options = wiring.options(config.data.pack, options);
+        // Examples of a row would see each other.
+        let options = wiring.options(None, options);
         let mut batcher = || Batcher::new(Arc::clone(&self.examples), options.clone(), sink);
         let (mut first, mut batches) = (batcher()?, batcher()?);
         wiring.check(&first.next_batch(), sink)?;

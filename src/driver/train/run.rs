@@ -193,12 +193,16 @@ impl<'c> Run<'c> {
         let batches = config.accumulate.map_or(1, NonZeroUsize::get);
         let step = Stepper::new(batches, &examples.train, artifacts, engine, library, sink)?;
         let eval_wiring = Wiring::of(graph("eval"), &examples.train, sink)?;
-        let options = |options| step.wiring.options(config.data.pack, options);
-        let train_options = options(BatchOptions {
-            order: config.data.order.into(),
-            ..BatchOptions::new(config.batch_size, config.seed)
-        });
-        let eval_options = options(BatchOptions::in_order(config.batch_size));
+        let options = |pack, options| step.wiring.options(pack, options);
+        let train_options = options(
+            config.data.pack,
+            BatchOptions {
+                order: config.data.order.into(),
+                ..BatchOptions::new(config.batch_size, config.seed)
+            },
+        );
+        // An example that shares a row sees those before it, as it does nowhere else.
+        let eval_options = options(None, BatchOptions::in_order(config.batch_size));
         let train = Batcher::new(Arc::clone(&examples.train), train_options.clone(), sink)?;
         step.wiring
             .check(&again(&train, &train_options, sink)?.next_batch(), sink)?;
