@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         sink: &mut cx.sink,
     };
     let mut on = |measured: &Measured| {
-        terminal.detail(&format!("measured {}", name(measured)));
+        terminal.detail(&format!("measured {}", name(measured, &[])));
     };
     let measured = train::evaluate(&configs, library, &mut session, &mut on)?;
     let task = configs
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         .unwrap_or_default();
     let width = measured
         .iter()
-        .map(|one| name(one).len())
+        .map(|one| name(one, &measured).len())
         .max()
         .unwrap_or(0);
     let mut text = String::new();
@@ -64,11 +64,14 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             text.push_str(&format!("{}, {} examples\n", files(one), one.examples));
         }
         let scores = scores_text(one.scores, task);
-        text.push_str(&format!("  {:width$}  {scores}\n", name(one)));
+        let name = name(one, &measured);
+        text.push_str(&format!("  {name:width$}  {scores}\n"));
     }
     let rows = measured.iter().map(|one| {
         let mut row = scores_json(one.scores, task);
         row["adapter"] = one.adapter.clone().into();
+        let folder = one.folder.as_ref();
+        row["output"] = folder.map(|folder| folder.display().to_string()).into();
         row["data"] = files(one).into();
         row["examples"] = one.examples.into();
         row
@@ -77,8 +80,19 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     Ok(Payload::new(text, json))
 }
 
-fn name(measured: &Measured) -> &str {
-    measured.adapter.as_deref().unwrap_or("without adapter")
+/// The adapter, with the folder of its run where others have one of the same name.
+fn name(measured: &Measured, all: &[Measured]) -> String {
+    let (Some(adapter), Some(folder)) = (&measured.adapter, &measured.folder) else {
+        return "without adapter".to_owned();
+    };
+    let is_other = |other: &Measured| other.folder.as_ref() != Some(folder);
+    let mut namesakes = all
+        .iter()
+        .filter(|other| other.adapter.as_ref() == Some(adapter));
+    match namesakes.any(is_other) {
+        true => format!("{adapter} ({})", folder.display()),
+        false => adapter.clone(),
+    }
 }
 
 fn files(measured: &Measured) -> String {

@@ -90,3 +90,36 @@ fn means_of_learning_do_not_change_what_is_measured() {
     let (base, before) = (number(base, "loss"), number(&trained["before"], "loss"));
     assert!((base - before).abs() <= 1e-5 * before, "{base} {before}");
 }
+
+/// Runs of one adapter are told apart by their folders.
+#[test]
+fn adapters_of_one_name_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let configs = ["first", "second"].map(|run| {
+        let folder = folder.path().join(run);
+        std::fs::create_dir(&folder).unwrap();
+        let config = config("math_task", &folder);
+        peftc(&["train", config.to_str().unwrap(), "--with", "steps=1"]);
+        config
+    });
+    let eval = |format: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
+        command.arg("eval").args(&configs).args(format);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let text = eval(&[]);
+    for run in ["first", "second"] {
+        let named = format!(
+            "math_task ({})",
+            folder.path().join(run).join("math_task").display()
+        );
+        assert_eq!(text.matches(&named).count(), 2, "{text}");
+    }
+    let found: Value = serde_json::from_str(&eval(&["--format", "json"])).unwrap();
+    let folders = found["results"].as_array().unwrap().iter();
+    let folders: Vec<&Value> = folders.map(|row| &row["output"]).collect();
+    assert!(
+        folders[0].is_null() && folders[1] != folders[2],
+        "{folders:?}"
+    );
+}

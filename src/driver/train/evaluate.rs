@@ -26,6 +26,8 @@ const LIMIT: u64 = 1 << 30;
 pub struct Measured {
     /// `None` for the model without an adapter.
     pub adapter: Option<String>,
+    /// The folder of the run that has trained it.
+    pub folder: Option<PathBuf>,
     /// The files of the examples.
     pub data: Vec<PathBuf>,
     pub examples: usize,
@@ -50,9 +52,10 @@ pub fn evaluate(
     let mut all = Vec::new();
     for (at, config) in configs.iter().enumerate() {
         let data = HeldOut::load(config, session)?;
-        let mut measured = |adapter: Option<String>, scores: Scores| {
+        let mut measured = |trained: Option<&Trained>, scores: Scores| {
             let measured = Measured {
-                adapter,
+                adapter: trained.map(|trained| trained.adapter.clone()),
+                folder: trained.map(|trained| trained.folder.clone()),
                 data: data.files.clone(),
                 examples: data.examples.examples().len(),
                 scores,
@@ -68,7 +71,7 @@ pub fn evaluate(
             let has_head = config.head.is_some() || configs[other].head.is_some();
             if other == at || !has_head {
                 let scores = trained.scores(config, &data, library, session.sink)?;
-                measured(Some(trained.adapter.clone()), scores);
+                measured(Some(trained), scores);
             }
         }
     }
