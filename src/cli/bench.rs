@@ -119,6 +119,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
                     Provider::Cpu => Waits::AsView,
                     Provider::Cuda(_) => Waits::AsCopy,
                 },
+                kernels: !args.no_kernels && args.provider == Provider::Cpu,
             },
         },
         rows: args.batch,

@@ -258,6 +258,8 @@ impl RecipeArgs {
                 budget: self.memory,
                 measures: false,
                 waits: Waits::AsView,
+                // As `peftc train` computes it, on a CPU.
+                kernels: true,
             },
         }
     }

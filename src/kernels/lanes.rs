@@ -144,8 +144,25 @@ fn select(into: &mut [f32], condition: &[f32], a: &[f32], b: &[f32]) {
 }
 
 #[inline(always)]
-fn sum(x: &[f32]) -> f32 {
+pub(super) fn sum(x: &[f32]) -> f32 {
     fold(x, 0.0, |sum, x| sum + x)
+}
+
+/// Σ a b, added up as [`sum`] adds.
+#[inline(always)]
+pub(super) fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
+    let mut parts = [0.0; LANES];
+    let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let mut one = |a: &[f32], b: &[f32]| {
+        for ((part, a), b) in parts.iter_mut().zip(a).zip(b) {
+            *part += a * b;
+        }
+    };
+    for (a, b) in (&mut a).zip(&mut b) {
+        one(a, b);
+    }
+    one(a.remainder(), b.remainder());
+    parts.iter().sum()
 }
 
 /// The maximum; a row without any number has none.
@@ -156,7 +173,7 @@ fn largest(x: &[f32]) -> f32 {
 
 /// As [`largest`] without looking for what is no number: that shows in what is computed next.
 #[inline(always)]
-fn ceiling(x: &[f32]) -> f32 {
+pub(super) fn ceiling(x: &[f32]) -> f32 {
     fold(x, f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
 }
 

@@ -1,5 +1,5 @@
-//! Fused computations: many elementwise operators, sums along rows and what attention and losses do
-//! with a row, in one walk over memory.
+//! Fused computations: many elementwise operators, sums along rows and what losses do with a row, in one
+//! walk over memory, and attention as a whole ([`attention`]).
 //!
 //! In: a [`Program`], short steps over rows of tensors, and the tensors. Out: its results. A row is
 //! what lies along the last axis; tensors with fewer or shorter axes are stretched over the others,
@@ -14,6 +14,7 @@
 //!
 //! Not here: finding what can be fused (`passes`), threads and ONNX Runtime (`runtime`).
 
+pub mod attention;
 mod lanes;
 mod math;
 mod memory;
@@ -28,8 +29,8 @@ pub use plan::Plan;
 pub use program::{Kind, Op, Program, Step};
 pub use run::Run;
 
-/// The domain of operators that run programs; it occurs in no file.
+/// The domain of these operators; it occurs in no file.
 pub const DOMAIN: &str = "peftc";
-/// The operator, and the attribute that holds its program.
+/// The operator that runs a program, and the attribute that holds it.
 pub const OPERATOR: &str = "Rows";
 pub const PROGRAM: &str = "program";

@@ -1,4 +1,5 @@
-//! Decompositions of matrices, for start values and conversions. The only user of `faer`.
+//! Decompositions of matrices, for start values and conversions, and products of parts of tensors, for
+//! kernels. The only user of `faer`.
 //!
 //! In: matrices as row-major slices of f64. Out: their thin factors, row-major, too. What holds:
 //! the same matrix gives the same factors on the same machine, whatever runs beside it (one matrix
@@ -12,11 +13,13 @@
 
 mod clusters;
 mod low_rank;
+mod product;
 #[cfg(test)]
 mod tests;
 
 pub use clusters::clusters;
 pub use low_rank::{Budget, LowRank, low_rank};
+pub use product::{Part, PartMut};
 
 use faer::{Mat, MatRef, Side};
 

@@ -90,11 +90,7 @@ fn fold_choose(cx: &mut InferCx<'_>) -> Option<()> {
     let dims = cx.small_dims(0)?;
     let unknown = || vec![Element::Unknown; dims.iter().product::<i64>() as usize];
     let read = |operand| cx.known(operand).map(|known| stretched(&known, &dims));
-    let condition = read(0)?;
-    let (a, b) = (
-        read(1).unwrap_or_else(unknown),
-        read(2).unwrap_or_else(unknown),
-    );
+    let [condition, a, b] = [0, 1, 2].map(|slot| read(slot).unwrap_or_else(unknown));
     let elements = condition
         .iter()
         .zip(a.into_iter().zip(b))
@@ -239,6 +235,13 @@ mod tests {
             "i64[3] = [B, -1, 1]",
         ];
         check_values("Where", 16, &operands, &[], "[B, 1, 1]");
+    }
+
+    /// Whatever decides, where both choices are one.
+    #[test]
+    fn a_choice_between_the_same_is_known() {
+        let operands = ["bool[1]", "i64[2] = [B, 4]", "i64[2] = [B, 5]"];
+        check_values("Where", 16, &operands, &[], "[B, ?]");
     }
 
     #[test]

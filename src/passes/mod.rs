@@ -10,7 +10,7 @@ mod specialize;
 mod tests;
 mod without_past;
 
-pub use fuse::fuse;
+pub use fuse::{fuse, fuse_attention};
 pub use infer::{Values, infer, infer_values};
 pub use row_sums::sums_as_products;
 pub use specialize::specialize;

@@ -177,9 +177,10 @@ fn with(
     let step = differentiated.clone().step(hooks, recipe, sink)?;
     let grad = differentiated.grad(sink)?;
     let batch = recipe.memory.batch;
-    let mut estimate = memory::estimate(&step, batch);
+    let fuses = recipe.memory.kernels;
+    let mut estimate = memory::estimate(&step, batch, fuses, sink)?;
     if recipe.memory.measures {
-        estimate = estimate.beside(&memory::estimate(eval, batch));
+        estimate = estimate.beside(&memory::estimate(eval, batch, fuses, sink)?);
     }
     Ok(Graphs {
         step,

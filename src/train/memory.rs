@@ -19,7 +19,9 @@
 use super::TrainingGraph;
 use super::arena::{Arena, Place};
 use super::sizes::{BatchSizes, Sizes};
+use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, NodeId, Tensor, TensorData, ValueId};
+use crate::passes;
 use crate::ty::TensorType;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -99,15 +101,26 @@ impl Estimate {
     }
 }
 
-/// What a run of a training graph takes.
-pub(super) fn estimate(of: &TrainingGraph, batch: BatchSizes) -> Estimate {
-    let graph = &of.model.graph;
+/// What a run of a training graph takes, with attention computed as one or operator by operator.
+pub(super) fn estimate(
+    of: &TrainingGraph,
+    batch: BatchSizes,
+    fuses: bool,
+    sink: &mut Sink,
+) -> Result<Estimate, Reported> {
+    let mut fused = None;
+    if fuses {
+        let mut model = of.model.clone();
+        passes::fuse_attention(&mut model, sink)?;
+        fused = Some(model);
+    }
+    let graph = &fused.as_ref().unwrap_or(&of.model).graph;
     let sizes = Sizes::of(graph, batch);
     // What a step gives to the next lies in the arena, beside what it was given itself.
     let carried = of.outputs.iter().filter(|port| port.feeds.is_some());
     let state = 2 * carried.map(|port| sizes.bytes(&port.ty)).sum::<u64>();
     let peak = Walk::peak(graph, &sizes);
-    Estimate {
+    Ok(Estimate {
         batch,
         weights: weights(graph),
         state,
@@ -115,7 +128,7 @@ pub(super) fn estimate(of: &TrainingGraph, batch: BatchSizes) -> Estimate {
         opening: initial(graph),
         process: PROCESS + NODE * graph.node_count() as u64,
         largest: peak.largest(graph, &sizes),
-    }
+    })
 }
 
 /// Weights in the order of the products that read them, and as they are where something else does.

@@ -99,6 +99,8 @@ pub struct Memory {
     pub measures: bool,
     /// How activations that are computed again wait for their turn.
     pub waits: Waits,
+    /// Whether sessions compute attention without keeping what is computed of it on the way.
+    pub kernels: bool,
 }
 
 /// What the backward pass does for the activations of the forward pass.

@@ -9,6 +9,7 @@
 mod adapters;
 mod adaption_prompt;
 mod arrow;
+mod attention;
 mod bad_input;
 mod bodies;
 mod calibrate;

@@ -5,8 +5,9 @@ use crate::recorded::exports;
 use crate::tolerances::RECOMPUTED;
 use crate::training::{labels, run, stateful};
 use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Recompute, Task};
-use peftc::runtime::{HostTensor, NamedTensors, Optimization};
+use peftc::runtime::{HostTensor, NamedTensors, Optimization, Stateful};
 use serde_json::Value;
+use std::path::Path;
 use std::process::Command;
 
 fn recipe(family: &str, recompute: Recompute) -> Recipe {
@@ -28,23 +29,21 @@ fn recipe(family: &str, recompute: Recompute) -> Recipe {
     }
 }
 
-/// Loss and gradients, and how many nodes are copies.
-fn gradients(export: &str, recompute: Recompute, inputs: &NamedTensors) -> (NamedTensors, usize) {
-    let folder = tempfile::tempdir().unwrap();
+/// An adapter of all linear layers, compiled to train; its manifest.
+pub(crate) fn compiled(export: &str, recompute: Recompute, folder: &Path) -> Value {
     let family = export.split('.').next().unwrap();
     let spec = "use std::lora\nadapter a { adapt all linear with lora(rank = 2, dropout = 0.3) }\n";
     let recipe = recipe(family, recompute);
-    compiled_to_train(spec, &model(export), None, Some(recipe), folder.path());
-    let out = folder.path().join("out");
-    let text = std::fs::read_to_string(out.join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_str(&text).unwrap();
-    let bytes = std::fs::read(out.join("grad.onnx")).unwrap();
-    let copies = bytes.windows(6).filter(|part| part == b"again/").count();
-    let mut grad = stateful(&out, &manifest, "grad", Optimization::All);
-    // A start at which every gradient is another number: B is zero at the usual one.
-    let names: Vec<String> = ports(&manifest, "parameter");
+    compiled_to_train(spec, &model(export), None, Some(recipe), folder);
+    let text = std::fs::read_to_string(folder.join("out/manifest.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A start at which every gradient is another number: B is zero at the usual one.
+pub(crate) fn fill(grad: &mut Stateful, manifest: &Value) {
+    let names: Vec<String> = ports(manifest, "parameter");
     let mut sink = peftc::diag::Sink::new();
-    for (seed, (name, dims)) in names.iter().zip(shapes(&manifest)).enumerate() {
+    for (seed, (name, dims)) in names.iter().zip(shapes(manifest)).enumerate() {
         let count = dims.iter().product::<i64>();
         let values: Vec<f32> = (0..count)
             .map(|at| ((at * 31 + seed as i64 * 17) % 101) as f32 * 4e-3 - 0.2)
@@ -52,6 +51,26 @@ fn gradients(export: &str, recompute: Recompute, inputs: &NamedTensors) -> (Name
         grad.set(name, &HostTensor::from_f32(&dims, &values), &mut sink)
             .unwrap();
     }
+}
+
+/// A batch of a recording, with labels and a seed.
+pub(crate) fn inputs(family: &str) -> NamedTensors {
+    let path = fixtures().join(format!("peft/{family}.lora.safetensors"));
+    let mut inputs = recorded(&path, "input.");
+    inputs.push("labels", labels(family, &inputs));
+    inputs.push("seed", HostTensor::from_i64(&[], &[7]));
+    inputs
+}
+
+/// Loss and gradients, and how many nodes are copies.
+fn gradients(export: &str, recompute: Recompute, inputs: &NamedTensors) -> (NamedTensors, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = compiled(export, recompute, folder.path());
+    let out = folder.path().join("out");
+    let bytes = std::fs::read(out.join("grad.onnx")).unwrap();
+    let copies = bytes.windows(6).filter(|part| part == b"again/").count();
+    let mut grad = stateful(&out, &manifest, "grad", Optimization::All);
+    fill(&mut grad, &manifest);
     (run(&mut grad, inputs), copies)
 }
 
@@ -76,17 +95,8 @@ fn shapes(manifest: &Value) -> Vec<Vec<i64>> {
 /// With the masks of dropouts, which a copy draws from the same seed.
 #[test]
 fn gradients_are_those_of_activations_that_are_kept() {
-    for (family, recording) in [
-        ("llama", "llama.lora"),
-        ("gpt2", "gpt2.lora"),
-        ("bert", "bert.lora"),
-    ] {
-        let path = fixtures()
-            .join("peft")
-            .join(format!("{recording}.safetensors"));
-        let mut inputs = recorded(&path, "input.");
-        inputs.push("labels", labels(family, &inputs));
-        inputs.push("seed", HostTensor::from_i64(&[], &[7]));
+    for family in ["llama", "gpt2", "bert"] {
+        let inputs = inputs(family);
         for export in exports(family) {
             let (plain, none) = gradients(export, Recompute::Off, &inputs);
             let (again, copies) = gradients(export, Recompute::Blocks, &inputs);

@@ -354,6 +354,7 @@ impl Config {
                     Provider::Cpu => Waits::AsView,
                     Provider::Cuda(_) => Waits::AsCopy,
                 },
+                kernels: self.kernels && self.provider == Provider::Cpu,
             },
             base: self.base.into(),
         }

@@ -1,4 +1,5 @@
-//! Neighbouring nodes that work row by row become one node that runs a program of [`kernels`].
+//! Attention, and what leads back from it, becomes a node each ([`attention`]); other neighbouring nodes
+//! that work row by row become one node that runs a program of [`kernels`].
 //!
 //! Requires: a graph that verifies. Ensures: the model computes the same, with the same names, up to
 //! rounding; what fused nodes compute between them is no value any more. The new nodes are of peftc's
@@ -10,6 +11,7 @@
 //!
 //! [`kernels`]: crate::kernels
 
+mod attention;
 mod group;
 mod node;
 #[cfg(test)]
@@ -19,7 +21,7 @@ mod write;
 use super::errors;
 use super::infer::infer_values;
 use crate::diag::{Reported, Sink};
-use crate::graph::{Graph, Model, NodeId, Patch};
+use crate::graph::{Graph, Model, NodeId, Patch, ValueId};
 use crate::kernels::DOMAIN;
 
 /// Fuses what can be fused, in bodies, too. Returns how many nodes now run programs.
@@ -47,6 +49,11 @@ pub fn fuse(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     Ok(count)
 }
 
+/// Fuses attention alone, in the top graph: what a session with kernels keeps in memory shows.
+pub fn fuse_attention(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
+    apply(model, attention::attention, sink)
+}
+
 /// Where a node has bodies: the attribute, and which graph of it.
 fn places(graph: &Graph, node: NodeId) -> Vec<(usize, usize)> {
     let attributes = graph.node(node).attributes.iter().enumerate();
@@ -57,30 +64,40 @@ fn places(graph: &Graph, node: NodeId) -> Vec<(usize, usize)> {
 
 /// Fuses what can be fused in the top graph of a model, whose opsets stay as they are.
 fn graph(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
+    let attention = apply(model, attention::attention, sink)?;
+    let rows = apply(model, rows, sink)?;
+    Ok(attention + rows)
+}
+
+/// Adds nodes that take the place of others to a patch; answers with what each computes.
+type Find = fn(&node::Reader<'_>, &[NodeId], &mut Patch) -> Vec<Vec<ValueId>>;
+
+fn rows(reader: &node::Reader<'_>, order: &[NodeId], patch: &mut Patch) -> Vec<Vec<ValueId>> {
+    let groups = group::groups(reader.graph, order, reader);
+    let groups = groups.iter();
+    groups
+        .filter_map(|group| write::group(reader.graph, group, patch))
+        .collect()
+}
+
+/// Answers with the number of new nodes.
+fn apply(model: &mut Model, find: Find, sink: &mut Sink) -> Result<usize, Reported> {
     let values = infer_values(model, sink)?;
     let reader = node::Reader::new(model, &values);
     let Ok(order) = model.graph.order() else {
         return Ok(0);
     };
-    let groups = group::groups(&model.graph, &order, &reader);
     let mut patch = Patch::new();
-    let mut results = Vec::new();
-    let mut count = 0;
-    for group in &groups {
-        if let Some(written) = write::group(&model.graph, group, &mut patch) {
-            results.extend(written);
-            count += 1;
-        }
-    }
-    if count == 0 {
+    let made = find(&reader, &order, &mut patch);
+    if made.is_empty() {
         return Ok(0);
     }
     if let Err(why) = model.graph.apply(patch) {
         return Err(sink.emit(errors::patch_refused(&model.name, &why)));
     }
     // ONNX Runtime cannot tell the shapes of what it does not know.
-    for value in results {
-        model.graph.state_type(value);
+    for value in made.iter().flatten() {
+        model.graph.state_type(*value);
     }
-    Ok(count)
+    Ok(made.len())
 }

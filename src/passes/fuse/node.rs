@@ -48,7 +48,7 @@ pub(super) enum Source {
 
 /// Nodes with what is known of constants.
 pub(super) struct Reader<'m> {
-    graph: &'m Graph,
+    pub graph: &'m Graph,
     opset: i64,
     values: &'m Values,
 }
@@ -88,7 +88,7 @@ impl<'m> Reader<'m> {
         })
     }
 
-    fn form(&self, id: NodeId, node: &Node) -> Option<Form> {
+    pub fn form(&self, id: NodeId, node: &Node) -> Option<Form> {
         let step = match &*node.op.op_type {
             "Neg" => Op::Neg,
             "Exp" => Op::Exp,
@@ -289,18 +289,18 @@ impl<'m> Reader<'m> {
         }
     }
 
-    fn dims(&self, value: ValueId) -> Option<&'m [Dim]> {
+    pub fn dims(&self, value: ValueId) -> Option<&'m [Dim]> {
         let shape = self.graph.value(value).ty.as_ref()?.shape.as_ref()?;
         Some(&shape.0)
     }
 
-    fn is(&self, value: ValueId, dtype: DType) -> bool {
+    pub fn is(&self, value: ValueId, dtype: DType) -> bool {
         let ty = self.graph.value(value).ty.as_ref();
         ty.is_some_and(|ty| ty.dtype == dtype)
     }
 
     /// The only element of a constant.
-    fn number(&self, value: ValueId) -> Option<f64> {
+    pub fn number(&self, value: ValueId) -> Option<f64> {
         let all = self.dims(value)?.iter().all(|dim| dim.known() == Some(1));
         let known = all.then(|| self.known(value)).flatten()?;
         known.single()?.float()

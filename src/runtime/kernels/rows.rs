@@ -1,22 +1,15 @@
-//! The operator that runs programs of [`kernels`](crate::kernels), on the CPU and in ONNX Runtime's own
-//! threads. A panic stays inside and comes out as an error of the run.
+//! The operator that runs a program.
 #![allow(unsafe_code)]
 
-use crate::kernels::{DOMAIN, Kind, OPERATOR, PROGRAM, Plan, Program, Run, Source, Target};
+use super::{Pool, guarded};
+use crate::kernels::{Kind, OPERATOR, PROGRAM, Plan, Program, Run, Source, Target};
 use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::{DynTensorValueType, TensorElementType, ValueRef};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
-
-/// The operators that a session with kernels knows besides ONNX Runtime's own.
-pub(super) fn domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(Rows)
-}
 
 /// An operator with any number of operands and results, all of them tensors.
-struct Rows;
+pub(super) struct Rows;
 
 impl Operator for Rows {
     type Kernel<'attr> = RowsKernel;
@@ -50,7 +43,7 @@ impl Operator for Rows {
     }
 }
 
-struct RowsKernel {
+pub(super) struct RowsKernel {
     program: Program,
     /// Of the run before: sizes seldom change.
     last: Option<(Vec<Vec<usize>>, Plan)>,
@@ -58,8 +51,7 @@ struct RowsKernel {
 
 impl Kernel for RowsKernel {
     fn compute(&mut self, cx: &ComputeContext) -> ort::Result<()> {
-        let computed = catch_unwind(AssertUnwindSafe(|| self.try_compute(cx)));
-        computed.unwrap_or_else(|panic| Err(ort::Error::new(words(&*panic))))
+        guarded(|| self.try_compute(cx))
     }
 }
 
@@ -104,29 +96,8 @@ impl RowsKernel {
             targets.push(unsafe { Target::new(start, dims.iter().product()) });
         }
         let run = Run::new(&self.program, plan, &sources, &targets).map_err(ort::Error::new)?;
-        run_tasks(cx, &run, plan.tasks())
-    }
-}
-
-/// Computes all tasks and answers with what stopped the first that failed.
-fn run_tasks(cx: &ComputeContext, run: &Run<'_>, tasks: usize) -> ort::Result<()> {
-    let failed: Mutex<Option<String>> = Mutex::new(None);
-    let one = |task: usize| {
-        // SAFETY: ONNX Runtime asks for every task once.
-        let done = catch_unwind(AssertUnwindSafe(|| unsafe { run.task(task) }));
-        if let Err(why) = done.unwrap_or_else(|panic| Err(words(&*panic))) {
-            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        }
-    };
-    match tasks {
-        0 => {}
-        1 => one(0),
-        tasks => cx.par_for(tasks, tasks, one)?,
-    }
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match failed {
-        Some(why) => Err(ort::Error::new(why)),
-        None => Ok(()),
+        // SAFETY: the pool asks for every task once.
+        Pool(cx).run(plan.tasks(), &|task| unsafe { run.task(task) })
     }
 }
 
@@ -149,12 +120,4 @@ fn source<'c>(value: &ValueRef<'c>) -> ort::Result<(Source<'c>, Vec<usize>)> {
     // that it lets results overwrite, the run takes care.
     let source = unsafe { Source::new(kind, start, dims.iter().product()) };
     Ok((source, dims))
-}
-
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("a bug in peftc: {}", text.unwrap_or_default())
 }
