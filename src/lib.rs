@@ -86,7 +86,9 @@
 //!
 //! * Kernels are no part of a graph that anybody writes down. `passes::fuse` puts them into a copy in
 //!   memory when a session for training opens; one operator runs all of them, each a short program
-//!   (`kernels`), so that what is fused is decided by the graph, not by a list of patterns.
+//!   (`kernels`), so that what is fused is decided by the graph, not by a list of patterns. Attention is the
+//!   exception and has an operator of its own: it is made of products, which a program of rows cannot call,
+//!   and what it may leave out only its mask says.
 //!
 //! Dependencies between rooms run one way; `tests/it/layers.rs` holds the table.
 

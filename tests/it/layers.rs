@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("diag", &[]),
     ("ty", &[]),
     ("linalg", &[]),
-    ("kernels", &[]),
+    ("kernels", &["linalg"]),
     ("stdlib", &[]),
     ("files", &["diag"]),
     ("syntax", &["diag"]),
