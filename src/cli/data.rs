@@ -166,6 +166,7 @@ fn options(args: &Args, sink: &mut Sink) -> Result<EncoderOptions, Reported> {
             vocabulary: args.vocabulary,
             positions: args.positions,
             classes: args.class_count,
+            labels_are_classes: args.class_count.is_some(),
         },
         classes: args.classes.clone(),
         ..EncoderOptions::new(args.task)

@@ -50,6 +50,16 @@ impl Array {
         }
     }
 
+    /// The row of the first whole number that is like this, from 0, and the number.
+    fn first(&self, is_like: impl Fn(&i64) -> bool) -> Option<(usize, i64)> {
+        let Elements::I64(numbers) = &self.elements else {
+            return None;
+        };
+        let at = numbers.iter().position(is_like)?;
+        let width: usize = self.dims[1..].iter().product();
+        Some((at / width.max(1), numbers[at]))
+    }
+
     fn append(&mut self, other: Array) -> Result<(), String> {
         if self.dims[1..] != other.dims[1..] {
             let (own, others) = (&self.dims[1..], &other.dims[1..]);
@@ -125,28 +135,42 @@ fn rows_of(arrays: &[Array], file: &str, sink: &mut Sink) -> Result<usize, Repor
     }
 }
 
-/// Whether the model knows all tokens, and tells all classes apart.
+/// Whether the model knows all tokens, has a position for each, and tells all classes apart.
 fn check(arrays: &[Array], encoder: &Encoder, file: &str, sink: &mut Sink) -> Result<(), Reported> {
-    let labels = arrays.iter().find(|array| array.name == "labels");
-    if let (Some(Elements::I64(labels)), Some(classes)) = (
-        labels.map(|array| &array.elements),
-        encoder.options().limits.classes,
-    ) {
-        let known = 0..classes as i64;
-        let counts = |label: &&i64| **label != i64::from(IGNORED);
-        let mut labels = labels.iter().filter(counts);
-        if let Some(label) = labels.find(|label| !known.contains(label)) {
-            return Err(sink.emit(errors::array_class_outside(file, *label, classes)));
-        }
-    }
-    let ids = arrays.iter().find(|array| array.name == "input_ids");
-    if let (Some(Elements::I64(ids)), Some(vocabulary)) = (
-        ids.map(|array| &array.elements),
-        encoder.options().limits.vocabulary,
-    ) {
-        let known = 0..vocabulary as i64;
-        if let Some(id) = ids.iter().find(|id| !known.contains(id)) {
-            return Err(sink.emit(errors::array_outside(file, *id, vocabulary)));
+    let limits = encoder.options().limits;
+    for array in arrays {
+        // With the place of its row, as data sets name them.
+        let outside = |below: Option<usize>, ignored: Option<i64>| {
+            let known = 0..below.map_or(i64::MAX, |below| below as i64);
+            let is_bad = |number: &i64| Some(*number) != ignored && !known.contains(number);
+            let (row, number) = array.first(is_bad)?;
+            Some((format!("{file}:{}", row + 1), number))
+        };
+        match array.name.as_str() {
+            "labels" if limits.labels_are_classes => {
+                if let Some((place, label)) = outside(limits.classes, Some(IGNORED.into())) {
+                    let fault = errors::array_label_outside(&place, label, limits.classes);
+                    return Err(sink.emit(fault));
+                }
+            }
+            name @ ("input_ids" | "decoder_input_ids") => {
+                if let Some((place, id)) = outside(limits.vocabulary, None) {
+                    let fault = errors::array_outside(name, &place, id, limits.vocabulary);
+                    return Err(sink.emit(fault));
+                }
+                let tokens = array.dims.get(1).copied().unwrap_or(0);
+                if let Some(longest) = encoder.longest().filter(|longest| tokens > *longest) {
+                    let fault = errors::array_too_long(name, file, tokens, longest, encoder);
+                    return Err(sink.emit(fault));
+                }
+            }
+            "position_ids" => {
+                if let Some((place, at)) = outside(limits.positions, None) {
+                    let fault = errors::array_place_outside(&place, at, limits.positions);
+                    return Err(sink.emit(fault));
+                }
+            }
+            _ => {}
         }
     }
     Ok(())

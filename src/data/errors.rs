@@ -1,6 +1,6 @@
 //! Diagnostics of this room: data (E10).
 
-use super::encode::EncoderOptions;
+use super::encode::{Encoder, EncoderOptions};
 use super::row::{Fault, Row};
 use super::source::Format;
 use super::task::{Role, Task};
@@ -78,11 +78,43 @@ pub(super) fn array_differs(name: &str, file: &str, why: &str) -> Diagnostic {
     Diagnostic::new(Code::E1003, message).help("give the array the same form in every file")
 }
 
-pub(super) fn array_outside(file: &str, id: i64, vocabulary: usize) -> Diagnostic {
-    let message = format!(
-        "`input_ids` of `{file}` has the token {id}, the model's tokens are below {vocabulary}"
-    );
+pub(super) fn array_outside(
+    name: &str,
+    place: &str,
+    id: i64,
+    vocabulary: Option<usize>,
+) -> Diagnostic {
+    let known = match vocabulary {
+        Some(vocabulary) => format!("the model's tokens are below {vocabulary}"),
+        None => "tokens are 0 or above".to_owned(),
+    };
+    let message = format!("`{name}` of {place} has the token {id}, {known}");
     Diagnostic::new(Code::E1008, message).help("take the tokenizer that belongs to the model")
+}
+
+pub(super) fn array_too_long(
+    name: &str,
+    file: &str,
+    tokens: usize,
+    longest: usize,
+    encoder: &Encoder,
+) -> Diagnostic {
+    let limit = match encoder.options().limits.positions == Some(longest) {
+        true => format!("the model takes {longest}"),
+        false => format!("at most {longest} are allowed"),
+    };
+    let message = format!("rows of `{name}` in `{file}` have {tokens} tokens, {limit}");
+    Diagnostic::new(Code::E1007, message)
+        .help("make arrays of shorter rows: arrays are taken as they are")
+}
+
+pub(super) fn array_place_outside(place: &str, at: i64, positions: Option<usize>) -> Diagnostic {
+    let known = match positions {
+        Some(positions) => format!("the model's are below {positions}"),
+        None => "positions are 0 or above".to_owned(),
+    };
+    let message = format!("`position_ids` of {place} has the position {at}, {known}");
+    Diagnostic::new(Code::E1007, message).help("count positions from 0 in every row")
 }
 
 // Rows.
@@ -233,11 +265,28 @@ pub(super) fn class_outside(number: i64, column: &str, count: usize) -> Fault {
     Fault::new(diagnostic, "in this row")
 }
 
-pub(super) fn array_class_outside(file: &str, class: i64, count: usize) -> Diagnostic {
-    let message = format!("`labels` of `{file}` has the class {class}");
+/// `place` is a file with a row, such as `train.npz:3`.
+pub(super) fn array_label_outside(place: &str, label: i64, classes: Option<usize>) -> Diagnostic {
+    let message = format!("`labels` of {place} has the label {label}");
     Diagnostic::new(Code::E1004, message)
-        .note(classes(&[], count))
+        .note(labels(classes))
         .help("write -100 where nothing counts")
+}
+
+/// A label of a token is none that a model can give.
+pub(super) fn label_outside(label: i32, column: &str, classes: Option<usize>) -> Fault {
+    let message = format!("`{column}` has the label {label}");
+    let diagnostic = Diagnostic::new(Code::E1004, message)
+        .note(labels(classes))
+        .help("write -100 where nothing counts");
+    Fault::new(diagnostic, "in this row")
+}
+
+fn labels(classes: Option<usize>) -> String {
+    match classes {
+        Some(count) if count > 0 => format!("labels are 0 to {}", count - 1),
+        _ => "labels are 0 or above".to_owned(),
+    }
 }
 
 pub(super) fn number_among_names(number: i64, column: &str, names: &[String]) -> Fault {

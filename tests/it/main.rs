@@ -62,6 +62,7 @@ mod stored;
 mod tasks;
 mod tolerances;
 mod train_command;
+mod train_inputs;
 mod train_tasks;
 mod training;
 mod values;

@@ -4,7 +4,7 @@ use super::{Encoded, Encoder, TooLong};
 use crate::data::errors;
 use crate::data::example::{IGNORED, Sequence};
 use crate::data::row::Fault;
-use crate::data::task::Task;
+use crate::data::task::{Role, Task};
 use crate::diag::{Reported, Sink};
 
 impl Encoder {
@@ -57,17 +57,25 @@ impl Encoder {
         if sequence.ids.is_empty() {
             return Err(errors::nothing_counts(0));
         }
-        let Some(vocabulary) = self.options.limits.vocabulary else {
+        let vocabulary = self.options.limits.vocabulary;
+        let is_outside = |number: usize| vocabulary.is_some_and(|count| number >= count);
+        let mut ids = sequence.ids.iter().copied();
+        if let Some(id) = ids.find(|id| is_outside(*id as usize)) {
+            let token = self.tokenizer.as_ref().and_then(|t| t.token(id));
+            let vocabulary = vocabulary.unwrap_or(0);
+            return Err(errors::outside_vocabulary(id, token.as_deref(), vocabulary));
+        }
+        if !self.options.task.predicts_tokens() {
             return Ok(());
-        };
-        let are_tokens = self.options.task.predicts_tokens();
-        let labels = sequence.labels.iter().filter(|label| **label != IGNORED);
-        let labels = labels.map(|label| *label as u32).filter(|_| are_tokens);
-        let all = sequence.ids.iter().copied().chain(labels);
-        match all.into_iter().find(|id| *id as usize >= vocabulary) {
-            Some(id) => {
-                let token = self.tokenizer.as_ref().and_then(|t| t.token(id));
-                Err(errors::outside_vocabulary(id, token.as_deref(), vocabulary))
+        }
+        let mut labels = sequence.labels.iter().copied();
+        // No number below 0 but the one that says that nothing counts.
+        let is_none =
+            |label: i32| label != IGNORED && usize::try_from(label).map_or(true, is_outside);
+        match labels.find(|label| is_none(*label)) {
+            Some(label) => {
+                let column = self.column(Role::Labels);
+                Err(errors::label_outside(label, column, vocabulary))
             }
             None => Ok(()),
         }

@@ -103,8 +103,11 @@ pub struct Limits {
     pub vocabulary: Option<usize>,
     /// The longest sequence.
     pub positions: Option<usize>,
-    /// Classes of the model's output.
+    /// Classes of the model's output; tokens where labels are tokens that come as arrays.
     pub classes: Option<usize>,
+    /// Whole numbers in an array of labels are classes: none is below 0 but for the one of labels that
+    /// do not count.
+    pub labels_are_classes: bool,
 }
 
 /// Turns rows into examples. Rows do not depend on each other.

@@ -148,22 +148,27 @@ fn limits(config: &Config, loaded: &Loaded) -> Limits {
     };
     let output = output_dims(config, &loaded.model).unwrap_or_default();
     let scores = output.last().copied().flatten();
+    let task = config.task;
     let has_classes = matches!(
-        config.task,
+        task,
         TaskKind::Classification | TaskKind::TokenClassification | TaskKind::MultiLabel
     );
+    let tokens = scores.filter(|_| output.len() == 3);
     let of_head = |head: &HeadConfig| head.size.map(|size| size.get() as usize);
     Limits {
-        vocabulary: match config.task {
-            TaskKind::CausalLm | TaskKind::Seq2Seq => scores.filter(|_| output.len() == 3),
+        vocabulary: match task {
+            _ if task.predicts_tokens() => tokens,
             _ => rows(words),
         },
         positions: rows(places),
         classes: match &config.head {
+            _ if task.predicts_tokens() => tokens,
             _ if !has_classes => None,
             None => scores,
             Some(head) => of_head(head),
         },
+        // Several classes of a row are as many numbers.
+        labels_are_classes: (has_classes || task.predicts_tokens()) && task != TaskKind::MultiLabel,
     }
 }
 
