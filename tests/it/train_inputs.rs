@@ -3,8 +3,9 @@
 use crate::adapters::{fixtures, model};
 use crate::train_tasks::{npz, said};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A configuration of two steps in a folder.
 pub(crate) fn config(folder: &Path, model: &Path, more: &str) -> Command {
@@ -79,4 +80,35 @@ fn arrays_of_tokens_are_what_the_model_has() {
         code == "E1007" && message.ends_with("have 33 tokens, the model takes 32"),
         "{message}"
     );
+}
+
+/// Rows come from standard input, however it is written.
+#[test]
+fn standard_input_is_learned_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = std::fs::read(fixtures().join("quickstart/math_task.train.jsonl")).unwrap();
+    let tokenizer = fixtures().join("quickstart/tokenizer.json");
+    let data = |train: &str| {
+        let tokenizer = tokenizer.display();
+        format!("data: {{train: {train}, tokenizer: {tokenizer}, end_token: \"id:10\"}}")
+    };
+    for (train, more) in [("\"-\"", None), ("absent.jsonl", Some("data.train=-"))] {
+        let model = fixtures().join("quickstart/model.onnx");
+        let mut command = config(folder, &model, &data(train));
+        if let Some(more) = more {
+            command.args(["--with", more]);
+        }
+        let mut child = command
+            .args(["--format", "json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&rows).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["steps"], 2, "{said}");
+    }
 }

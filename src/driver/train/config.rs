@@ -1,5 +1,6 @@
 //! The configuration of a run: a YAML file, or the same keys on the command line.
 
+use super::changes::changed;
 use super::data_config::{Data, Word, known};
 use super::errors;
 use super::schedule::Schedule;
@@ -54,7 +55,7 @@ pub struct Config {
     pub accumulate: Option<NonZeroUsize>,
     /// Updates of the run; or `epochs`.
     pub steps: Option<NonZeroU64>,
-    /// Passes over the data, if `steps` is not given.
+    /// Passes over the data; or `steps`.
     pub epochs: Option<NonZeroU64>,
     /// Inputs of one truth value that always have this value in training.
     #[serde(default)]
@@ -438,11 +439,11 @@ pub fn read_config(
 ) -> Result<Config, Reported> {
     let text = files::read_text(path, LIMIT, sink)?;
     let file = sources.add(path.to_string_lossy(), text.clone());
-    let mut config: Config = serde_yaml::from_str(&text)
-        .map_err(|error| sink.emit(errors::bad_config(&error, span_of(&error, &text, file))))?;
-    if !changes.is_empty() {
-        config = changed(&text, changes, sink)?;
-    }
+    let config: Config = serde_yaml::from_str(&text).map_err(|error| {
+        let span = span_of(&error, &text, file);
+        sink.emit(errors::bad_config(&error, span))
+    })?;
+    let config = changed(config, &text, changes, sink)?;
     let line = |key: &str| {
         let is_changed = changes.iter().any(|(changed, _)| changed == key);
         line_of(key, &text, file).filter(|_| !is_changed)
@@ -450,27 +451,6 @@ pub fn read_config(
     check(&config, &line, sink)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(config.in_folder(folder))
-}
-
-fn changed(text: &str, changes: &[(String, String)], sink: &mut Sink) -> Result<Config, Reported> {
-    let mut value: Value = serde_yaml::from_str(text).unwrap_or_default();
-    for (key, text) in changes {
-        let wanted: Value = serde_yaml::from_str(text)
-            .map_err(|error| sink.emit(errors::bad_change(key, text, &error.to_string())))?;
-        let mut at = &mut value;
-        for part in key.split('.') {
-            if !at.is_mapping() {
-                *at = Value::Mapping(serde_yaml::Mapping::new());
-            }
-            let mapping = at.as_mapping_mut().expect("it was just made one");
-            at = mapping.entry(part.into()).or_insert(Value::Null);
-        }
-        *at = wanted;
-    }
-    serde_yaml::from_value(value).map_err(|error| {
-        let (key, text) = changes.last().cloned().unwrap_or_default();
-        sink.emit(errors::bad_change(&key, &text, &error.to_string()))
-    })
 }
 
 /// What no type can say. `line` is where the file says a key, if that counts.
@@ -567,6 +547,9 @@ fn check(
     }
     if config.steps.is_none() && config.epochs.is_none() {
         sink.emit(errors::no_end());
+    }
+    if config.steps.is_some() && config.epochs.is_some() {
+        sink.emit(errors::two_ends());
     }
     if config.recompute == Some(Recompute::Auto) && config.memory.is_none() {
         sink.emit(errors::auto_without_budget());

@@ -3,7 +3,7 @@
 use crate::data::{Columns, Format, Order, Role, Source, TemplateText, Templates, TooLong};
 use crate::diag::{Reported, Sink};
 use crate::files;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -57,11 +57,36 @@ pub struct Data {
 }
 
 /// One file or several.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum Files {
     One(PathBuf),
     Many(Vec<PathBuf>),
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Files, D::Error> {
+        struct Paths;
+        impl<'de> Visitor<'de> for Paths {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file or a list of files, or \"-\" for standard input")
+            }
+
+            fn visit_str<E: Error>(self, path: &str) -> Result<Files, E> {
+                Ok(Files::One(path.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut paths: A) -> Result<Files, A::Error> {
+                let mut all = Vec::new();
+                while let Some(path) = paths.next_element()? {
+                    all.push(path);
+                }
+                Ok(Files::Many(all))
+            }
+        }
+        from.deserialize_any(Paths)
+    }
 }
 
 impl Files {

@@ -10,12 +10,16 @@ pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
     let words = error.to_string();
     // The place is shown, not said.
     let words = words.split(" at line ").next().unwrap_or(&words).to_owned();
-    Diagnostic::new(
+    let diagnostic = Diagnostic::new(
         Code::E1101,
         format!("the configuration cannot be read: {words}"),
     )
-    .label(span, "here")
-    .help("`peftc explain E1101` lists the keys")
+    .label(span, "here");
+    // As YAML reads a `-` that stands alone.
+    match words.contains("block sequence entries are not allowed") {
+        true => diagnostic.help("standard input is written in quotes: `\"-\"`"),
+        false => diagnostic.help("`peftc explain E1101` lists the keys"),
+    }
 }
 
 pub(super) fn bad_change(key: &str, value: &str, why: &str) -> Diagnostic {
@@ -56,6 +60,14 @@ pub(super) fn no_end() -> Diagnostic {
         "the configuration says neither `steps` nor `epochs`",
     )
     .help("say how long to train: `steps: 300`, or `epochs: 3`")
+}
+
+pub(super) fn two_ends() -> Diagnostic {
+    Diagnostic::new(
+        Code::E1101,
+        "the configuration says both `steps` and `epochs`, which contradict each other",
+    )
+    .help("leave one of them out; on the command line with `--with epochs=null` or `--with steps=null`")
 }
 
 pub(super) fn best_of_nothing() -> Diagnostic {

@@ -8,6 +8,7 @@
 
 mod bench;
 mod calibrate;
+mod changes;
 mod checkpoint;
 mod config;
 mod data_config;
