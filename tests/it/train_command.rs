@@ -156,18 +156,77 @@ fn codes(mut command: Command) -> Vec<String> {
         .collect()
 }
 
+/// The diagnostic of a run that fails.
+fn fault(mut command: Command) -> Value {
+    let output = command.output().expect("peftc starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("stdout is one JSON value");
+    said["diagnostics"][0].clone()
+}
+
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert_eq!(codes(train(folder, &["--resume"])), ["E1104"]);
     finished(train(folder, &["--with", "steps=4"]));
-    let other = ["--resume", "--with", "steps=4", "--with", "seed=1"];
-    assert_eq!(codes(train(folder, &other)), ["E1104"]);
-    std::fs::write(folder.join("checkpoint.safetensors"), b"no tensors").unwrap();
-    assert_eq!(
-        codes(train(folder, &["--resume", "--with", "steps=4"])),
-        ["E0901"]
+    let other = |change: &str| {
+        let fault = fault(train(
+            folder,
+            &["--resume", "--with", "steps=4", "--with", change],
+        ));
+        assert_eq!(fault["code"], "E1104", "{change}");
+        let message = fault["message"].as_str().unwrap().to_owned();
+        (message, fault["notes"].to_string())
+    };
+    let (message, notes) = other("seed=1");
+    assert!(message.ends_with(": `seed` has changed"), "{message}");
+    assert!(notes.contains("`seed` was 0 and is 1"), "{notes}");
+    let test = fixtures().join("quickstart/math_task.test.jsonl");
+    let (message, notes) = other(&format!("data.train={}", test.display()));
+    assert!(message.ends_with(": `data.train` has changed"), "{message}");
+    assert_eq!(notes, "[]");
+    let (message, _) =
+        other("optimizer={learning_rate: 5e-3, schedule: cosine, warmup_steps: 19, beta1: 0.8}");
+    assert!(
+        message.ends_with(": `optimizer`, `optimizer.warmup_steps` have changed"),
+        "{message}"
+    );
+    // The cosine goes to the last step.
+    let (message, _) = other("steps=5");
+    assert!(
+        message.ends_with("is of a run of 4 steps, not of 5"),
+        "{message}"
+    );
+    let path = folder.join("checkpoint.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    for damaged in [&b"no tensors"[..], &whole[..whole.len() / 2]] {
+        std::fs::write(&path, damaged).unwrap();
+        let fault = fault(train(folder, &["--resume", "--with", "steps=4"]));
+        assert_eq!(fault["code"], "E0901");
+        let help = fault["help"].to_string();
+        assert!(
+            help.contains("an earlier checkpoint") && !help.contains("compile"),
+            "{help}"
+        );
+    }
+}
+
+/// With a constant rate a finished run goes on to a later end, as if it had been meant from the start.
+#[test]
+fn a_run_with_a_constant_rate_becomes_longer() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let constant = ["--with", "optimizer.schedule=constant", "--with"];
+    let run = |folder: &Path, more: &[&str]| train(folder, &[&constant[..], more].concat());
+    finished(run(whole.path(), &["steps=9"]));
+    finished(run(parts.path(), &["steps=5"]));
+    finished(run(parts.path(), &["steps=9", "--resume"]));
+    assert_eq!(adapter(parts.path()), adapter(whole.path()));
+    let fault = fault(run(parts.path(), &["steps=8", "--resume"]));
+    let message = fault["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("has done 9 steps, and the run has 8"),
+        "{message}"
     );
 }
 

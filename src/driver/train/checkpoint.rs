@@ -1,6 +1,7 @@
 //! Checkpoints: everything that a run needs to go on as if it had not stopped.
 
 use super::errors;
+use super::identity::Identity;
 use crate::data::Position;
 use crate::diag::{Reported, Sink};
 use crate::files;
@@ -19,8 +20,7 @@ const STATE: &str = "peftc.run";
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
-    /// Of everything that decides what a step computes.
-    pub run: String,
+    pub run: Identity,
     /// Steps that are done.
     pub step: u64,
     /// Of the next batch.
@@ -96,18 +96,18 @@ pub(super) fn save(
     write_tensors(path, &all, ("peftc", "checkpoint".to_owned()), sink)
 }
 
-/// Reads a checkpoint of this run.
-pub(super) fn load(
-    path: &Path,
-    run: &str,
-    sink: &mut Sink,
-) -> Result<(State, NamedTensors), Reported> {
+/// Reads a checkpoint, of whatever run.
+pub(super) fn load(path: &Path, sink: &mut Sink) -> Result<(State, NamedTensors), Reported> {
     if !path.exists() {
         return Err(sink.emit(errors::no_checkpoint(path)));
     }
     let mut state = None;
     let mut tensors = NamedTensors::default();
-    for tensor in read_tensors(path, sink)? {
+    let mut found = Sink::new();
+    let Ok(all) = read_tensors(path, &mut found) else {
+        return Err(sink.emit(errors::damaged_checkpoint(path, found)));
+    };
+    for tensor in all {
         if tensor.name == STATE {
             state = serde_json::from_slice::<State>(&tensor.data).ok();
             continue;
@@ -118,14 +118,7 @@ pub(super) fn load(
         }
     }
     match state {
-        Some(state) if state.run == run => Ok((state, tensors)),
-        Some(_) => {
-            let what = "its spec, model, data or configuration differ";
-            Err(sink.emit(errors::other_checkpoint(path, what)))
-        }
-        None => Err(sink.emit(errors::other_checkpoint(
-            path,
-            "it does not say where it stands",
-        ))),
+        Some(state) => Ok((state, tensors)),
+        None => Err(sink.emit(errors::no_state_in(path))),
     }
 }

@@ -1,8 +1,9 @@
 //! Diagnostics of training runs: E11.
 
 use super::finite::Bad;
+use super::identity::Change;
 use super::numerics::Culprit;
-use crate::diag::{Code, Diagnostic, Span};
+use crate::diag::{Code, Diagnostic, Severity, Sink, Span};
 use crate::train::{Base, TaskKind};
 use std::path::Path;
 
@@ -271,12 +272,76 @@ pub(super) fn internal(why: &str) -> Diagnostic {
     .help("please report this with the spec and the model's graph")
 }
 
-pub(super) fn other_checkpoint(path: &Path, what: &str) -> Diagnostic {
+/// Keys of the configuration have changed since the checkpoint was made.
+pub(super) fn changed_run(path: &Path, changes: &[Change]) -> Diagnostic {
+    let keys: Vec<String> = changes.iter().map(|c| format!("`{}`", c.key)).collect();
+    let what = match keys.as_slice() {
+        [one] => format!("{one} has changed"),
+        several => format!("{} have changed", several.join(", ")),
+    };
+    let diagnostic = other_checkpoint(path, &what);
+    changes
+        .iter()
+        .fold(diagnostic, |diagnostic, change| match &change.values {
+            Some((was, is)) => diagnostic.note(format!("`{}` was {was} and is {is}", change.key)),
+            None => diagnostic,
+        })
+}
+
+pub(super) fn tensor_lacks(path: &Path, name: &str) -> Diagnostic {
+    other_checkpoint(path, &format!("it lacks `{name}`"))
+}
+
+pub(super) fn no_state_in(path: &Path) -> Diagnostic {
+    other_checkpoint(
+        path,
+        "it does not say where it stands, or another version of peftc wrote it",
+    )
+}
+
+fn other_checkpoint(path: &Path, what: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E1104,
         format!("the checkpoint {} is of another run: {what}", path.display()),
     )
     .help("resume with the configuration, spec, model and data that it was made with, or start anew without `--resume`")
+}
+
+/// The schedule goes to the end of the run, which is another one now.
+pub(super) fn other_length(path: &Path, was: u64, is: u64) -> Diagnostic {
+    let message = format!(
+        "the checkpoint {} is of a run of {was} steps, not of {is}",
+        path.display()
+    );
+    Diagnostic::new(Code::E1104, message)
+        .note("`optimizer.schedule` lowers the learning rate until the last step, so that every step of a run of another length is another one")
+        .help("a run with `optimizer.schedule: constant` can be made longer")
+        .help("to train on, start a new run from what this one has learned: `start: adapter.safetensors` with the file of its output folder")
+}
+
+pub(super) fn too_few_steps(path: &Path, done: u64, steps: u64) -> Diagnostic {
+    let message = format!(
+        "the checkpoint {} has done {done} steps, and the run has {steps}",
+        path.display()
+    );
+    Diagnostic::new(Code::E1104, message)
+        .help("raise `steps` or `epochs`, or start anew without `--resume`")
+}
+
+/// What reading it has said, with what to do about a checkpoint.
+pub(super) fn damaged_checkpoint(path: &Path, found: Sink) -> Diagnostic {
+    let why = found
+        .diagnostics()
+        .iter()
+        .find(|d| d.severity() == Severity::Error);
+    let mut diagnostic = match why {
+        Some(why) if why.code != Code::E0901 => return why.clone(),
+        Some(why) => why.clone(),
+        None => Diagnostic::new(Code::E0901, format!("{} cannot be read", path.display())),
+    };
+    diagnostic.help.clear();
+    diagnostic
+        .help("put an earlier checkpoint in its place, such as a `checkpoint-STEP.safetensors` that `keep_checkpoints` has left, or start anew without `--resume`")
 }
 
 pub(super) fn no_checkpoint(path: &Path) -> Diagnostic {

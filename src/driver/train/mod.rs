@@ -16,6 +16,7 @@ mod errors;
 mod evaluate;
 mod examples;
 mod finite;
+mod identity;
 mod job;
 mod moments;
 mod numerics;

@@ -5,17 +5,17 @@ use super::config::Config;
 use super::errors;
 use super::examples::Examples;
 use super::finite::{Bad, bad_parameter};
+use super::identity::Identity;
 use super::job::{Decided, Job, one_adapter};
 use super::numerics::culprit;
 use super::scores::{Scores, measure};
 use super::session::{Wiring, open};
 use super::stepper::{Stepper, Update};
-use crate::data::{Batch, BatchOptions, Batcher, Dataset, Position, Prefetch};
+use crate::data::{Batch, BatchOptions, Batcher, Position, Prefetch};
 use crate::diag::{Reported, Sink};
 use crate::driver::compile::{Artifacts, Progress};
 use crate::driver::session::Session;
 use crate::runtime::{Library, NamedTensors, Stateful};
-use crate::train::{Memory, Recipe};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -156,8 +156,7 @@ pub fn train(
 
 struct Run<'c> {
     config: &'c Config,
-    /// See [`State::run`].
-    identity: String,
+    identity: Identity,
     steps: u64,
     library: &'static Library,
     step: Stepper,
@@ -233,7 +232,7 @@ impl<'c> Run<'c> {
             (None, None) => return Err(sink.emit(errors::no_end())),
         };
         Ok(Run {
-            identity: identity(config, decided, artifacts, train.dataset()),
+            identity: Identity::new(config, decided, artifacts, train.dataset(), steps),
             library,
             step,
             eval,
@@ -276,11 +275,13 @@ impl<'c> Run<'c> {
     }
 
     fn restore(&mut self, path: &Path, sink: &mut Sink) -> Result<State, Reported> {
-        let (state, tensors) = checkpoint::load(path, &self.identity, sink)?;
+        let (state, tensors) = checkpoint::load(path, sink)?;
+        let schedule = self.config.optimizer.schedule;
+        self.identity
+            .check(&state.run, state.step, schedule, path, sink)?;
         for carried in self.step.carried.clone() {
             let Some(tensor) = tensors.get(&carried.name) else {
-                let what = format!("it lacks `{}`", carried.name);
-                return Err(sink.emit(errors::other_checkpoint(path, &what)));
+                return Err(sink.emit(errors::tensor_lacks(path, &carried.name)));
             };
             self.step.set(&carried, tensor, sink)?;
         }
@@ -491,50 +492,4 @@ impl<'c> Run<'c> {
 /// A batcher of the same examples, at its start.
 fn again(batcher: &Batcher, options: &BatchOptions, sink: &mut Sink) -> Result<Batcher, Reported> {
     Batcher::new(Arc::clone(batcher.dataset()), options.clone(), sink)
-}
-
-/// A digest of everything that decides what a step computes.
-fn identity(
-    config: &Config,
-    decided: &Decided,
-    artifacts: &Artifacts,
-    dataset: &Dataset,
-) -> String {
-    let manifest = &artifacts.manifest;
-    let optimizer = &config.optimizer;
-    let recipe = Recipe {
-        // What is kept and what is computed again are the same numbers.
-        memory: Memory::default(),
-        ..config.recipe()
-    };
-    let text = format!(
-        "{} {} {} {:?} {:?} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-        manifest.spec.digest,
-        manifest.base.fingerprint,
-        manifest.adapter,
-        config.settings(),
-        recipe,
-        config.batch_size,
-        config.seed,
-        optimizer.learning_rate,
-        optimizer.schedule,
-        optimizer.warmup_steps,
-        dataset.digest(),
-        config.steps,
-        config.epochs,
-        decided,
-        config.data.order,
-        config.data.pack,
-        config.accumulate,
-        config.optimizer.rates,
-    );
-    let text = match config.specialize.is_empty() {
-        true => text,
-        false => format!("{text} {:?}", config.specialize),
-    };
-    let text = match &manifest.start {
-        None => text,
-        Some(start) => format!("{text} {}", start.digest),
-    };
-    format!("blake3:{}", blake3::hash(text.as_bytes()).to_hex())
 }
