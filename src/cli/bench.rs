@@ -1,6 +1,7 @@
 //! `peftc bench`: what a step of training takes on this machine.
 
 use super::frame::{Context, Outcome, Payload};
+use super::memory;
 use super::model_args::{ModelArgs, parse_setting};
 use super::recipe_args::BaseName;
 use crate::driver::train::{Bench, BenchOptions, Engine};
@@ -176,7 +177,7 @@ fn train(args: &TrainArgs, cx: &mut Context) -> Outcome {
     }
     let (least, median) = least_and_median(&times);
     let tokens = (args.batch.get() * args.length.get()) as f64 / median * 1e3;
-    let peak = peak_memory();
+    let peak = memory::peak();
     let shown_peak = peak.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "  batch     {} × {} tokens, {} steps\n  a step    {median:.1} ms, at least {least:.1} ms\n  speed     {tokens:.0} tokens/s\n  memory    {shown_peak} at most\n  start     {:.1} s until the first step\n",
@@ -246,14 +247,4 @@ fn least_and_median(times: &[f64]) -> (f64, f64) {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted[0], sorted[sorted.len() / 2])
-}
-
-/// The most memory that this process has held, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }

@@ -19,6 +19,8 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 pub(super) struct Context {
     pub sink: Sink,
     pub sources: SourceMap,
+    /// Diagnostics of the sink that have been drawn on stderr already.
+    pub shown: Vec<Diagnostic>,
     pub terminal: Terminal,
     pub network: Network,
 }
@@ -57,6 +59,7 @@ impl Context {
         Context {
             sink: Sink::new(),
             sources: SourceMap::new(),
+            shown: Vec::new(),
             terminal: Terminal::new(global),
             network: if global.offline {
                 Network::Forbidden
@@ -148,7 +151,8 @@ fn show_diagnostics(cx: &Context) {
     let mut first = true;
     for diagnostic in cx.sink.diagnostics() {
         let hidden = cx.terminal.is_quiet() && diagnostic.severity() == Severity::Warning;
-        if !hidden && !guard::was_shown(diagnostic) {
+        let was_shown = guard::was_shown(diagnostic) || cx.shown.contains(diagnostic);
+        if !hidden && !was_shown {
             let drawn = render::render(diagnostic, &cx.sources, cx.terminal.style);
             let apart = if std::mem::take(&mut first) { "" } else { "\n" };
             print_stderr(&format!("{apart}{drawn}"));

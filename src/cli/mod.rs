@@ -27,6 +27,7 @@ mod graph;
 mod guard;
 mod import;
 mod inspect;
+mod memory;
 mod merge;
 mod model_args;
 mod new;
@@ -42,6 +43,7 @@ mod terminal;
 mod test;
 mod train;
 mod train_report;
+mod train_speed;
 mod usage;
 mod verify;
 

@@ -2,10 +2,12 @@
 
 use super::frame::{Context, Outcome, Payload};
 use super::guard;
+use super::memory;
 use super::model_args::parse_setting;
-use super::progress::Bar;
+use super::progress::{Bar, Steps};
 use super::train_report;
-use crate::diag::{Reported, Sink};
+use super::train_speed::Speed;
+use crate::diag::{Diagnostic, Reported, Sink};
 use crate::driver::train::{self, Config, Event, RunOptions, Scores, read_config};
 use crate::driver::{Artifacts, Progress, Session, TaskKind};
 use crate::report;
@@ -66,6 +68,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
             resume: args.resume,
             debug_numerics: args.debug_numerics,
             progress: Progress::new(move |done, of| bar.at(done, of)),
+            available: memory::available(),
         },
         library,
         stop,
@@ -75,6 +78,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
         },
     );
     guard::ungraceful();
+    cx.shown.append(&mut show.warned);
     let outcome = result?;
     let seconds = show.trained.as_secs_f64();
     let mut text = String::new();
@@ -209,7 +213,9 @@ const PACE: Duration = Duration::from_secs(2);
 
 /// Tells of a run: lines for people, JSON lines in a file.
 struct Show {
-    terminal: super::terminal::Terminal,
+    shown: Steps,
+    /// Warnings that have been shown.
+    warned: Vec<Diagnostic>,
     /// `metrics.jsonl` of the output folder; without it nothing is written down.
     metrics: Option<File>,
     /// The same for TensorBoard.
@@ -244,7 +250,8 @@ impl Show {
             let _ = file.write_all(&report::event_file(wall_time()));
         }
         Show {
-            terminal: cx.terminal.clone(),
+            shown: Steps::new(&cx.terminal),
+            warned: Vec::new(),
             metrics: open("metrics.jsonl"),
             events,
             task: config.task,
@@ -270,9 +277,10 @@ impl Show {
                     0 => String::new(),
                     done => format!(", from step {done}"),
                 };
-                self.terminal.say(&format!(
+                self.shown.say(&format!(
                     "training `{adapter}`: {trained} parameters, {examples} examples, {steps} steps{from}"
                 ));
+                self.shown.start(*done, *steps);
                 self.steps = *steps;
                 self.done = *done;
                 self.began = Instant::now();
@@ -287,7 +295,7 @@ impl Show {
                 tokens,
             } => self.step(*step, *epoch, [*loss, *learning_rate, *grad_norm], *tokens),
             Event::Evaluated { step, scores } => {
-                self.terminal.say(&format!(
+                self.shown.say(&format!(
                     "  step {step:5}  held out: {}",
                     scores_text(*scores, self.task)
                 ));
@@ -298,9 +306,13 @@ impl Show {
                 // Measuring is no training.
                 self.began = Instant::now();
             }
+            Event::Warned(warning) => {
+                // The system may end the run before its end could show it.
+                self.shown.warn(warning);
+                self.warned.push(warning.clone());
+            }
             Event::Saved { step } => {
-                self.terminal
-                    .detail(&format!("  step {step:5}  checkpoint"));
+                self.shown.detail(&format!("  step {step:5}  checkpoint"));
             }
         }
     }
@@ -310,19 +322,32 @@ impl Show {
         self.trained += now - self.began;
         self.began = now;
         self.tokens += tokens;
-        let seconds = self.trained.as_secs_f64().max(1e-9);
-        let speed = self.tokens as f64 / seconds;
+        let speed = Speed {
+            seconds: self.trained.as_secs_f64().max(1e-9),
+            steps: step - self.done,
+            left: self.steps - step,
+            tokens: self.tokens,
+            memory: memory::peak(),
+        };
         self.write(&json!({
             "event": "step", "step": step, "epoch": epoch, "loss": loss, "learning_rate": rate,
-            "grad_norm": norm, "tokens": tokens, "seconds": seconds, "tokens_per_second": speed,
+            "grad_norm": norm, "tokens": tokens, "seconds": speed.seconds,
+            "tokens_per_second": speed.tokens_per_second(),
+            "steps_per_second": speed.steps_per_second(),
+            "eta_seconds": speed.eta_seconds(), "memory_bytes": speed.memory,
         }));
-        if now - self.last >= PACE || step == self.steps {
+        let text = format!(
+            "loss {loss:.4}  rate {rate:.2e}  norm {norm:.2}  {}",
+            speed.text()
+        );
+        self.shown.at(step, &text);
+        let is_last = step == self.steps;
+        if is_last || (now - self.last >= PACE && !self.shown.is_seen()) {
             self.last = now;
-            let each = seconds / (step - self.done).max(1) as f64;
-            let left = each * (self.steps - step) as f64;
-            self.terminal.say(&format!(
-                "  step {step:5}  loss {loss:.4}  rate {rate:.2e}  norm {norm:.2}  {speed:.0} tokens/s  {left:.0} s left"
-            ));
+            self.shown.say(&format!("  step {step:5}  {text}"));
+        }
+        if is_last {
+            self.shown.end();
         }
     }
 

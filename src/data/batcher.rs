@@ -257,9 +257,9 @@ impl Batcher {
         };
         Batch {
             tensors: labels.into_iter().map(tensor).collect(),
-            arrays,
             rows: members.len(),
-            tokens: 0,
+            tokens: tokens(&arrays),
+            arrays,
             counted: members.len(),
             examples: members,
             position,
@@ -326,6 +326,18 @@ impl Batcher {
             elements,
         })
     }
+}
+
+/// Tokens in arrays for a model of language: those that masks count, and without a mask all of them.
+fn tokens(arrays: &[Array]) -> usize {
+    let named = |input: Input| arrays.iter().find(|array| array.name == input.name());
+    let of = |ids: Input, mask: Input| match (named(ids), named(mask).map(|mask| &mask.elements)) {
+        (Some(_), Some(Elements::I64(mask))) => mask.iter().filter(|holds| **holds != 0).count(),
+        (Some(ids), _) => ids.dims.iter().product(),
+        (None, _) => 0,
+    };
+    of(Input::InputIds, Input::AttentionMask)
+        + of(Input::DecoderInputIds, Input::DecoderAttentionMask)
 }
 
 fn matrix(input: Input, dims: [usize; 2], elements: Vec<i64>) -> BatchTensor {

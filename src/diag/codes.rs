@@ -232,6 +232,7 @@ codes! {
     E1107: "calibration cannot be made",
     E1108: "base without kernels on a GPU",
     W1101: "held-out loss is not finite",
+    W1102: "memory may not suffice",
     // E99 bug
     E9901: "bug in peftc",
 }

@@ -31,6 +31,10 @@ const WITHOUT_CASE: &[(Code, &str)] = &[
     (Code::E1104, RUN),
     (Code::W1101, RUN),
     (
+        Code::W1102,
+        "it depends on the machine; `it/train_inputs.rs` raises it",
+    ),
+    (
         Code::E9901,
         "a bug of peftc: whatever provokes it is mended; `cli/frame.rs` tests what comes of a panic",
     ),

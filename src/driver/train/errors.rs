@@ -4,7 +4,7 @@ use super::finite::Bad;
 use super::identity::Change;
 use super::numerics::Culprit;
 use crate::diag::{Code, Diagnostic, Severity, Sink, Span};
-use crate::train::{Base, TaskKind};
+use crate::train::{Base, BatchSizes, Estimate, TaskKind, show_bytes};
 use std::path::Path;
 
 pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
@@ -379,4 +379,25 @@ pub(super) fn several_adapters(names: &[&str]) -> Diagnostic {
         format!("the spec has several adapters: {}", names.join(", ")),
     )
     .help("say which one to train with `adapter:`")
+}
+
+/// What a step takes is more than the machine can give.
+pub(super) fn larger_than_machine(estimate: &Estimate, available: u64) -> Diagnostic {
+    let BatchSizes { rows, tokens } = estimate.batch;
+    let message = format!(
+        "a step on {rows} × {tokens} tokens takes about {}, this machine has {} left",
+        show_bytes(estimate.total()),
+        show_bytes(available)
+    );
+    let mut diagnostic = Diagnostic::new(Code::W1102, message);
+    if let Some((name, ty, bytes)) = estimate.largest.first() {
+        let bytes = show_bytes(*bytes);
+        diagnostic = diagnostic.note(format!(
+            "the largest tensor is `{name}`, {ty}, with {bytes}"
+        ));
+    }
+    diagnostic
+        .help("lower `batch_size` with `accumulate` raised, or cut texts with `data.max_length`")
+        .help("compute activations again in place of keeping them: `recompute: true`, or as a budget needs it: `memory: 8GiB`")
+        .help("`base: int8` or `base: int8_weights` quarters the weights")
 }

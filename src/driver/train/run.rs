@@ -12,10 +12,10 @@ use super::scores::{Scores, measure};
 use super::session::{Wiring, open};
 use super::stepper::{Stepper, Update};
 use crate::data::{Batch, BatchOptions, Batcher, Position, Prefetch};
-use crate::diag::{Reported, Sink};
+use crate::diag::{Diagnostic, Reported, Sink};
 use crate::driver::compile::{Artifacts, Progress};
 use crate::driver::session::Session;
-use crate::runtime::{Library, NamedTensors, Stateful};
+use crate::runtime::{Library, NamedTensors, Provider, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,8 @@ pub enum Event {
     Saved {
         step: u64,
     },
+    /// What has to be known before the first step; the sink has it, too.
+    Warned(Diagnostic),
 }
 
 /// What a run has come to.
@@ -79,6 +81,8 @@ pub struct RunOptions {
     pub debug_numerics: bool,
     /// Hears of start values that are computed from weights.
     pub progress: Progress,
+    /// The bytes that this machine can still give, if that is known.
+    pub available: Option<u64>,
 }
 
 /// Trains as a configuration says. When `stop` becomes true, the step that runs is finished and
@@ -101,6 +105,10 @@ pub fn train(
     let examples = Examples::load(config, &planned.0, session)?;
     let decided = job.decide(&examples, &planned.0);
     let artifacts = job.compile(planned, &decided, options.progress.clone(), session)?;
+    if let Some(warning) = too_large(config, &artifacts, options.available) {
+        on(&Event::Warned(warning.clone()));
+        session.sink.warn(warning);
+    }
     let mut run = Run::new(
         config,
         &examples,
@@ -152,6 +160,14 @@ pub fn train(
         best: best.map(|best| best.step),
         stopped,
     })
+}
+
+/// The warning of a step that the machine has no memory for, as far as both are known. A GPU has a memory of
+/// its own.
+fn too_large(config: &Config, artifacts: &Artifacts, available: Option<u64>) -> Option<Diagnostic> {
+    let (estimate, available) = (artifacts.estimate.as_ref()?, available?);
+    let is_too_large = config.provider == Provider::Cpu && estimate.total() > available;
+    is_too_large.then(|| errors::larger_than_machine(estimate, available))
 }
 
 struct Run<'c> {
