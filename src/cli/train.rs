@@ -8,7 +8,7 @@ use super::progress::{Bar, Steps};
 use super::train_report;
 use super::train_speed::Speed;
 use crate::diag::{Diagnostic, Reported, Sink};
-use crate::driver::train::{self, Config, Event, RunOptions, Scores, read_config};
+use crate::driver::train::{self, Begin, Config, Event, RunOptions, Scores, read_config};
 use crate::driver::{Artifacts, Progress, Session, TaskKind};
 use crate::report;
 use serde_json::{Value, json};
@@ -25,16 +25,17 @@ pub(super) struct Args {
     /// A key that wins over the configuration: steps=100 or optimizer.learning_rate=1e-3
     #[arg(long = "with", value_name = "KEY=VALUE", value_parser = parse_setting)]
     changes: Vec<(String, String)>,
-    /// Go on from the checkpoint in the output folder
-    #[arg(long)]
-    resume: bool,
+    /// Go on from the checkpoint in the output folder, or from another one of the same run, such as a kept
+    /// or the best one
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    resume: Option<Option<PathBuf>>,
     /// Compute activations again in the backward pass in place of keeping them: less memory, slower
     #[arg(long)]
     recompute: bool,
     /// The most memory that training may take, such as 8GiB: activations are computed again if need be
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Search the first value that is no number when a loss is none; slower
+    /// Search the first value that is no number when a loss or a gradient is none; slower
     #[arg(long)]
     debug_numerics: bool,
     /// Run every operator by itself, as a session without peftc does: `kernels: false`
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let library = cx.onnx_runtime(config.provider.wanted())?;
     let stop = guard::graceful();
     let bar = Bar::new("start values", &cx.terminal);
-    let mut show = Show::new(cx, &config, args.resume);
+    let mut show = Show::new(cx, &config);
     let mut session = Session {
         sources: &mut cx.sources,
         sink: &mut cx.sink,
@@ -65,7 +66,11 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     let result = train::train(
         &config,
         RunOptions {
-            resume: args.resume,
+            begin: match args.resume.clone() {
+                None => Begin::Anew,
+                Some(None) => Begin::Last,
+                Some(Some(path)) => Begin::From(path),
+            },
             debug_numerics: args.debug_numerics,
             progress: Progress::new(move |done, of| bar.at(done, of)),
             available: memory::available(),
@@ -202,6 +207,9 @@ pub(super) fn scores_json(scores: Scores, task: TaskKind) -> Value {
 /// TensorBoard reads files of which the name holds `tfevents`.
 const EVENTS: &str = "events.out.tfevents.peftc";
 
+/// The figures as JSON lines.
+const METRICS: &str = "metrics.jsonl";
+
 /// Seconds since 1970.
 fn wall_time() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -216,6 +224,10 @@ struct Show {
     shown: Steps,
     /// Warnings that have been shown.
     warned: Vec<Diagnostic>,
+    folder: PathBuf,
+    tensorboard: bool,
+    /// Whether there are held-out examples.
+    measures: bool,
     /// `metrics.jsonl` of the output folder; without it nothing is written down.
     metrics: Option<File>,
     /// The same for TensorBoard.
@@ -231,29 +243,15 @@ struct Show {
 }
 
 impl Show {
-    fn new(cx: &Context, config: &Config, resume: bool) -> Show {
-        let folder = &config.output;
-        let open = |name: &str| {
-            let mut options = File::options();
-            options
-                .create(true)
-                .write(true)
-                .append(resume)
-                .truncate(!resume);
-            std::fs::create_dir_all(folder)
-                .and_then(|()| options.open(folder.join(name)))
-                .ok()
-        };
-        let mut events = config.tensorboard.then(|| open(EVENTS)).flatten();
-        if let Some(file) = &mut events {
-            // Behind the events of an earlier run it is a start again, which TensorBoard takes, too.
-            let _ = file.write_all(&report::event_file(wall_time()));
-        }
+    fn new(cx: &Context, config: &Config) -> Show {
         Show {
             shown: Steps::new(&cx.terminal),
             warned: Vec::new(),
-            metrics: open("metrics.jsonl"),
-            events,
+            folder: config.output.clone(),
+            tensorboard: config.tensorboard,
+            measures: config.data.eval.is_some(),
+            metrics: None,
+            events: None,
             task: config.task,
             steps: 0,
             last: Instant::now(),
@@ -261,6 +259,27 @@ impl Show {
             trained: Duration::ZERO,
             tokens: 0,
             done: 0,
+        }
+    }
+
+    /// Opens what is written to, behind the figures of the steps that a run goes on from.
+    fn open(&mut self, done: u64) {
+        let open = |name: &str| {
+            let mut options = File::options();
+            options
+                .create(true)
+                .write(true)
+                .append(done > 0)
+                .truncate(done == 0);
+            options.open(self.folder.join(name)).ok()
+        };
+        let metrics = self.folder.join(METRICS);
+        let is_ready = done == 0 || train_report::cut(&metrics, done, self.measures).is_ok();
+        self.metrics = is_ready.then(|| open(METRICS)).flatten();
+        self.events = self.tensorboard.then(|| open(EVENTS)).flatten();
+        if let Some(file) = &mut self.events {
+            // Behind the events of an earlier run it is a start again, which TensorBoard takes, too.
+            let _ = file.write_all(&report::event_file(wall_time()));
         }
     }
 
@@ -280,6 +299,7 @@ impl Show {
                 self.shown.say(&format!(
                     "training `{adapter}`: {trained} parameters, {examples} examples, {steps} steps{from}"
                 ));
+                self.open(*done);
                 self.shown.start(*done, *steps);
                 self.steps = *steps;
                 self.done = *done;

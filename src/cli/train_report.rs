@@ -5,6 +5,8 @@ use crate::files;
 use crate::report::{Chart, Curve, Page, html};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Figures of a run of some hundred thousand steps are smaller.
@@ -30,6 +32,32 @@ pub(super) fn write(
     let path = folder.join("report.html");
     files::write(&path, sink, |out| out.write_all(page.as_bytes()))?;
     Ok(path)
+}
+
+/// Leaves of the lines of a run those up to a step: what was written behind the checkpoint that the run
+/// goes on from comes again. So does the measurement of that step, if there is one.
+pub(super) fn cut(path: &Path, done: u64, measures: bool) -> io::Result<()> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let stays = |line: &&[u8]| {
+        // The last line of a run that was killed may be half of one.
+        serde_json::from_slice::<Value>(line).is_ok_and(|line| {
+            let comes_again = measures && line["event"] == "eval";
+            let step = line["step"].as_u64().unwrap_or(0);
+            step < done || (step == done && !comes_again)
+        })
+    };
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(stays).collect();
+    files::replace(path, |out| {
+        for line in lines {
+            out.write_all(line)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    })
 }
 
 /// Figures by kind of event, name and step. A step that was done again after a resume counts once.

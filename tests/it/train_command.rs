@@ -1,5 +1,6 @@
 //! `peftc train` as a user runs it.
 
+mod checkpoints;
 mod finite;
 
 use crate::adapters::fixtures;
@@ -340,8 +341,7 @@ fn a_killed_run_of_several_batches_an_update_goes_on() {
 fn without_room_for_a_checkpoint_the_one_before_stays() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let checkpoint = folder.join("checkpoint.safetensors");
-    std::fs::write(&checkpoint, "of an earlier step").unwrap();
+    std::fs::write(folder.join("checkpoint.safetensors"), "of an earlier run").unwrap();
     let spec = folder.join("large.peft");
     let lora = "adapter math_task { adapt all linear with lora(rank = 64) }\n";
     std::fs::write(&spec, format!("use std::lora\n{lora}")).unwrap();
@@ -359,7 +359,8 @@ fn without_room_for_a_checkpoint_the_one_before_stays() {
     assert_eq!(diagnostic["code"], "E0002");
     let message = diagnostic["message"].as_str().unwrap();
     assert!(message.contains("checkpoint.safetensors"), "{message}");
-    assert_eq!(std::fs::read(&checkpoint).unwrap(), b"of an earlier step");
+    let earlier = folder.join("earlier/checkpoint.safetensors");
+    assert_eq!(std::fs::read(earlier).unwrap(), b"of an earlier run");
     assert_eq!(losses(folder).len(), 4);
     let mut files = std::fs::read_dir(folder).unwrap();
     assert!(files.all(|file| !file.unwrap().file_name().to_string_lossy().starts_with('.')));

@@ -10,8 +10,19 @@ use crate::ty::DType;
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The one to go on from.
+pub(super) const LAST: &str = "checkpoint.safetensors";
+
+/// That of the best measurement.
+pub(super) const BEST: &str = "best.safetensors";
+
+/// The folder, in that of a run, of what the run before it has kept.
+const EARLIER: &str = "earlier";
 
 /// The tensor that holds the [`State`] as JSON: safetensors has no other place that both formats of
 /// metadata agree on.
@@ -37,6 +48,45 @@ pub(super) struct Best {
     pub loss: f64,
 }
 
+/// Moves what an earlier run has kept out of the way of one that starts anew, in place of what a run
+/// before that had kept: the numbers of one would be counted with those of the other, and who forgot
+/// `--resume` loses nothing. The checkpoint to go on from is moved last: until then
+/// `--resume` finds it.
+pub(super) fn set_aside(folder: &Path, sink: &mut Sink) -> Result<(), Reported> {
+    let kept = checkpoints(folder);
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let earlier = folder.join(EARLIER);
+    let replace = || -> io::Result<()> {
+        fs::create_dir_all(&earlier)?;
+        for name in checkpoints(&earlier) {
+            fs::remove_file(earlier.join(name))?;
+        }
+        for name in &kept {
+            fs::rename(folder.join(name), earlier.join(name))?;
+        }
+        Ok(())
+    };
+    replace().map_err(|error| sink.emit(files::cannot_write(&earlier, &error)))
+}
+
+/// The checkpoint that a run before has left, if it was set aside.
+pub(super) fn earlier(folder: &Path) -> Option<PathBuf> {
+    let path = folder.join(EARLIER).join(LAST);
+    path.exists().then_some(path)
+}
+
+/// Names of the checkpoints in a folder; that to go on from is the last one.
+fn checkpoints(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_one = |name: &String| name == LAST || name == BEST || kept_step(name).is_some();
+    let mut names: Vec<String> = names.filter(is_one).collect();
+    names.sort_by_key(|name| name == LAST);
+    names
+}
+
 /// Keeps a copy of a checkpoint beside it, under the number of its step, and removes the oldest ones but
 /// for `count`.
 pub(super) fn keep(
@@ -47,15 +97,17 @@ pub(super) fn keep(
 ) -> Result<(), Reported> {
     let folder = path.parent().unwrap_or(Path::new(""));
     files::copy(path, &folder.join(kept_name(step)), sink)?;
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut kept: Vec<u64> = entries
         .filter_map(|entry| kept_step(entry.file_name().to_str()?))
         .collect();
+    // Later ones are there if a run goes on from one before them; it comes to them again.
+    kept.retain(|kept| *kept <= step);
     kept.sort_unstable();
     let old = kept.len().saturating_sub(count.get());
     for step in &kept[..old] {
         let path = folder.join(kept_name(*step));
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = fs::remove_file(&path) {
             return Err(sink.emit(files::cannot_write(&path, &error)));
         }
     }
@@ -96,11 +148,18 @@ pub(super) fn save(
     write_tensors(path, &all, ("peftc", "checkpoint".to_owned()), sink)
 }
 
+/// Whether there is a checkpoint: known before anything is written.
+pub(super) fn require(path: &Path, sink: &mut Sink) -> Result<(), Reported> {
+    if path.exists() {
+        return Ok(());
+    }
+    let earlier = path.parent().and_then(earlier);
+    Err(sink.emit(errors::no_checkpoint(path, earlier.as_deref())))
+}
+
 /// Reads a checkpoint, of whatever run.
 pub(super) fn load(path: &Path, sink: &mut Sink) -> Result<(State, NamedTensors), Reported> {
-    if !path.exists() {
-        return Err(sink.emit(errors::no_checkpoint(path)));
-    }
+    require(path, sink)?;
     let mut state = None;
     let mut tensors = NamedTensors::default();
     let mut found = Sink::new();
@@ -120,5 +179,33 @@ pub(super) fn load(path: &Path, sink: &mut Sink) -> Result<(State, NamedTensors)
     match state {
         Some(state) => Ok((state, tensors)),
         None => Err(sink.emit(errors::no_state_in(path))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that goes on from step 4 has not come to 8 and 12 again.
+    #[test]
+    fn checkpoints_of_later_steps_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = folder.path().join(LAST);
+        for name in [
+            LAST,
+            "checkpoint-8.safetensors",
+            "checkpoint-12.safetensors",
+        ] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        for step in [5, 6, 7] {
+            keep(&last, step, NonZeroUsize::new(2).unwrap(), &mut Sink::new()).unwrap();
+        }
+        let mut steps: Vec<u64> = checkpoints(folder.path())
+            .iter()
+            .filter_map(|name| kept_step(name))
+            .collect();
+        steps.sort_unstable();
+        assert_eq!(steps, [6, 7, 8, 12]);
     }
 }

@@ -341,15 +341,20 @@ pub(super) fn damaged_checkpoint(path: &Path, found: Sink) -> Diagnostic {
     };
     diagnostic.help.clear();
     diagnostic
-        .help("put an earlier checkpoint in its place, such as a `checkpoint-STEP.safetensors` that `keep_checkpoints` has left, or start anew without `--resume`")
+        .help("go on from an earlier checkpoint with `--resume=FILE`, such as a `checkpoint-STEP.safetensors` that `keep_checkpoints` has left, or start anew without `--resume`")
 }
 
-pub(super) fn no_checkpoint(path: &Path) -> Diagnostic {
-    Diagnostic::new(
-        Code::E1104,
-        format!("there is no checkpoint {}", path.display()),
-    )
-    .help("start without `--resume`")
+/// `earlier` is what a run before has left.
+pub(super) fn no_checkpoint(path: &Path, earlier: Option<&Path>) -> Diagnostic {
+    let message = format!("there is no checkpoint {}", path.display());
+    let diagnostic = Diagnostic::new(Code::E1104, message).help("start without `--resume`");
+    match earlier {
+        None => diagnostic,
+        Some(earlier) => diagnostic.help(format!(
+            "a run before the last one has left one: `--resume={}`",
+            earlier.display()
+        )),
+    }
 }
 
 pub(super) fn not_trained(folder: &Path) -> Diagnostic {

@@ -30,7 +30,7 @@ pub use bench::{Bench, BenchOptions};
 pub use calibrate::{CalibrateOptions, Calibrated, calibrate};
 pub use config::{Config, read_config};
 pub use evaluate::{Measured, comparable, evaluate};
-pub use run::{Event, Outcome, RunOptions, train};
+pub use run::{Begin, Event, Outcome, RunOptions, train};
 pub use schedule::Schedule;
 pub use scores::Scores;
 pub use session::Engine;

@@ -15,6 +15,7 @@ use crate::data::{Batch, BatchOptions, Batcher, Position, Prefetch};
 use crate::diag::{Diagnostic, Reported, Sink};
 use crate::driver::compile::{Artifacts, Progress};
 use crate::driver::session::Session;
+use crate::files;
 use crate::runtime::{Library, NamedTensors, Provider, Stateful};
 use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use std::num::NonZeroUsize;
@@ -71,11 +72,22 @@ pub struct Outcome {
     pub stopped: bool,
 }
 
+/// What a run begins with.
+#[derive(Clone, Debug, Default)]
+pub enum Begin {
+    /// Start values. What an earlier run has kept in the output folder goes into its folder `earlier`.
+    #[default]
+    Anew,
+    /// The checkpoint in the output folder.
+    Last,
+    /// Another checkpoint of the same run, such as a kept or the best one.
+    From(PathBuf),
+}
+
 /// What is asked of a run besides its configuration.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Go on from the checkpoint in the output folder.
-    pub resume: bool,
+    pub begin: Begin,
     /// Keep a copy of the state before every step, and search the step whose loss is no number for the
     /// value where that began.
     pub debug_numerics: bool,
@@ -101,6 +113,14 @@ pub fn train(
         spec: &spec,
         adapter: one_adapter(config.adapter.as_deref(), &spec, session)?,
     };
+    let from = match options.begin {
+        Begin::Anew => None,
+        Begin::Last => Some(config.output.join(checkpoint::LAST)),
+        Begin::From(path) => Some(path),
+    };
+    if let Some(path) = &from {
+        checkpoint::require(path, session.sink)?;
+    }
     let planned = job.load(session)?;
     let examples = Examples::load(config, &planned.0, session)?;
     let decided = job.decide(&examples, &planned.0);
@@ -118,9 +138,12 @@ pub fn train(
         session.sink,
     )?;
     run.debug_numerics = options.debug_numerics;
-    let done = match options.resume {
-        true => run.resume(session.sink)?,
-        false => 0,
+    let done = match from {
+        Some(path) => run.resume(path, session.sink)?,
+        None => {
+            checkpoint::set_aside(&config.output, session.sink)?;
+            0
+        }
     };
     on(&Event::Started {
         adapter: job.adapter.name.node.clone(),
@@ -142,10 +165,11 @@ pub fn train(
     if config.keep_best {
         run.save(last, session.sink)?;
     }
-    let best = run.best.filter(|best| best.step != last);
-    if let Some(best) = best {
-        run.restore_best(session.sink)?;
-        after = run.evaluate(best.step, session.sink, on)?;
+    let mut best = None;
+    if run.best.is_some_and(|best| best.step != last) {
+        let step = run.restore_best(session.sink)?;
+        after = run.evaluate(step, session.sink, on)?;
+        best = Some(step);
     }
     let values = run.adapter(&artifacts, session.sink)?;
     let stopped = last < run.steps;
@@ -157,7 +181,7 @@ pub fn train(
         steps: last,
         before,
         after,
-        best: best.map(|best| best.step),
+        best,
         stopped,
     })
 }
@@ -268,26 +292,44 @@ impl<'c> Run<'c> {
     }
 
     fn checkpoint(&self) -> PathBuf {
-        self.config.output.join("checkpoint.safetensors")
+        self.config.output.join(checkpoint::LAST)
     }
 
     fn best_checkpoint(&self) -> PathBuf {
-        self.config.output.join("best.safetensors")
+        self.config.output.join(checkpoint::BEST)
     }
 
-    /// Goes on from the checkpoint; answers with the steps that it has done.
-    fn resume(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
-        let path = self.checkpoint();
+    /// Goes on from a checkpoint; answers with the steps that it has done.
+    fn resume(&mut self, path: PathBuf, sink: &mut Sink) -> Result<u64, Reported> {
         let state = self.restore(&path, sink)?;
-        self.saved = Some(path);
         self.next = state.position;
-        self.best = state.best;
+        self.best = self.with_best(state.best, &path, sink)?;
+        self.saved = Some(path);
         Ok(state.step)
     }
 
-    /// Has the values of the best measurement again.
-    fn restore_best(&mut self, sink: &mut Sink) -> Result<(), Reported> {
-        self.restore(&self.best_checkpoint(), sink).map(|_| ())
+    /// The best measurement that a checkpoint knows of, if its values are there: in the output folder, or
+    /// beside the checkpoint, from where they are brought.
+    fn with_best(
+        &self,
+        best: Option<Best>,
+        checkpoint: &Path,
+        sink: &mut Sink,
+    ) -> Result<Option<Best>, Reported> {
+        let path = self.best_checkpoint();
+        let beside = checkpoint.with_file_name(checkpoint::BEST);
+        if best.is_some() && !path.exists() && beside.exists() {
+            files::copy(&beside, &path, sink)?;
+        }
+        Ok(best.filter(|_| path.exists()))
+    }
+
+    /// Has the values of the best measurement again; answers with its step. It may be a later one than a
+    /// checkpoint knew of from which the run went on.
+    fn restore_best(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
+        let state = self.restore(&self.best_checkpoint(), sink)?;
+        self.best = state.best;
+        Ok(state.step)
     }
 
     fn restore(&mut self, path: &Path, sink: &mut Sink) -> Result<State, Reported> {
@@ -422,8 +464,14 @@ impl<'c> Run<'c> {
         });
         let diagnostic = errors::not_finite(update.step, bad, &rows.collect::<Vec<_>>());
         let Some(before) = before else {
-            let resume = self.saved.is_some().then_some("--resume");
-            return sink.emit(errors::look_closer(diagnostic, resume));
+            let resume = self
+                .saved
+                .as_ref()
+                .map(|path| match *path == self.checkpoint() {
+                    true => "--resume".to_owned(),
+                    false => format!("--resume={}", path.display()),
+                });
+            return sink.emit(errors::look_closer(diagnostic, resume.as_deref()));
         };
         let mut found = None;
         for at in blamed {

@@ -28,7 +28,7 @@ fn net() -> Model {
 }
 
 /// Eight rows; those of these numbers, the first of which is 1, are zeros, or have a label that is none.
-fn data(folder: &Path, name: &str, zeros: &[usize], without_label: &[usize]) {
+pub(super) fn data(folder: &Path, name: &str, zeros: &[usize], without_label: &[usize]) {
     let bytes = |width: usize, value: &dyn Fn(usize, usize) -> f32| -> Vec<u8> {
         let all = (0..8 * width).map(|at| value(at / width + 1, at));
         all.flat_map(f32::to_le_bytes).collect()
@@ -47,7 +47,7 @@ fn data(folder: &Path, name: &str, zeros: &[usize], without_label: &[usize]) {
 }
 
 /// A folder with a run on these rows, two a batch.
-fn run(zeros: &[usize]) -> tempfile::TempDir {
+pub(super) fn run(zeros: &[usize]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     onnx::save(&net(), &path.join("net.onnx"), &mut Sink::new()).unwrap();
@@ -60,7 +60,7 @@ fn run(zeros: &[usize]) -> tempfile::TempDir {
     folder
 }
 
-fn train(folder: &Path, more: &[&str]) -> (Option<i32>, Value) {
+pub(super) fn train(folder: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peftc"));
     command.current_dir(folder).args(["train", "run.yaml"]);
     let output = command.args(["--format", "json"]).args(more).output();
