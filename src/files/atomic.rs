@@ -1,6 +1,7 @@
 //! Writing that is either complete or has not happened.
 
 use super::errors::cannot_write;
+use super::leftovers;
 use super::unfinished::unfinished;
 use crate::diag::{Reported, Sink};
 use std::io::{self, BufWriter, Write};
@@ -36,8 +37,8 @@ pub fn replace(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".peftc-").suffix(".part");
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = leftovers::builder();
     // Without this a temporary file is readable by its owner alone; artifacts follow the umask.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -71,8 +72,7 @@ fn rewrite_existing(path: &Path, content: &[u8]) -> io::Result<()> {
         ));
     }
     let folder = target.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".peftc-").suffix(".part");
+    let builder = leftovers::builder();
     let make = || builder.tempfile_in(folder);
     let (mut temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
     temporary.write_all(content)?;
@@ -94,8 +94,7 @@ fn replace_by_copy(source: &Path, target: &Path) -> io::Result<u64> {
     let folder = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut source = std::fs::File::open(source)?;
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".peftc-").suffix(".part");
+    let builder = leftovers::builder();
     let make = || builder.tempfile_in(folder);
     let (mut temporary, _unfinished) = unfinished(make, NamedTempFile::path)?;
     // Into the file as it was made: one that is emptied first is written to the disk when closed.

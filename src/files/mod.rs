@@ -9,6 +9,7 @@
 mod atomic;
 mod errors;
 mod find;
+mod leftovers;
 mod map;
 mod staging;
 mod unfinished;
@@ -16,6 +17,7 @@ mod unfinished;
 pub use atomic::{copy, replace, rewrite, write};
 pub use errors::{cannot_read, cannot_write, reason};
 pub use find::find;
+pub use leftovers::{builder as temporary, remove_leftovers};
 pub use map::map;
 pub use staging::Staging;
 pub use unfinished::{Unfinished, discard_unfinished, unfinished};

@@ -1,6 +1,7 @@
 //! Several files that appear together or not at all.
 
 use super::errors::cannot_write;
+use super::leftovers;
 use super::unfinished::{self, Unfinished, unfinished};
 use crate::diag::{Reported, Sink};
 use std::fs;
@@ -29,8 +30,7 @@ impl Staging {
         };
         let mut failed = |error: io::Error| sink.emit(cannot_write(target, &error));
         let made = MadeFolders::up_to(target).map_err(&mut failed)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".peftc-").suffix(".part");
+        let builder = leftovers::builder();
         let make = || builder.tempdir_in(target);
         let (folder, unfinished) = unfinished(make, TempDir::path).map_err(&mut failed)?;
         Ok(Staging {

@@ -1,6 +1,7 @@
 //! What is being written at the moment, so that an interrupted process can take it away.
 
-use std::fs;
+use super::leftovers;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,11 @@ enum Kind {
 
 /// What [`discard_unfinished`] would remove; finished when dropped.
 #[derive(Debug)]
-pub struct Unfinished(PathBuf);
+pub struct Unfinished {
+    path: PathBuf,
+    /// Tells other processes that somebody still writes it.
+    _held: Option<File>,
+}
 
 /// Makes a temporary file or folder and notes its path. An interrupt sees it either noted or not
 /// made yet.
@@ -31,7 +36,8 @@ pub fn unfinished<T>(
     let made = make()?;
     let path = path(&made).to_owned();
     all.push((path.clone(), Kind::Temporary));
-    Ok((made, Unfinished(path)))
+    let _held = leftovers::hold(&path);
+    Ok((made, Unfinished { path, _held }))
 }
 
 /// Makes a folder for files to come, and notes it likewise; nothing if it is there.
@@ -43,13 +49,14 @@ pub(super) fn folder(path: &Path) -> io::Result<Option<Unfinished>> {
         Err(error) => return Err(error),
     }
     all.push((path.to_owned(), Kind::MadeFor));
-    Ok(Some(Unfinished(path.to_owned())))
+    let path = path.to_owned();
+    Ok(Some(Unfinished { path, _held: None }))
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(path, _)| *path != self.0);
+        all.retain(|(path, _)| *path != self.path);
     }
 }
 

@@ -207,10 +207,7 @@ fn base(
 ) -> Result<Scores, Reported> {
     let graph = train::eval_graph(&data.loaded.model, &[], &config.recipe(), sink)?;
     let folder = &config.output;
-    let make = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".base-").suffix(".onnx").tempfile_in(folder)
-    };
+    let make = || files::temporary().tempfile_in(folder);
     let made = files::unfinished(make, NamedTempFile::path);
     let (file, _unfinished) =
         made.map_err(|error| sink.emit(files::cannot_write(folder, &error)))?;

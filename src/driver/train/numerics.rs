@@ -49,13 +49,7 @@ pub(super) fn culprit(
         return Err(sink.emit(errors::internal(&why.to_string())));
     }
     let folder = file.parent().unwrap_or(Path::new(""));
-    let make = || {
-        let mut builder = tempfile::Builder::new();
-        builder
-            .prefix(".debug-")
-            .suffix(".onnx")
-            .tempfile_in(folder)
-    };
+    let make = || files::temporary().tempfile_in(folder);
     let made = files::unfinished(make, NamedTempFile::path);
     let (copy, _unfinished) =
         made.map_err(|error| sink.emit(files::cannot_write(folder, &error)))?;

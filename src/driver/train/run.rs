@@ -121,6 +121,7 @@ pub fn train(
     if let Some(path) = &from {
         checkpoint::require(path, session.sink)?;
     }
+    files::remove_leftovers(&config.output);
     let planned = job.load(session)?;
     let examples = Examples::load(config, &planned.0, session)?;
     let decided = job.decide(&examples, &planned.0);

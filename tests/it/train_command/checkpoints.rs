@@ -104,14 +104,20 @@ fn a_run_goes_on_from_any_of_its_checkpoints() {
     let all = figures();
     assert_eq!(all.len(), 12 + 4);
     for checkpoint in ["checkpoint-8", "best", "checkpoint"] {
-        // A run that is killed may leave half a line.
+        // A run that is killed may leave half a line, and half a file.
         let half = std::fs::read_to_string(&metrics).unwrap() + "{\"event\":\"step\",\"st";
         std::fs::write(&metrics, half).unwrap();
+        let part = folder.join("out/.peftc-aB12cD.part");
+        std::fs::write(&part, "half").unwrap();
         let resume = format!("--resume=out/{checkpoint}.safetensors");
         let said = finished(folder, &[&more[..], &[&resume]].concat());
         assert_eq!(said["steps"], 12, "{checkpoint}");
         assert_eq!(adapter(folder), first, "{checkpoint}");
-        assert_eq!(figures(), all, "{checkpoint}");
+        assert_eq!(
+            (figures(), part.exists()),
+            (all.clone(), false),
+            "{checkpoint}"
+        );
     }
     let (_, said) = train(folder, &[&more[..], &["--resume=out/none"]].concat());
     assert_eq!(said["diagnostics"][0]["code"], "E1104", "{said}");
