@@ -19,7 +19,7 @@ use peftc::runtime::{NamedTensors, Optimization};
 use std::collections::BTreeMap;
 
 /// What was recorded of a model.
-struct Recording {
+pub(crate) struct Recording {
     name: &'static str,
     loss: f64,
     /// How far the loss is off in single precision.
@@ -32,7 +32,7 @@ struct Recording {
 }
 
 impl Recording {
-    fn read(name: &'static str) -> Recording {
+    pub(crate) fn read(name: &'static str) -> Recording {
         let path = fixtures()
             .join("gradients")
             .join(format!("{name}.safetensors"));
@@ -63,7 +63,7 @@ impl Recording {
     }
 
     /// The same adapter as a spec.
-    fn spec(&self) -> String {
+    pub(crate) fn spec(&self) -> String {
         let paths = self.gradients.keys();
         let paths = paths.filter_map(|name| name.strip_suffix(".A"));
         let quoted: Vec<String> = paths.map(|path| format!("{path:?}")).collect();

@@ -58,6 +58,7 @@ mod runtime;
 mod since_last;
 mod starts;
 mod statements;
+mod steps_recorded;
 mod stored;
 mod tasks;
 mod tolerances;
