@@ -200,16 +200,36 @@ pub(super) fn not_finite(step: u64, bad: Bad, batches: &[Vec<String>]) -> Diagno
     diagnostic.help(help)
 }
 
-/// How many of many things are shown.
+/// How many batches of many are shown.
 const SHOWN: usize = 8;
 
+/// How many places of many are shown: one of them is to blame.
+const PLACES: usize = 64;
+
+/// Places such as `d.npz:7`, in order; three and more in a row are `d.npz:17 to 24`.
 fn listed(rows: &[String]) -> String {
-    let shown: Vec<&str> = rows.iter().take(SHOWN).map(String::as_str).collect();
-    let more = match rows.len().saturating_sub(shown.len()) {
+    let mut places: Vec<(&str, u64)> = rows
+        .iter()
+        .map(|row| match row.rsplit_once(':') {
+            Some((file, line)) => (file, line.parse().unwrap_or(0)),
+            None => (row.as_str(), 0),
+        })
+        .collect();
+    places.sort_unstable();
+    let follows = |a: &(&str, u64), b: &(&str, u64)| a.0 == b.0 && a.1.checked_add(1) == Some(b.1);
+    let shown = &places[..places.len().min(PLACES)];
+    let stretches = shown.chunk_by(follows).flat_map(|stretch| match stretch {
+        [(file, first), _, .., (_, last)] => vec![format!("{file}:{first} to {last}")],
+        few => few
+            .iter()
+            .map(|(file, line)| format!("{file}:{line}"))
+            .collect(),
+    });
+    let more = match places.len() - shown.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{more}", shown.join(", "))
+    format!("{}{more}", stretches.collect::<Vec<_>>().join(", "))
 }
 
 /// A parameter that is no number behind a step whose loss and gradients are.
@@ -405,4 +425,28 @@ pub(super) fn larger_than_machine(estimate: &Estimate, available: u64) -> Diagno
         .help("lower `batch_size` with `accumulate` raised, or cut texts with `data.max_length`")
         .help("compute activations again in place of keeping them: `recompute: true`, or as a budget needs it: `memory: 8GiB`")
         .help("`base: int8` or `base: int8_weights` quarters the weights")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_shown_in_order_and_stretches_by_their_ends() {
+        let places = |lines: &[u64]| -> Vec<String> {
+            lines
+                .iter()
+                .map(|line| format!("a:b.jsonl:{line}"))
+                .collect()
+        };
+        assert_eq!(
+            listed(&places(&[9, 2, 1])),
+            "a:b.jsonl:1, a:b.jsonl:2, a:b.jsonl:9"
+        );
+        let mut rows = places(&[7, 4, 5, 6]);
+        rows.push("c.npz:8".to_owned());
+        assert_eq!(listed(&rows), "a:b.jsonl:4 to 7, c.npz:8");
+        let many: Vec<u64> = (1..=70).map(|line| 2 * line).collect();
+        assert!(listed(&places(&many)).ends_with("a:b.jsonl:128 and 6 more"));
+    }
 }

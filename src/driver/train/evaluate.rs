@@ -144,7 +144,10 @@ impl HeldOut {
         let (mut first, mut batches) = (batcher()?, batcher()?);
         wiring.check(&first.next_batch(), sink)?;
         let measured = measure(eval, wiring, &mut batches, sink)?;
-        Ok(measured.told(of, &self.examples, sink))
+        if let Some(warning) = measured.warning(of, &self.examples) {
+            sink.warn(warning);
+        }
+        Ok(measured.scores)
     }
 }
 

@@ -55,7 +55,7 @@ pub enum Event {
     Saved {
         step: u64,
     },
-    /// What has to be known before the first step; the sink has it, too.
+    /// What has to be known before the run ends; the sink has it, too.
     Warned(Diagnostic),
 }
 
@@ -513,13 +513,13 @@ impl<'c> Run<'c> {
         }
         let mut batches = again(held_out, &self.eval_options, sink)?;
         let measured = measure(eval, &self.eval_wiring, &mut batches, sink)?;
-        let scores = match (measured.bad.is_some(), self.warned) {
-            (true, false) => {
-                self.warned = true;
-                measured.told(&format!("of step {step}"), batches.dataset(), sink)
-            }
-            _ => measured.scores,
-        };
+        let scores = measured.scores;
+        let warning = measured.warning(&format!("of step {step}"), batches.dataset());
+        if let Some(warning) = warning.filter(|_| !self.warned) {
+            self.warned = true;
+            on(&Event::Warned(warning.clone()));
+            sink.warn(warning);
+        }
         on(&Event::Evaluated { step, scores });
         // What is no number is never the best.
         let is_better =

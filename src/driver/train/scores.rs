@@ -3,7 +3,7 @@
 use super::errors;
 use super::session::Wiring;
 use crate::data::{Batcher, Dataset};
-use crate::diag::{Reported, Sink};
+use crate::diag::{Diagnostic, Reported, Sink};
 use crate::runtime::{HostTensor, NamedTensors, Stateful};
 
 /// A measurement on held-out examples.
@@ -55,14 +55,11 @@ pub(super) fn measure(
 }
 
 impl Measurement {
-    /// The scores, with a warning if the loss is none; `of` says what was measured.
-    pub fn told(self, of: &str, dataset: &Dataset, sink: &mut Sink) -> Scores {
-        if let Some(examples) = &self.bad {
-            let rows = examples.iter().map(|example| dataset.place(*example));
-            let rows: Vec<String> = rows.collect();
-            sink.warn(errors::held_out_not_finite(of, self.scores.loss, &rows));
-        }
-        self.scores
+    /// The warning of a loss that is none; `of` says what was measured.
+    pub fn warning(&self, of: &str, dataset: &Dataset) -> Option<Diagnostic> {
+        let examples = self.bad.as_ref()?.iter();
+        let rows: Vec<String> = examples.map(|example| dataset.place(*example)).collect();
+        Some(errors::held_out_not_finite(of, self.scores.loss, &rows))
     }
 }
 

@@ -96,7 +96,7 @@ fn a_gradient_that_is_no_number_ends_the_run_before_anything_is_saved() {
         "the norm of the gradients of step 1 is NaN"
     );
     let notes = said["notes"].to_string();
-    assert!(notes.contains("d.npz:1, d.npz:2"), "{notes}");
+    assert!(notes.contains("its batch is d.npz:1 to 8\""), "{notes}");
     // There is nothing to go on from.
     let help = said["help"].to_string();
     assert!(
