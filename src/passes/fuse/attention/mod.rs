@@ -19,11 +19,15 @@ pub(super) fn attention(
     let graph = reader.graph;
     let place: FxHashMap<NodeId, usize> = order.iter().copied().zip(0..).collect();
     let mut made = Vec::new();
+    let mut together = Together::default();
     for softmax in order {
         let found = matching::attention(reader, *softmax);
-        let Some(found) = found.filter(|found| found.has_no_cycle(graph)) else {
+        let Some(found) = found.filter(|found| found.has_no_cycle(graph, &together)) else {
             continue;
         };
+        if let Some(back) = &found.back {
+            together.extend(back.producers(graph).map(|node| (node, back.given())));
+        }
         if let Some(result) = found.result {
             made.push(found.write(graph, &place, None, &[result], patch));
         }
@@ -57,15 +61,28 @@ struct Back {
     results: Vec<(Gradient, ValueId)>,
 }
 
+/// What nodes of the graph will wait for because others are computed with them.
+type Together = FxHashMap<NodeId, Vec<ValueId>>;
+
+impl Back {
+    fn given(&self) -> Vec<ValueId> {
+        [self.of_result].into_iter().chain(self.inner).collect()
+    }
+
+    fn producers<'b>(&'b self, graph: &'b Graph) -> impl Iterator<Item = NodeId> + 'b {
+        let results = self.results.iter();
+        results.filter_map(|(_, value)| graph.producer(*value))
+    }
+}
+
 impl Attention {
     /// Whether what gradients are computed from does without these gradients, which are computed together.
-    fn has_no_cycle(&self, graph: &Graph) -> bool {
+    fn has_no_cycle(&self, graph: &Graph, together: &Together) -> bool {
         let Some(back) = &self.back else {
             return true;
         };
-        let results = back.results.iter().map(|(_, value)| *value);
-        let own: FxHashSet<NodeId> = results.filter_map(|value| graph.producer(value)).collect();
-        let given = [back.of_result].into_iter().chain(back.inner);
+        let own: FxHashSet<NodeId> = back.producers(graph).collect();
+        let given = back.given().into_iter();
         let mut open: Vec<NodeId> = given.filter_map(|value| graph.producer(value)).collect();
         let mut seen: FxHashSet<NodeId> = open.iter().copied().collect();
         while let Some(node) = open.pop() {
@@ -73,7 +90,8 @@ impl Attention {
                 return false;
             }
             let read = graph.operands(node).into_iter().flatten();
-            let before = read.chain(graph.captures(node));
+            let with = together.get(&node).into_iter().flatten().copied();
+            let before = read.chain(graph.captures(node)).chain(with);
             let before = before.filter_map(|value| graph.producer(value));
             open.extend(before.filter(|node| seen.insert(*node)));
         }

@@ -255,6 +255,39 @@ fn a_cycle_is_not_made() {
     }
 }
 
+/// Of two that would wait for each other only one is computed together.
+#[test]
+fn two_do_not_wait_for_each_other() {
+    let (mut draft, of) = Draft::new();
+    let columns = draft.input("columns", &["batch", "8", "64", "m"]);
+    let rows = draft.exchanged("rows", columns);
+    let values = draft.exchanged("values_t", of.values);
+    let axes = Value::initializer("axes", Tensor::from_i64(&[2], &[2, 3]));
+    let axes = draft.0.add_value(axes).unwrap();
+    let own = draft.input("inner", &["batch", "8", "n", "1"]);
+    let mut halves = Vec::new();
+    for of_query in ["a", "b"] {
+        let queries = draft.input(of_query, &["batch", "8", "n", "64"]);
+        let node = |name: &str| format!("{of_query}.{name}");
+        let scores = draft.node("MatMul", &node("scores"), &[queries, columns]);
+        let p = draft.node("Softmax", &node("p"), &[scores]);
+        let transposed = draft.exchanged(&node("p_t"), p);
+        let dv = draft.node("MatMul", &node("dv"), &[transposed, of.of_result]);
+        let sum = draft.node("ReduceSum", &node("sum"), &[dv, axes]);
+        let dp = draft.node("MatMul", &node("dp"), &[of.of_result, values]);
+        let late = draft.node("Add", &node("late"), &[own, sum]);
+        halves.push((p, dv, dp, late));
+    }
+    let mut outputs = Vec::new();
+    for at in 0..2 {
+        let ((p, dv, dp, _), (_, _, _, late)) = (halves[at], halves[1 - at]);
+        let difference = draft.node("Sub", &format!("{at}.difference"), &[dp, late]);
+        let ds = draft.node("Mul", &format!("{at}.ds"), &[p, difference]);
+        outputs.extend([dv, draft.node("MatMul", &format!("{at}.dq"), &[ds, rows])]);
+    }
+    assert_eq!(draft.fused(&outputs).len(), 1);
+}
+
 /// A kernel stretches nothing but the mask, and that to the sizes of the scores.
 #[test]
 fn what_is_stretched_stays() {
