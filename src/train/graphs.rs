@@ -109,7 +109,7 @@ pub struct Graphs {
     pub grad: TrainingGraph,
     /// Parameters and state from gradients.
     pub update: TrainingGraph,
-    /// Loss and, where that makes sense, how many labels are right.
+    /// Loss without smoothing and, where that makes sense, how many labels are right.
     pub eval: TrainingGraph,
     /// Whether activations are computed again.
     pub recomputes: bool,
