@@ -42,7 +42,7 @@ impl Bar {
     }
 }
 
-/// The steps of a run: a bar with the figures of the last one under lines that stay. Where stderr is no
+/// The steps of a run: a bar with the figures of the last one, under lines that stay. Where stderr is no
 /// terminal there are lines alone.
 pub(super) struct Steps {
     bar: ProgressBar,
@@ -52,7 +52,11 @@ pub(super) struct Steps {
 impl Steps {
     pub fn new(terminal: &Terminal) -> Steps {
         Steps {
-            bar: bar("  {bar:20} {pos} of {len}  {wide_msg}", terminal),
+            // Terminals may be narrow.
+            bar: bar(
+                "  {bar:20} {pos} of {len}  {prefix}\n  {wide_msg}",
+                terminal,
+            ),
             terminal: terminal.clone(),
         }
     }
@@ -67,19 +71,29 @@ impl Steps {
         self.bar.set_position(done);
     }
 
-    pub fn at(&self, step: u64, figures: &str) {
-        self.bar.set_message(figures.to_owned());
+    /// How fast it goes is said beside the bar, what was learned below.
+    pub fn at(&self, step: u64, learned: &str, speed: &str) {
         self.bar.set_position(step);
+        self.bar.set_prefix(speed.to_owned());
+        self.bar.set_message(learned.to_owned());
     }
 
     /// A line that stays, above the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| self.terminal.say(line));
+        self.above(|| self.terminal.say(line));
     }
 
     /// The same for `--verbose`.
     pub fn detail(&self, line: &str) {
-        self.bar.suspend(|| self.terminal.detail(line));
+        self.above(|| self.terminal.detail(line));
+    }
+
+    fn above(&self, say: impl FnOnce()) {
+        // Before it starts it would be drawn without a length.
+        match self.bar.length() {
+            None | Some(0) => say(),
+            Some(_) => self.bar.suspend(say),
+        }
     }
 
     /// A warning that names no place in a file.

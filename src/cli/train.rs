@@ -356,15 +356,14 @@ impl Show {
             "steps_per_second": speed.steps_per_second(),
             "eta_seconds": speed.eta_seconds(), "memory_bytes": speed.memory,
         }));
-        let text = format!(
-            "loss {loss:.4}  rate {rate:.2e}  norm {norm:.2}  {}",
-            speed.text()
-        );
-        self.shown.at(step, &text);
+        let learned = format!("loss {loss:.4}  rate {rate:.2e}  norm {norm:.2}");
+        let speed = speed.text();
+        self.shown.at(step, &learned, &speed);
         let is_last = step == self.steps;
         if is_last || (now - self.last >= PACE && !self.shown.is_seen()) {
             self.last = now;
-            self.shown.say(&format!("  step {step:5}  {text}"));
+            self.shown
+                .say(&format!("  step {step:5}  {learned}  {speed}"));
         }
         if is_last {
             self.shown.end();

@@ -206,6 +206,8 @@ fn a_terminal_shows_a_bar_and_a_file_gets_lines() {
         "{shown:?}"
     );
     assert!(shown.contains("  step     2  loss "), "{shown:?}");
+    // No bar before it is known how many steps there are.
+    assert!(!shown.contains(" of 0 "), "{shown:?}");
 }
 
 /// A step that the machine has no memory for is said before it runs.

@@ -92,6 +92,12 @@ mod tests {
             said.starts_with("`--with steps=many` does not fit"),
             "{said}"
         );
+        assert!(said.ends_with("expected a whole number above 0"), "{said}");
+        let said = with(&[("seed", "-1")]).unwrap_err();
+        assert!(
+            said.ends_with("expected a whole number, 0 or above"),
+            "{said}"
+        );
         let said = with(&[("seed", "1"), ("data.train", "null")]).unwrap_err();
         assert!(said.contains("`--with data.train=null`"), "{said}");
         assert!(said.contains("a file or a list of files"), "{said}");

@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
     let words = error.to_string();
     // The place is shown, not said.
-    let words = words.split(" at line ").next().unwrap_or(&words).to_owned();
+    let words = plain(words.split(" at line ").next().unwrap_or(&words));
     let diagnostic = Diagnostic::new(
         Code::E1101,
         format!("the configuration cannot be read: {words}"),
@@ -26,9 +26,26 @@ pub(super) fn bad_config(error: &serde_yaml::Error, span: Span) -> Diagnostic {
 pub(super) fn bad_change(key: &str, value: &str, why: &str) -> Diagnostic {
     Diagnostic::new(
         Code::E1101,
-        format!("`--with {key}={value}` does not fit the configuration: {why}"),
+        format!(
+            "`--with {key}={value}` does not fit the configuration: {}",
+            plain(why)
+        ),
     )
     .help("`peftc explain E1101` lists the keys")
+}
+
+/// What is expected, without the names of Rust's types.
+fn plain(words: &str) -> String {
+    let Some((found, expected)) = words.rsplit_once("expected ") else {
+        return words.to_owned();
+    };
+    let expected = match expected {
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number above 0",
+        "u64" | "usize" | "u32" => "a whole number, 0 or above",
+        "f64" => "a number",
+        other => other,
+    };
+    format!("{found}expected {expected}")
 }
 
 pub(super) fn bad_number(key: &str, value: f64, wanted: &str) -> Diagnostic {
