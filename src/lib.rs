@@ -84,6 +84,12 @@
 //! * `files` is a room of its own: reading with a cap and writing by rename are needed by `onnx`,
 //!   `weights` and `driver` alike.
 //!
+//! * Nothing is fused before it is differentiated: a chain of operators that is an activation has that one's
+//!   gradient (`ops/grad/chain.rs`), a softmax in attention one that reads its result (`ops/grad/softmax.rs`),
+//!   and kernels are put in afterwards. So the written graphs are the operators that they were, and a rule
+//!   that does not know a spelling costs memory, never a wrong gradient.
+//! * Where logits are large, the loss is cut along the tokens and not along the vocabulary
+//!   (`train/pieces.rs`): a softmax needs all classes of a token, and with tokens in pieces it has them.
 //! * Kernels are no part of a graph that anybody writes down. `passes::fuse` puts them into a copy in
 //!   memory when a session for training opens; one operator runs all of them, each a short program
 //!   (`kernels`), so that what is fused is decided by the graph, not by a list of patterns. Attention is the

@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// What the frozen weights are computed with in training
     #[arg(long, value_enum, default_value_t, requires = "batch")]
     base: BaseName,
+    /// Every operator by itself: as `peftc train --no-kernels`, or as on a GPU
+    #[arg(long, requires = "batch")]
+    no_kernels: bool,
     #[command(flatten)]
     recovery: ModelArgs,
 }
@@ -67,6 +70,7 @@ impl Args {
                     rows: rows.get(),
                     tokens: self.length.get(),
                 },
+                kernels: !self.no_kernels,
                 ..Memory::default()
             },
         })

@@ -251,4 +251,11 @@ fn the_plan_knows_how_a_recipe_saves() {
     let many = |more: &[&str]| planned_step(&[&["--batch", "1025"], more].concat());
     assert_eq!(many(&[]), many(&["--loss-pieces", "2"]));
     assert_ne!(many(&[]), many(&["--loss-pieces", "1"]));
+    // Of attention nothing is kept that is as large as queries by keys: here 16 MiB a layer.
+    let attention = |more: &[&str]| {
+        let more = [&["--batch", "4", "--length", "512"], more].concat();
+        planned_step(&more)["kept"]["bytes"].as_f64().unwrap()
+    };
+    let (fused, operators) = (attention(&[]), attention(&["--no-kernels"]));
+    assert!(operators - fused > 3.0 * 16e6, "{fused} {operators}");
 }
