@@ -1,7 +1,8 @@
 //! Decompositions of matrices, for start values and conversions, and products of parts of tensors, for
 //! kernels. The only user of `faer`.
 //!
-//! In: matrices as row-major slices of f64. Out: their thin factors, row-major, too. What holds:
+//! In: matrices as row-major slices of f64. Out: their thin factors, row-major, too. (Products are of parts of
+//! `f32` tensors, and are written where the caller says.) What holds:
 //! the same matrix gives the same factors on the same machine, whatever runs beside it (one matrix
 //! is one thread; several matrices are several threads of the caller); factors whose sign is free
 //! have a stated one; a matrix with an entry that is no finite number is refused, never decomposed

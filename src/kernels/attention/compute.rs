@@ -116,14 +116,7 @@ impl Attention {
 
     /// Whether there is nothing to compute; what there is of results is 0 then.
     fn is_empty(&self) -> bool {
-        [
-            self.heads(),
-            self.queries,
-            self.keys,
-            self.width,
-            self.value_width,
-        ]
-        .contains(&0)
+        [self.heads(), self.queries, self.keys, self.value_width].contains(&0)
     }
 
     fn block<'b>(

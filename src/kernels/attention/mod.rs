@@ -10,7 +10,7 @@
 //! of them where the mask is causal.
 //!
 //! What holds: the same operands give the same bytes on a processor with any number of threads; what is
-//! left out changes no result. Products are `linalg`'s, because ONNX Runtime's cannot be called from a
+//! left out changes no result, where values are numbers: a value that is none is left out, too. Products are `linalg`'s, because ONNX Runtime's cannot be called from a
 //! kernel.
 
 mod compute;
@@ -117,6 +117,9 @@ impl Attention {
             return Err(format!(
                 "queries {queries:?}, keys {keys:?} and values {values:?} do not go together"
             ));
+        }
+        if width == 0 {
+            return Err("queries and keys have no elements".to_owned());
         }
         let mask = sizes.mask.as_ref();
         let mask = mask.map(|dims| Mask::new(dims, &lead, queries, keys));

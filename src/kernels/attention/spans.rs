@@ -127,15 +127,22 @@ fn reach(attention: &Attention, of: &Operands<'_>, threads: &dyn Threads) -> Res
     let mut most = 0.0;
     for bound in bounds {
         let bound = bound.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // What is no number, or too large for one, is out of no reach.
-        most = if bound <= most { most } else { bound };
+        most = larger(most, bound);
     }
     Ok(NOTHING + 2.0 * SLACK * attention.scale.abs() * most)
 }
 
+/// The larger number; what is no number stays none, and is out of no reach.
+fn larger(most: f32, other: f32) -> f32 {
+    if other <= most || most.is_nan() {
+        most
+    } else {
+        other
+    }
+}
+
 /// The length of the longest vector, or what is no number where one has none.
 fn longest(vectors: &[f32], width: usize, layout: Keys) -> f32 {
-    let larger = |most: f32, square: f32| if square <= most { most } else { square };
     if vectors.is_empty() || width == 0 {
         return 0.0;
     }

@@ -373,6 +373,26 @@ fn no_numbers_stay_none() {
     attention.forward(&of, &mut result, &OneByOne).unwrap();
     assert!(result[..8].iter().all(|x| x.is_nan()));
     assert!(result[8..].iter().all(|x| x.is_finite()));
+    // A key that is no number hides nothing of its head, wherever it is, and is itself not hidden.
+    for key in [140, 149, 5 * 150 + 149] {
+        let mut tensors = CASE.tensors();
+        tensors.keys[key * CASE.width + 3] = f32::NAN;
+        let of = Operands {
+            queries: &tensors.queries,
+            keys: &tensors.keys,
+            values: &tensors.values,
+            mask: Some(&mask),
+        };
+        attention.forward(&of, &mut result, &OneByOne).unwrap();
+        let of_head = 150 * CASE.value_width;
+        for (head, values) in result.chunks(of_head).enumerate() {
+            let is_spoilt = head == key / 150;
+            assert!(
+                values.iter().all(|x| x.is_nan() == is_spoilt),
+                "{key} {head}"
+            );
+        }
+    }
     let mask = vec![f32::NEG_INFINITY; 150 * 150];
     let of = Operands {
         mask: Some(&mask),
@@ -498,6 +518,7 @@ fn sizes_that_do_not_fit_are_refused() {
         "{words}"
     );
     refused(&[3, 4], &[5, 4], &[5, 4], Some(&[1, 3, 5]));
+    refused(&[3, 0], &[5, 0], &[5, 4], None);
     let attention = CASE.attention(None).unwrap();
     let tensors = CASE.tensors();
     let of = Operands {

@@ -24,7 +24,7 @@ use crate::diag::{Reported, Sink};
 use crate::graph::{Graph, Model, NodeId, Patch, ValueId};
 use crate::kernels::DOMAIN;
 
-/// Fuses what can be fused, in bodies, too. Returns how many nodes now run programs.
+/// Fuses what can be fused, in bodies, too. Returns how many nodes are new.
 pub fn fuse(model: &mut Model, sink: &mut Sink) -> Result<usize, Reported> {
     let mut count = graph(model, sink)?;
     let owners = model.graph.node_ids();

@@ -26,7 +26,7 @@ fn guarded(compute: impl FnOnce() -> ort::Result<()>) -> ort::Result<()> {
 struct Pool<'c>(&'c ComputeContext);
 
 impl Pool<'_> {
-    /// Computes all tasks, each once, and answers with what stopped the first that failed.
+    /// Computes all tasks, each once, and answers with what stopped one that failed.
     fn run(
         &self,
         tasks: usize,
@@ -36,7 +36,8 @@ impl Pool<'_> {
         let one = |task: usize| {
             let done = catch_unwind(AssertUnwindSafe(|| one(task)));
             if let Err(why) = done.unwrap_or_else(|panic| Err(words(&*panic))) {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(why);
             }
         };
         match tasks {

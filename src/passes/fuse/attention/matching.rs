@@ -2,15 +2,14 @@
 //!
 //! Looked for is what exporters and gradient rules write: a product of queries and keys, scaled or not, a
 //! mask added or not; probabilities, those that are no number as zeros or not; their product with values.
-//! Backwards: the gradient of probabilities from that of the result, `p (dp - Σ p dp)`, and its products
-//! with keys and queries. All readers of the probabilities have to be among these, because probabilities
+//! What leads back is `back`'s. All readers of the probabilities have to be among these, because probabilities
 //! are in no memory afterwards.
 
 use super::super::node::{Form, Reader, same};
-use super::{Attention, Back};
+use super::Attention;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::kernels::Op;
-use crate::kernels::attention::{Gradient, Keys};
+use crate::kernels::attention::Keys;
 use crate::ty::{DType, Dim};
 
 pub(super) fn attention(reader: &Reader<'_>, softmax: NodeId) -> Option<Attention> {
@@ -21,7 +20,11 @@ pub(super) fn attention(reader: &Reader<'_>, softmax: NodeId) -> Option<Attentio
     if !is_softmax || !node.op.is("Softmax") || !reader.is(probabilities, DType::F32) {
         return None;
     }
-    let matching = Matching { reader, graph };
+    let matching = Matching {
+        reader,
+        graph,
+        probabilities,
+    };
     let scores = matching.scores(graph.operand(softmax, 0)?)?;
     let whole = reader.dims(probabilities)?;
     same(reader.dims(scores.product)?, whole).then_some(())?;
@@ -50,29 +53,31 @@ pub(super) fn attention(reader: &Reader<'_>, softmax: NodeId) -> Option<Attentio
     matching.fits(&found).then_some(found)
 }
 
-struct Matching<'m> {
-    reader: &'m Reader<'m>,
-    graph: &'m Graph,
+pub(super) struct Matching<'m> {
+    pub reader: &'m Reader<'m>,
+    pub graph: &'m Graph,
+    /// What the softmax gives.
+    probabilities: ValueId,
 }
 
 /// `scale · q kᵀ + mask`.
-struct Scores {
+pub(super) struct Scores {
     /// `q kᵀ`.
     product: ValueId,
-    scale: f32,
-    queries: ValueId,
-    keys: (ValueId, Keys),
+    pub scale: f32,
+    pub queries: ValueId,
+    pub keys: (ValueId, Keys),
     mask: Option<ValueId>,
 }
 
 /// Who reads probabilities, whatever they are called.
-struct Readers {
-    found: Vec<(NodeId, usize)>,
+pub(super) struct Readers {
+    pub found: Vec<(NodeId, usize)>,
     guards: bool,
 }
 
 /// A value as another one with the last two axes exchanged, or not.
-type Root = (ValueId, bool);
+pub(super) type Root = (ValueId, bool);
 
 impl Matching<'_> {
     fn scores(&self, softmax_of: ValueId) -> Option<Scores> {
@@ -207,177 +212,6 @@ impl Matching<'_> {
         products.next().is_none().then_some(Some(found))
     }
 
-    /// What leads back, and the values that it reads; `None` where somebody else reads probabilities.
-    fn backward(
-        &self,
-        scores: &Scores,
-        readers: &Readers,
-    ) -> Option<Option<(Back, Option<ValueId>)>> {
-        let graph = self.graph;
-        let mut results = Vec::new();
-        let mut of_result = None;
-        let mut others = Vec::new();
-        for (node, slot) in &readers.found {
-            let op = &graph.node(*node).op;
-            match slot {
-                0 if op.is("MatMul") => {}
-                0 if self.is_exchange(*node) => {
-                    let (product, slot) = self.only_reader(graph.result(*node, 0)?)?;
-                    let is_product = slot == 0 && graph.node(product).op.is("MatMul");
-                    let given = graph.operand(product, 1).filter(|_| is_product)?;
-                    if of_result.replace(given).is_some() {
-                        return None;
-                    }
-                    results.push((Gradient::Values, graph.result(product, 0)?));
-                }
-                _ if op.is("Mul") => others.push(*node),
-                _ => return None,
-            }
-        }
-        let mut inner = None;
-        let mut values = None;
-        if !others.is_empty() {
-            let of_scores = self.of_scores(&others)?;
-            let (given, transposed) = self.product(of_scores.of_probabilities)?;
-            if of_result.is_some_and(|other| other != given) {
-                return None;
-            }
-            of_result = Some(given);
-            values = Some(self.exchanged(transposed)?);
-            inner = of_scores.inner;
-            results.extend(self.behind_scores(scores, of_scores.found)?);
-        }
-        let Some(of_result) = of_result else {
-            return Some(None);
-        };
-        let back = Back {
-            of_result,
-            inner,
-            results,
-        };
-        Some(Some((back, values)))
-    }
-
-    /// The gradient of scores from the products of probabilities with something.
-    fn of_scores(&self, products: &[NodeId]) -> Option<OfScores> {
-        let graph = self.graph;
-        let other = |node: NodeId| {
-            // The other operand than the probabilities: one is computed from gradients.
-            let sides = [graph.operand(node, 0)?, graph.operand(node, 1)?];
-            sides.into_iter().find_map(|side| {
-                let side = self.unchosen(side);
-                let of = graph.producer(side)?;
-                let op = &graph.node(of).op;
-                ["Sub", "MatMul", "ReduceSum"]
-                    .iter()
-                    .any(|name| op.is(name))
-                    .then_some((side, of))
-            })
-        };
-        match *products {
-            // p (dp - inner).
-            [product] => {
-                let (_, difference) = other(product)?;
-                let inner = graph.operand(difference, 1)?;
-                graph.node(difference).op.is("Sub").then_some(OfScores {
-                    of_probabilities: self.unchosen(graph.operand(difference, 0)?),
-                    inner: Some(inner),
-                    found: graph.result(product, 0)?,
-                })
-            }
-            // p dp - p Σ p dp.
-            [a, b] => {
-                let is_product = |node: NodeId| {
-                    other(node).is_some_and(|(_, of)| graph.node(of).op.is("MatMul"))
-                };
-                let (weighted, stretched) = if is_product(a) { (a, b) } else { (b, a) };
-                let (of_probabilities, product) = other(weighted)?;
-                let (_, sum) = other(stretched)?;
-                let weighted = graph.result(weighted, 0)?;
-                let is_sum = self.reader.form(sum, graph.node(sum)) == Some(Form::Step(Op::Sum));
-                let difference = graph.uses(weighted).into_iter().find_map(|(node, slot)| {
-                    let is_difference = slot == Some(0) && graph.node(node).op.is("Sub");
-                    is_difference.then_some(node)
-                })?;
-                let fits = graph.node(product).op.is("MatMul")
-                    && is_sum
-                    && graph.operand(sum, 0) == Some(weighted)
-                    && graph.use_count(weighted) == 2
-                    && graph.operand(difference, 1) == graph.result(stretched, 0);
-                fits.then_some(OfScores {
-                    of_probabilities,
-                    inner: None,
-                    found: graph.result(difference, 0)?,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// Gradients of queries and keys.
-    fn behind_scores(
-        &self,
-        scores: &Scores,
-        of_scores: ValueId,
-    ) -> Option<Vec<(Gradient, ValueId)>> {
-        let graph = self.graph;
-        let mut found = Vec::new();
-        let of_product = match scores.scale {
-            1.0 => of_scores,
-            scale => {
-                let (node, _) = self.only_reader(of_scores)?;
-                let result = graph.result(node, 0)?;
-                let (of, factor) = self.scaled(result)?;
-                (of == of_scores && factor == scale).then_some(result)?
-            }
-        };
-        if graph.is_output(of_product) {
-            return None;
-        }
-        let keys = match scores.keys {
-            (keys, Keys::Rows) => self.root(keys),
-            (keys, Keys::Columns) => turned(self.root(keys)),
-        };
-        for (node, slot) in graph.uses(of_product) {
-            let op = &graph.node(node).op;
-            let result = graph.result(node, 0)?;
-            match slot? {
-                0 if op.is("MatMul") => {
-                    let other = self.root(graph.operand(node, 1)?);
-                    (other == keys).then(|| found.push((Gradient::Queries, result)))?;
-                }
-                1 if op.is("MatMul") => {
-                    let other = self.root(graph.operand(node, 0)?);
-                    (other == turned(self.root(scores.queries))).then_some(())?;
-                    found.push(self.turned_gradient(result));
-                }
-                0 if self.is_exchange(node) => {
-                    let (product, slot) = self.only_reader(result)?;
-                    let other = self.root(graph.operand(product, 1)?);
-                    let is_product = slot == 0 && graph.node(product).op.is("MatMul");
-                    (is_product && other == self.root(scores.queries)).then_some(())?;
-                    found.push((Gradient::Keys(Keys::Rows), graph.result(product, 0)?));
-                }
-                _ => return None,
-            }
-        }
-        let count = |of: fn(&Gradient) -> bool| found.iter().filter(|(g, _)| of(g)).count();
-        let is_once = count(|g| *g == Gradient::Queries) <= 1
-            && count(|g| matches!(g, Gradient::Keys(_))) <= 1;
-        is_once.then_some(found)
-    }
-
-    /// A gradient of keys `[.., width, keys]`, or what it is next with these axes exchanged.
-    fn turned_gradient(&self, gradient: ValueId) -> (Gradient, ValueId) {
-        let next = self.only_reader(gradient);
-        let next = next.filter(|(node, _)| self.is_exchange(*node));
-        let rows = next.and_then(|(node, _)| self.graph.result(node, 0));
-        match rows {
-            Some(rows) => (Gradient::Keys(Keys::Rows), rows),
-            None => (Gradient::Keys(Keys::Columns), gradient),
-        }
-    }
-
     /// Whether sizes are shown to go together: a kernel stretches nothing but the mask.
     fn fits(&self, found: &Attention) -> bool {
         let lead = |value: ValueId| -> Option<&[Dim]> {
@@ -424,7 +258,7 @@ impl Matching<'_> {
         }
     }
 
-    fn product(&self, value: ValueId) -> Option<(ValueId, ValueId)> {
+    pub fn product(&self, value: ValueId) -> Option<(ValueId, ValueId)> {
         let node = self.graph.producer(value)?;
         let is_product = self.graph.node(node).op.is("MatMul");
         let operands = (self.graph.operand(node, 0)?, self.graph.operand(node, 1)?);
@@ -432,7 +266,7 @@ impl Matching<'_> {
     }
 
     /// What a value is a multiple of, and which.
-    fn scaled(&self, value: ValueId) -> Option<(ValueId, f32)> {
+    pub fn scaled(&self, value: ValueId) -> Option<(ValueId, f32)> {
         let graph = self.graph;
         let node = graph.producer(value)?;
         let [a, b] = [graph.operand(node, 0)?, graph.operand(node, 1)?];
@@ -445,7 +279,7 @@ impl Matching<'_> {
         }
     }
 
-    fn only_reader(&self, value: ValueId) -> Option<(NodeId, usize)> {
+    pub fn only_reader(&self, value: ValueId) -> Option<(NodeId, usize)> {
         let (node, slot) = self.graph.sole_use(value)?;
         slot.filter(|_| !self.graph.is_output(value))
             .map(|slot| (node, slot))
@@ -468,20 +302,23 @@ impl Matching<'_> {
         value
     }
 
-    /// In front of casts that change nothing, and of zeros where something is no number.
-    fn unchosen(&self, value: ValueId) -> ValueId {
+    /// In front of casts that change nothing, and of zeros where a probability is no number.
+    pub fn unchosen(&self, value: ValueId) -> ValueId {
         let graph = self.graph;
         let value = self.uncast(value);
         let of = || {
             let node = graph.producer(value)?;
             let condition = graph.producer(graph.operand(node, 0)?)?;
-            let asks = self.zeros(node) && graph.node(condition).op.is("IsNaN");
+            let asked = self.uncast(graph.operand(condition, 0)?);
+            let asks = self.zeros(node)
+                && graph.node(condition).op.is("IsNaN")
+                && asked == self.probabilities;
             asks.then(|| graph.operand(node, 2)).flatten()
         };
         of().map_or(value, |of| self.uncast(of))
     }
 
-    fn is_exchange(&self, node: NodeId) -> bool {
+    pub fn is_exchange(&self, node: NodeId) -> bool {
         let graph = self.graph;
         let perm = graph.node(node).ints("perm").unwrap_or_default();
         let Some(lead) = perm.len().checked_sub(2) else {
@@ -492,30 +329,18 @@ impl Matching<'_> {
     }
 
     /// The value that this one is with its last two axes exchanged.
-    fn exchanged(&self, value: ValueId) -> Option<ValueId> {
+    pub fn exchanged(&self, value: ValueId) -> Option<ValueId> {
         let node = self.graph.producer(value)?;
         self.is_exchange(node)
             .then(|| self.graph.operand(node, 0))
             .flatten()
     }
 
-    fn root(&self, value: ValueId) -> Root {
+    pub fn root(&self, value: ValueId) -> Root {
         let mut root = (value, false);
         while let Some(before) = self.exchanged(root.0) {
             root = (before, !root.1);
         }
         root
     }
-}
-
-/// The gradient of scores, and what it is computed from.
-struct OfScores {
-    /// The gradient of the probabilities.
-    of_probabilities: ValueId,
-    inner: Option<ValueId>,
-    found: ValueId,
-}
-
-fn turned(root: Root) -> Root {
-    (root.0, !root.1)
 }

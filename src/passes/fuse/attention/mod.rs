@@ -1,5 +1,6 @@
 //! Attention, and what leads back from it, as nodes of their own.
 
+mod back;
 mod matching;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ pub(super) fn attention(
             continue;
         };
         if let Some(back) = &found.back {
-            together.extend(back.producers(graph).map(|node| (node, back.given())));
+            let read = found.read();
+            together.extend(back.producers(graph).map(|node| (node, read.clone())));
         }
         if let Some(result) = found.result {
             made.push(found.write(graph, &place, None, &[result], patch));
@@ -65,10 +67,6 @@ struct Back {
 type Together = FxHashMap<NodeId, Vec<ValueId>>;
 
 impl Back {
-    fn given(&self) -> Vec<ValueId> {
-        [self.of_result].into_iter().chain(self.inner).collect()
-    }
-
     fn producers<'b>(&'b self, graph: &'b Graph) -> impl Iterator<Item = NodeId> + 'b {
         let results = self.results.iter();
         results.filter_map(|(_, value)| graph.producer(*value))
@@ -76,14 +74,22 @@ impl Back {
 }
 
 impl Attention {
+    /// What the node of the gradients reads.
+    fn read(&self) -> Vec<ValueId> {
+        let own = [self.queries, self.keys.0, self.values];
+        let back = self.back.iter();
+        let given = back.flat_map(|back| [back.of_result].into_iter().chain(back.inner));
+        own.into_iter().chain(self.mask).chain(given).collect()
+    }
+
     /// Whether what gradients are computed from does without these gradients, which are computed together.
     fn has_no_cycle(&self, graph: &Graph, together: &Together) -> bool {
         let Some(back) = &self.back else {
             return true;
         };
         let own: FxHashSet<NodeId> = back.producers(graph).collect();
-        let given = back.given().into_iter();
-        let mut open: Vec<NodeId> = given.filter_map(|value| graph.producer(value)).collect();
+        let read = self.read().into_iter();
+        let mut open: Vec<NodeId> = read.filter_map(|value| graph.producer(value)).collect();
         let mut seen: FxHashSet<NodeId> = open.iter().copied().collect();
         while let Some(node) = open.pop() {
             if own.contains(&node) {

@@ -255,6 +255,19 @@ fn a_cycle_is_not_made() {
     }
 }
 
+/// Values that are computed from the same probabilities.
+#[test]
+fn what_is_read_is_not_computed_along() {
+    let (mut draft, of) = Draft::new();
+    let keys = draft.exchanged("keys_t", of.keys);
+    let scores = draft.node("MatMul", "scores", &[of.queries, keys]);
+    let p = draft.node("Softmax", "p", &[scores]);
+    let transposed = draft.exchanged("p_t", p);
+    let values = draft.node("MatMul", "x", &[transposed, of.of_result]);
+    let result = draft.node("MatMul", "y", &[p, values]);
+    assert_eq!(draft.fused(&[result]), []);
+}
+
 /// Of two that would wait for each other only one is computed together.
 #[test]
 fn two_do_not_wait_for_each_other() {
