@@ -6,15 +6,17 @@
 //! does the same on paper, with the arena that tensors lie in (`arena.rs`): what it has touched stays, and
 //! pieces that do not fit come on top of what is alive.
 //!
-//! Against the most memory that two steps of `peftc train` took (Llama of 30 M parameters, rank 8, ONNX
-//! Runtime 1.32 on a CPU), in MiB, estimate / measured:
+//! Attention is one node where sessions compute it as one. Other kernels move little.
+//!
+//! Against the most memory that two steps of `peftc bench train` took (Llama of 30 M parameters, rank 8,
+//! ONNX Runtime 1.32 on a CPU), in MiB, estimate / measured:
 //!
 //! | adapted | batch | activations kept | computed again |
 //! |---|---|---|---|
-//! | q, v | 4 × 128 | 452 / 483 | 434 / 413 |
-//! | q, v | 2 × 512 | 714 / 756 | 434 / 515 |
-//! | all linear | 4 × 128 | 498 / 548 | 440 / 443 |
-//! | all linear | 2 × 512 | 786 / 854 | 440 / 515 |
+//! | q, v | 4 × 128 | 432 / 446 | 434 / 419 |
+//! | q, v | 2 × 512 | 556 / 616 | 434 / 423 |
+//! | all linear | 4 × 128 | 476 / 508 | 440 / 430 |
+//! | all linear | 2 × 512 | 632 / 714 | 440 / 465 |
 
 use super::TrainingGraph;
 use super::arena::{Arena, Place};
