@@ -8,12 +8,15 @@ use super::progress::{Bar, Steps};
 use super::train_report;
 use super::train_speed::Speed;
 use crate::diag::{Diagnostic, Reported, Sink};
-use crate::driver::train::{self, Begin, Config, Event, RunOptions, Scores, read_config};
+use crate::driver::train::{
+    self, Begin, Config, EVENTS, Event, METRICS, RunOptions, Scores, read_config,
+};
 use crate::driver::{Artifacts, Progress, Session, TaskKind};
+use crate::files;
 use crate::report;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -85,6 +88,9 @@ pub(super) fn run(args: &Args, cx: &mut Context) -> Outcome {
     guard::ungraceful();
     cx.shown.append(&mut show.warned);
     let outcome = result?;
+    if let Some(failed) = show.failed {
+        return Err(cx.sink.emit(failed));
+    }
     let seconds = show.trained.as_secs_f64();
     let mut text = String::new();
     if outcome.stopped {
@@ -204,12 +210,6 @@ pub(super) fn scores_json(scores: Scores, task: TaskKind) -> Value {
     json
 }
 
-/// TensorBoard reads files of which the name holds `tfevents`.
-const EVENTS: &str = "events.out.tfevents.peftc";
-
-/// The figures as JSON lines.
-const METRICS: &str = "metrics.jsonl";
-
 /// Seconds since 1970.
 fn wall_time() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -232,6 +232,8 @@ struct Show {
     metrics: Option<File>,
     /// The same for TensorBoard.
     events: Option<File>,
+    /// Why not everything is written down.
+    failed: Option<Diagnostic>,
     task: TaskKind,
     steps: u64,
     last: Instant,
@@ -252,6 +254,7 @@ impl Show {
             measures: config.data.eval.is_some(),
             metrics: None,
             events: None,
+            failed: None,
             task: config.task,
             steps: 0,
             last: Instant::now(),
@@ -271,16 +274,32 @@ impl Show {
                 .write(true)
                 .append(done > 0)
                 .truncate(done == 0);
-            options.open(self.folder.join(name)).ok()
+            options.open(self.folder.join(name))
         };
-        let metrics = self.folder.join(METRICS);
-        let is_ready = done == 0 || train_report::cut(&metrics, done, self.measures).is_ok();
-        self.metrics = is_ready.then(|| open(METRICS)).flatten();
-        self.events = self.tensorboard.then(|| open(EVENTS)).flatten();
+        let cut = match done {
+            0 => Ok(()),
+            done => train_report::cut(&self.folder.join(METRICS), done, self.measures),
+        };
+        let metrics = cut.and_then(|()| open(METRICS));
+        let events = self.tensorboard.then(|| open(EVENTS)).transpose();
+        self.metrics = metrics.map_err(|error| self.fail(METRICS, &error)).ok();
+        self.events = events
+            .map_err(|error| self.fail(EVENTS, &error))
+            .ok()
+            .flatten();
         if let Some(file) = &mut self.events {
             // Behind the events of an earlier run it is a start again, which TensorBoard takes, too.
             let _ = file.write_all(&report::event_file(wall_time()));
         }
+    }
+
+    /// Says at once that something is not written down. It is the error of the run when that ends; what
+    /// has been trained is worth more.
+    fn fail(&mut self, name: &str, error: &io::Error) {
+        let failed = files::cannot_write(&self.folder.join(name), error);
+        self.shown.warn(&failed);
+        self.warned.push(failed.clone());
+        self.failed = Some(failed);
     }
 
     fn event(&mut self, event: &Event) {
@@ -373,10 +392,11 @@ impl Show {
     fn write(&mut self, line: &Value) {
         self.write_event(line);
         if let Some(file) = &mut self.metrics
-            && writeln!(file, "{line}").is_err()
+            && let Err(error) = writeln!(file, "{line}")
         {
             // A full disk ends the run at the next checkpoint, with its own error.
             self.metrics = None;
+            self.fail(METRICS, &error);
         }
     }
 
@@ -396,11 +416,9 @@ impl Show {
             .collect();
         let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, n)| (tag.as_str(), *n)).collect();
         let step = line["step"].as_u64().unwrap_or(0);
-        if file
-            .write_all(&report::event(wall_time(), step, &scalars))
-            .is_err()
-        {
+        if let Err(error) = file.write_all(&report::event(wall_time(), step, &scalars)) {
             self.events = None;
+            self.fail(EVENTS, &error);
         }
     }
 }

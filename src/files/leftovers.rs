@@ -80,11 +80,24 @@ enum For {
     Removing,
 }
 
-/// Holds what is being written, a file or a folder, until it is dropped; nothing where that cannot be.
-pub(super) fn hold(path: &Path) -> Option<File> {
-    let file = File::open(path).ok()?;
-    lock(&file, For::Writing).ok()?;
-    Some(file)
+/// What [`hold`] has come to.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Nobody removes it until this is dropped; nothing where the system knows no locks.
+    Safe(Option<File>),
+    /// Somebody took it for left before it was held, and removes it.
+    Lost,
+}
+
+/// Holds what is being written, a file or a folder.
+pub(super) fn hold(path: &Path) -> Held {
+    let held = File::open(path).and_then(|file| lock(&file, For::Writing).map(|()| file));
+    match held {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Held::Lost,
+        // It may be gone already, and what is gone can still be locked.
+        _ if fs::symlink_metadata(path).is_err() => Held::Lost,
+        held => Held::Safe(held.ok()),
+    }
 }
 
 #[cfg(unix)]
@@ -134,7 +147,10 @@ mod tests {
         std::os::unix::fs::symlink(path("model.onnx"), path(".peftc-link.part")).unwrap();
         let written = builder().tempfile_in(folder.path()).unwrap();
         let staged = builder().tempdir_in(folder.path()).unwrap();
-        let held = [written.path(), staged.path()].map(|path| hold(path).unwrap());
+        let held = [written.path(), staged.path()].map(|path| match hold(path) {
+            Held::Safe(Some(file)) => file,
+            other => panic!("{other:?}"),
+        });
         remove_leftovers(folder.path());
         let left = names(folder.path());
         let own = [written.path(), staged.path()].map(|path| path.file_name().unwrap().to_owned());

@@ -1,6 +1,6 @@
 //! What is being written at the moment, so that an interrupted process can take it away.
 
-use super::leftovers;
+use super::leftovers::{Held, hold};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,18 +26,28 @@ pub struct Unfinished {
     _held: Option<File>,
 }
 
+/// How often another one is made in place of one that somebody took for left.
+const TRIES: usize = 16;
+
 /// Makes a temporary file or folder and notes its path. An interrupt sees it either noted or not
-/// made yet.
+/// made yet. `make` gives another one every time: between making one and holding it, another process
+/// may take it for left.
 pub fn unfinished<T>(
-    make: impl FnOnce() -> io::Result<T>,
-    path: impl FnOnce(&T) -> &Path,
+    make: impl Fn() -> io::Result<T>,
+    path: impl Fn(&T) -> &Path,
 ) -> io::Result<(T, Unfinished)> {
     let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = make()?;
-    let path = path(&made).to_owned();
-    all.push((path.clone(), Kind::Temporary));
-    let _held = leftovers::hold(&path);
-    Ok((made, Unfinished { path, _held }))
+    for _ in 0..TRIES {
+        let made = make()?;
+        let path = path(&made).to_owned();
+        if let Held::Safe(_held) = hold(&path) {
+            all.push((path.clone(), Kind::Temporary));
+            return Ok((made, Unfinished { path, _held }));
+        }
+    }
+    Err(io::Error::other(
+        "other processes remove what is being written",
+    ))
 }
 
 /// Makes a folder for files to come, and notes it likewise; nothing if it is there.
@@ -74,4 +84,41 @@ pub fn discard_unfinished() {
         };
     }
     std::mem::forget(all);
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use rustix::fs::{FlockOperation, flock};
+    use std::cell::RefCell;
+    use tempfile::NamedTempFile;
+
+    /// The first is locked by a remover before it is held, the second is gone, the third stays.
+    #[test]
+    fn what_a_remover_was_faster_to_take_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = RefCell::new(Vec::new());
+        let make = || {
+            let made = super::super::temporary().tempfile_in(folder.path())?;
+            let mut taken = taken.borrow_mut();
+            let file = File::open(made.path())?;
+            match taken.len() {
+                0 => flock(&file, FlockOperation::NonBlockingLockExclusive)?,
+                1 => fs::remove_file(made.path())?,
+                _ => {}
+            }
+            taken.push(file);
+            Ok(made)
+        };
+        let (made, held) = unfinished(make, NamedTempFile::path).unwrap();
+        assert_eq!((taken.borrow().len(), made.path().exists()), (3, true));
+        assert_eq!(held.path, made.path());
+        // Nothing is done for ever.
+        let make = || {
+            let made = NamedTempFile::new_in(folder.path())?;
+            fs::remove_file(made.path())?;
+            Ok(made)
+        };
+        assert!(unfinished(make, NamedTempFile::path).is_err());
+    }
 }

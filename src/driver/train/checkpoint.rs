@@ -1,5 +1,6 @@
 //! Checkpoints: everything that a run needs to go on as if it had not stopped.
 
+use super::aside::earlier;
 use super::errors;
 use super::identity::Identity;
 use crate::data::Position;
@@ -11,18 +12,14 @@ use crate::weights::{NamedTensor, read_tensors, write_tensors};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The one to go on from.
 pub(super) const LAST: &str = "checkpoint.safetensors";
 
 /// That of the best measurement.
 pub(super) const BEST: &str = "best.safetensors";
-
-/// The folder, in that of a run, of what the run before it has kept.
-const EARLIER: &str = "earlier";
 
 /// The tensor that holds the [`State`] as JSON: safetensors has no other place that both formats of
 /// metadata agree on.
@@ -46,45 +43,6 @@ pub(super) struct State {
 pub(super) struct Best {
     pub step: u64,
     pub loss: f64,
-}
-
-/// Moves what an earlier run has kept out of the way of one that starts anew, in place of what a run
-/// before that had kept: the numbers of one would be counted with those of the other, and who forgot
-/// `--resume` loses nothing. The checkpoint to go on from is moved last: until then
-/// `--resume` finds it.
-pub(super) fn set_aside(folder: &Path, sink: &mut Sink) -> Result<(), Reported> {
-    let kept = checkpoints(folder);
-    if kept.is_empty() {
-        return Ok(());
-    }
-    let earlier = folder.join(EARLIER);
-    let replace = || -> io::Result<()> {
-        fs::create_dir_all(&earlier)?;
-        for name in checkpoints(&earlier) {
-            fs::remove_file(earlier.join(name))?;
-        }
-        for name in &kept {
-            fs::rename(folder.join(name), earlier.join(name))?;
-        }
-        Ok(())
-    };
-    replace().map_err(|error| sink.emit(files::cannot_write(&earlier, &error)))
-}
-
-/// The checkpoint that a run before has left, if it was set aside.
-pub(super) fn earlier(folder: &Path) -> Option<PathBuf> {
-    let path = folder.join(EARLIER).join(LAST);
-    path.exists().then_some(path)
-}
-
-/// Names of the checkpoints in a folder; that to go on from is the last one.
-fn checkpoints(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let is_one = |name: &String| name == LAST || name == BEST || kept_step(name).is_some();
-    let mut names: Vec<String> = names.filter(is_one).collect();
-    names.sort_by_key(|name| name == LAST);
-    names
 }
 
 /// Keeps a copy of a checkpoint beside it, under the number of its step, and removes the oldest ones but
@@ -114,11 +72,11 @@ pub(super) fn keep(
     Ok(())
 }
 
-fn kept_name(step: u64) -> String {
+pub(super) fn kept_name(step: u64) -> String {
     format!("checkpoint-{step}.safetensors")
 }
 
-fn kept_step(name: &str) -> Option<u64> {
+pub(super) fn kept_step(name: &str) -> Option<u64> {
     let step = name
         .strip_prefix("checkpoint-")?
         .strip_suffix(".safetensors")?;
@@ -201,9 +159,9 @@ mod tests {
         for step in [5, 6, 7] {
             keep(&last, step, NonZeroUsize::new(2).unwrap(), &mut Sink::new()).unwrap();
         }
-        let mut steps: Vec<u64> = checkpoints(folder.path())
-            .iter()
-            .filter_map(|name| kept_step(name))
+        let mut steps: Vec<u64> = fs::read_dir(folder.path())
+            .unwrap()
+            .filter_map(|entry| kept_step(entry.unwrap().file_name().to_str()?))
             .collect();
         steps.sort_unstable();
         assert_eq!(steps, [6, 7, 8, 12]);

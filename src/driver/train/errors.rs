@@ -233,6 +233,8 @@ fn listed(rows: &[String]) -> String {
         })
         .collect();
     places.sort_unstable();
+    // Examples that one row was split into have one place.
+    places.dedup();
     let follows = |a: &(&str, u64), b: &(&str, u64)| a.0 == b.0 && a.1.checked_add(1) == Some(b.1);
     let shown = &places[..places.len().min(PLACES)];
     let stretches = shown.chunk_by(follows).flat_map(|stretch| match stretch {
@@ -460,6 +462,7 @@ mod tests {
             listed(&places(&[9, 2, 1])),
             "a:b.jsonl:1, a:b.jsonl:2, a:b.jsonl:9"
         );
+        assert_eq!(listed(&places(&[4, 5, 4])), "a:b.jsonl:4, a:b.jsonl:5");
         let mut rows = places(&[7, 4, 5, 6]);
         rows.push("c.npz:8".to_owned());
         assert_eq!(listed(&rows), "a:b.jsonl:4 to 7, c.npz:8");

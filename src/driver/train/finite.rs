@@ -53,8 +53,11 @@ impl Bad {
 pub(super) fn bad_parameter(step: &Stepper) -> Option<&Carried> {
     let mut carried = step.carried.iter();
     carried.find(|carried| {
-        let values = step.get(&carried.name).and_then(|value| value.to_f64s());
-        let is_bad = || values.is_some_and(|values| values.iter().any(|value| !value.is_finite()));
-        carried.parameter.is_some() && is_bad()
+        // The state of the optimizer is twice as large, and what is wrong with it shows in a parameter.
+        carried.parameter.is_some()
+            && step
+                .get(&carried.name)
+                .and_then(|value| value.to_f64s())
+                .is_some_and(|values| values.iter().any(|value| !value.is_finite()))
     })
 }

@@ -6,6 +6,7 @@
 //! nothing that was complete is lost when a run ends early. Not here: what is computed in a step
 //! (`train`), and how batches are made (`data`).
 
+mod aside;
 mod bench;
 mod calibrate;
 mod changes;
@@ -26,6 +27,7 @@ mod scores;
 mod session;
 mod stepper;
 
+pub use aside::{EVENTS, METRICS};
 pub use bench::{Bench, BenchOptions};
 pub use calibrate::{CalibrateOptions, Calibrated, calibrate};
 pub use config::{Config, read_config};

@@ -1,5 +1,8 @@
 //! A run from its configuration to the trained adapter.
 
+mod resume;
+
+use super::aside;
 use super::checkpoint::{self, Best, State};
 use super::config::Config;
 use super::errors;
@@ -118,6 +121,7 @@ pub fn train(
         Begin::Last => Some(config.output.join(checkpoint::LAST)),
         Begin::From(path) => Some(path),
     };
+    aside::settle(&config.output, session.sink)?;
     if let Some(path) = &from {
         checkpoint::require(path, session.sink)?;
     }
@@ -142,7 +146,7 @@ pub fn train(
     let done = match from {
         Some(path) => run.resume(path, session.sink)?,
         None => {
-            checkpoint::set_aside(&config.output, session.sink)?;
+            aside::set_aside(&config.output, session.sink)?;
             0
         }
     };
@@ -298,53 +302,6 @@ impl<'c> Run<'c> {
 
     fn best_checkpoint(&self) -> PathBuf {
         self.config.output.join(checkpoint::BEST)
-    }
-
-    /// Goes on from a checkpoint; answers with the steps that it has done.
-    fn resume(&mut self, path: PathBuf, sink: &mut Sink) -> Result<u64, Reported> {
-        let state = self.restore(&path, sink)?;
-        self.next = state.position;
-        self.best = self.with_best(state.best, &path, sink)?;
-        self.saved = Some(path);
-        Ok(state.step)
-    }
-
-    /// The best measurement that a checkpoint knows of, if its values are there: in the output folder, or
-    /// beside the checkpoint, from where they are brought.
-    fn with_best(
-        &self,
-        best: Option<Best>,
-        checkpoint: &Path,
-        sink: &mut Sink,
-    ) -> Result<Option<Best>, Reported> {
-        let path = self.best_checkpoint();
-        let beside = checkpoint.with_file_name(checkpoint::BEST);
-        if best.is_some() && !path.exists() && beside.exists() {
-            files::copy(&beside, &path, sink)?;
-        }
-        Ok(best.filter(|_| path.exists()))
-    }
-
-    /// Has the values of the best measurement again; answers with its step. It may be a later one than a
-    /// checkpoint knew of from which the run went on.
-    fn restore_best(&mut self, sink: &mut Sink) -> Result<u64, Reported> {
-        let state = self.restore(&self.best_checkpoint(), sink)?;
-        self.best = state.best;
-        Ok(state.step)
-    }
-
-    fn restore(&mut self, path: &Path, sink: &mut Sink) -> Result<State, Reported> {
-        let (state, tensors) = checkpoint::load(path, sink)?;
-        let schedule = self.config.optimizer.schedule;
-        self.identity
-            .check(&state.run, state.step, schedule, path, sink)?;
-        for carried in self.step.carried.clone() {
-            let Some(tensor) = tensors.get(&carried.name) else {
-                return Err(sink.emit(errors::tensor_lacks(path, &carried.name)));
-            };
-            self.step.set(&carried, tensor, sink)?;
-        }
-        Ok(state)
     }
 
     /// Writes the checkpoint, and keeps those before it as the configuration says.

@@ -1,6 +1,7 @@
 //! Checkpoints of runs that start anew, and runs that go on from one of several.
 
 use super::finite::{data, run, train};
+use crate::train_tasks::npz_of;
 use serde_json::Value;
 use std::path::Path;
 
@@ -123,4 +124,99 @@ fn a_run_goes_on_from_any_of_its_checkpoints() {
     assert_eq!(said["diagnostics"][0]["code"], "E1104", "{said}");
     // Known before anything is written.
     assert_eq!(adapter(folder), first);
+}
+
+/// A configuration that learns what makes the held-out loss worse, step by step.
+fn spoiling(folder: &Path) -> Vec<&'static str> {
+    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect();
+    let x: Vec<u8> = bytes(
+        (0..32)
+            .map(|at| (at * 11 % 13) as f32 * 0.2 - 1.0)
+            .collect(),
+    );
+    let labels: Vec<u8> = bytes(vec![10.0; 24]);
+    let arrays: [(&str, &[i64], &str, Vec<u8>); 2] =
+        [("x", &[8, 4], "<f4", x), ("labels", &[8, 3], "<f4", labels)];
+    std::fs::write(folder.join("e.npz"), npz_of(&arrays)).unwrap();
+    let more = [
+        "data.eval=e.npz",
+        "eval_every=4",
+        "keep_best=true",
+        "optimizer.schedule=constant",
+        "optimizer.learning_rate=0.02",
+    ];
+    let more = more.into_iter().flat_map(|change| ["--with", change]);
+    TWELVE.into_iter().chain(more).collect()
+}
+
+/// A run comes back from `earlier` as a whole, with its best adapter and its figures, and the one that
+/// took its place goes there.
+#[test]
+fn a_run_that_was_set_aside_comes_back_as_a_whole() {
+    let folder = run(&[]);
+    let folder = folder.path();
+    let more = spoiling(folder);
+    assert_eq!(finished(folder, &more)["best"], 4);
+    let first = adapter(folder);
+    let out = folder.join("out");
+    let read = |name: &str| std::fs::read(out.join(name)).unwrap();
+    let names = [
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+    ];
+    let of_first = names.map(read);
+    finished(folder, &[&more[..], &["--with", "seed=7"]].concat());
+    assert_ne!(adapter(folder), first);
+    let of_second = names.map(read);
+    let resume = ["--resume=out/earlier/checkpoint.safetensors"];
+    let said = finished(folder, &[&more[..], &resume].concat());
+    assert_eq!((&said["best"], adapter(folder)), (&4.into(), first));
+    assert!(read("best.safetensors") == of_first[0]);
+    let figures = String::from_utf8(read("metrics.jsonl")).unwrap();
+    let steps = figures
+        .lines()
+        .filter(|line| line.contains("\"learning_rate\""));
+    assert_eq!(steps.count(), 12, "{figures}");
+    assert!(names.map(|name| read(&format!("earlier/{name}"))) == of_second);
+}
+
+/// What lies behind the checkpoint that a run goes on from stays, and is not taken for what it has done.
+#[test]
+fn a_run_that_goes_back_loses_nothing_and_knows_no_future() {
+    let folder = run(&[]);
+    let folder = folder.path();
+    let more = [&spoiling(folder)[..], &["--with", "keep_checkpoints=3"]].concat();
+    finished(folder, &more);
+    let out = folder.join("out");
+    let twelve = std::fs::read(out.join("checkpoint.safetensors")).unwrap();
+    std::fs::remove_file(out.join("checkpoint-12.safetensors")).unwrap();
+    // As if a later step had been the best.
+    std::fs::copy(
+        out.join("checkpoint-8.safetensors"),
+        out.join("best.safetensors"),
+    )
+    .unwrap();
+    let back = ["--with", "steps=6", "--resume=out/checkpoint-4.safetensors"];
+    let said = finished(folder, &[&more[..], &back].concat());
+    assert_eq!(
+        (&said["steps"], &said["best"]),
+        (&6.into(), &4.into()),
+        "{said}"
+    );
+    assert!(std::fs::read(out.join("checkpoint-12.safetensors")).unwrap() == twelve);
+}
+
+/// Figures that cannot be written are an error, told when the run has ended and kept what it learned.
+#[test]
+fn figures_that_cannot_be_written_are_an_error() {
+    let folder = run(&[]);
+    let folder = folder.path();
+    std::fs::create_dir_all(folder.join("out/metrics.jsonl")).unwrap();
+    let (code, said) = train(folder, &[]);
+    assert_eq!(code, Some(2), "{said}");
+    let diagnostic = &said["diagnostics"][0];
+    assert_eq!(diagnostic["code"], "E0002", "{said}");
+    assert!(diagnostic["message"].to_string().contains("metrics.jsonl"));
+    assert!(!adapter(folder).is_empty());
 }
