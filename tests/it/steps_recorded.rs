@@ -5,8 +5,8 @@ use crate::differentiated::{fixture, floats};
 use crate::gradients_recorded::Recording;
 use crate::reference::inputs_of;
 use crate::tolerances::{GRADIENT_TIMES_TORCH, TRAINING_LOSSES};
-use crate::training::{number, run, stateful, with_kernels, with_rate};
-use peftc::driver::{Adam, Base, Memory, Optimizer, Recipe, Task};
+use crate::training::{number, recorded_recipe, run, stateful, with_kernels, with_rate};
+use peftc::driver::Task;
 use peftc::runtime::{HostTensor, NamedTensors, Optimization, Stateful};
 use serde_json::Value;
 
@@ -24,23 +24,12 @@ const EXPORTS: &[(&str, &[&str])] = &[
     ("convnet_folded", &["convnet.dynamo", "convnet.ts"]),
 ];
 
-fn recipe(all: &Value, task: &str) -> Recipe {
+fn task(name: &str) -> Task {
     let label_smoothing = 0.0;
-    Recipe {
-        output: None,
-        task: match task {
-            "classification" => Task::Classification { label_smoothing },
-            "seq2seq" => Task::Seq2Seq { label_smoothing },
-            _ => Task::CausalLm { label_smoothing },
-        },
-        optimizer: Optimizer::AdamW(Adam {
-            weight_decay: all["weight_decay"].as_f64().unwrap(),
-            ..Adam::default()
-        }),
-        max_grad_norm: all["max_grad_norm"].as_f64(),
-        base: Base::Own,
-        rates: Vec::new(),
-        memory: Memory::default(),
+    match name {
+        "classification" => Task::Classification { label_smoothing },
+        "seq2seq" => Task::Seq2Seq { label_smoothing },
+        _ => Task::CausalLm { label_smoothing },
     }
 }
 
@@ -91,7 +80,7 @@ fn twenty_steps_on_every_kind_of_model_are_pytorchs() {
     for (recording, exports) in EXPORTS {
         let mut runs = all["runs"].as_array().unwrap().iter();
         let of = runs.find(|of| of["recording"] == *recording).unwrap();
-        let task = of["task"].as_str().unwrap();
+        let name = of["task"].as_str().unwrap();
         let losses = of["losses"].as_array().unwrap().iter();
         let losses: Vec<f64> = losses.map(|loss| loss.as_f64().unwrap()).collect();
         let own = of["float32"].as_f64().unwrap();
@@ -100,12 +89,18 @@ fn twenty_steps_on_every_kind_of_model_are_pytorchs() {
         for export in *exports {
             let folder = tempfile::tempdir().unwrap();
             let path = fixture(export);
-            compiled_to_train(&spec, &path, None, Some(recipe(&all, task)), folder.path());
+            compiled_to_train(
+                &spec,
+                &path,
+                None,
+                Some(recorded_recipe(&all, task(name))),
+                folder.path(),
+            );
             let out = folder.path().join("out");
             let text = std::fs::read_to_string(out.join("manifest.json")).unwrap();
             let manifest: Value = serde_json::from_str(&text).unwrap();
             let mut inputs = inputs_of(export, &path);
-            let labels = labels(task, &inputs);
+            let labels = labels(name, &inputs);
             let ports = manifest["graphs"]["step"]["inputs"].as_array().unwrap();
             let reads = |name: &str| ports.iter().any(|port| port["name"] == name);
             inputs.0.retain(|(name, _)| reads(name));

@@ -615,6 +615,22 @@ fn a_step_with_products_for_sums_is_a_step() {
     }
 }
 
+/// What recorded steps were taken with.
+pub(crate) fn recorded_recipe(all: &Value, task: Task) -> Recipe {
+    Recipe {
+        output: None,
+        task,
+        optimizer: Optimizer::AdamW(Adam {
+            weight_decay: all["weight_decay"].as_f64().unwrap(),
+            ..Adam::default()
+        }),
+        max_grad_norm: all["max_grad_norm"].as_f64(),
+        base: Base::Own,
+        rates: Vec::new(),
+        memory: Memory::default(),
+    }
+}
+
 /// Twenty steps from recorded adapter tensors have the losses of PyTorch and PEFT, on every export.
 #[test]
 fn twenty_steps_are_pytorchs() {
@@ -632,25 +648,12 @@ fn twenty_steps_are_pytorchs() {
             .iter()
             .map(|l| l.as_f64().unwrap())
             .collect();
-        let recipe = Recipe {
-            output: None,
-            task: match family {
-                "bert" => Task::Classification {
-                    label_smoothing: 0.0,
-                },
-                _ => Task::CausalLm {
-                    label_smoothing: 0.0,
-                },
-            },
-            optimizer: Optimizer::AdamW(Adam {
-                weight_decay: all["weight_decay"].as_f64().unwrap(),
-                ..Adam::default()
-            }),
-            max_grad_norm: all["max_grad_norm"].as_f64(),
-            base: Base::Own,
-            rates: Vec::new(),
-            memory: Memory::default(),
+        let label_smoothing = 0.0;
+        let task = match family {
+            "bert" => Task::Classification { label_smoothing },
+            _ => Task::CausalLm { label_smoothing },
         };
+        let recipe = recorded_recipe(&all, task);
         let about = json(&format!("{recording}.json"));
         let spec = format!(
             "{}\nadapter a {{\n{}\n}}\n",

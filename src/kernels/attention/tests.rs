@@ -94,6 +94,17 @@ struct Tensors {
     of_result: Vec<f32>,
 }
 
+impl Tensors {
+    fn with<'t>(&'t self, mask: Option<&'t [f32]>) -> Operands<'t> {
+        Operands {
+            queries: &self.queries,
+            keys: &self.keys,
+            values: &self.values,
+            mask,
+        }
+    }
+}
+
 impl Case {
     fn heads(&self) -> usize {
         self.lead.iter().product()
@@ -315,12 +326,7 @@ fn what_is_masked_is_left_out() {
             tensors.values[(head * 150 + key) * CASE.value_width] = f32::NAN;
         }
     }
-    let of = Operands {
-        queries: &tensors.queries,
-        keys: &tensors.keys,
-        values: &tensors.values,
-        mask: Some(&mask),
-    };
+    let of = tensors.with(Some(&mask));
     let attention = CASE.attention(Some(&[150, 150])).unwrap();
     let mut result = vec![0.0; tensors.of_result.len()];
     attention.forward(&of, &mut result, &OneByOne).unwrap();
@@ -341,12 +347,7 @@ fn a_mask_that_scores_reach_hides_nothing() {
     let tensors = loud.tensors();
     let expected = loud.expected(&tensors, |_, i, j| if j > i { -1e4 } else { 0.0 });
     let attention = loud.attention(Some(&[150, 150])).unwrap();
-    let of = Operands {
-        queries: &tensors.queries,
-        keys: &tensors.keys,
-        values: &tensors.values,
-        mask: Some(&mask),
-    };
+    let of = tensors.with(Some(&mask));
     let mut result = vec![0.0; expected.result.len()];
     attention.forward(&of, &mut result, &OneByOne).unwrap();
     // Of such scores the last digits decide between neighbours, but hardly ever.
@@ -362,12 +363,7 @@ fn no_numbers_stay_none() {
     let mut tensors = CASE.tensors();
     tensors.queries[0] = f32::NAN;
     let mask = causal(150, f32::MIN);
-    let of = Operands {
-        queries: &tensors.queries,
-        keys: &tensors.keys,
-        values: &tensors.values,
-        mask: Some(&mask),
-    };
+    let of = tensors.with(Some(&mask));
     let attention = CASE.attention(Some(&[150, 150])).unwrap();
     let mut result = vec![0.0; tensors.of_result.len()];
     attention.forward(&of, &mut result, &OneByOne).unwrap();
@@ -377,12 +373,7 @@ fn no_numbers_stay_none() {
     for key in [140, 149, 5 * 150 + 149] {
         let mut tensors = CASE.tensors();
         tensors.keys[key * CASE.width + 3] = f32::NAN;
-        let of = Operands {
-            queries: &tensors.queries,
-            keys: &tensors.keys,
-            values: &tensors.values,
-            mask: Some(&mask),
-        };
+        let of = tensors.with(Some(&mask));
         attention.forward(&of, &mut result, &OneByOne).unwrap();
         let of_head = 150 * CASE.value_width;
         for (head, values) in result.chunks(of_head).enumerate() {
@@ -422,12 +413,7 @@ fn guarded_rows_have_no_gradient() {
     }
     .attention(Some(&[150, 150]))
     .unwrap();
-    let of = Operands {
-        queries: &tensors.queries,
-        keys: &tensors.keys,
-        values: &tensors.values,
-        mask: Some(&mask),
-    };
+    let of = tensors.with(Some(&mask));
     let mut result = vec![f32::NAN; tensors.of_result.len()];
     guarded.forward(&of, &mut result, &OneByOne).unwrap();
     let [mut queries, mut keys] =
@@ -455,12 +441,7 @@ fn guarded_rows_have_no_gradient() {
 fn any_number_of_threads_gives_the_same_bytes() {
     let tensors = CASE.tensors();
     let mask = causal(150, f32::MIN);
-    let of = Operands {
-        queries: &tensors.queries,
-        keys: &tensors.keys,
-        values: &tensors.values,
-        mask: Some(&mask),
-    };
+    let of = tensors.with(Some(&mask));
     let attention = CASE.attention(Some(&[150, 150])).unwrap();
     let inner = numbers(CASE.heads() * 150, 5);
     let given = Given {
@@ -548,12 +529,7 @@ fn empty_sizes_give_zeros() {
             ..CASE
         };
         let tensors = case.tensors();
-        let of = Operands {
-            queries: &tensors.queries,
-            keys: &tensors.keys,
-            values: &tensors.values,
-            mask: None,
-        };
+        let of = tensors.with(None);
         let attention = case.attention(None).unwrap();
         let mut result = vec![1.0; tensors.of_result.len()];
         attention.forward(&of, &mut result, &OneByOne).unwrap();

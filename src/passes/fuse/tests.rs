@@ -7,7 +7,7 @@ use crate::kernels::{DOMAIN, Op, PROGRAM, Program};
 use crate::ty::{DType, Dim, Shape, TensorType};
 
 /// A graph with `x: f32[batch, tokens, 64]`, written node by node.
-struct Draft(Graph);
+pub(super) struct Draft(pub(super) Graph);
 
 impl Draft {
     fn new() -> (Draft, ValueId) {
@@ -22,11 +22,11 @@ impl Draft {
         (Draft(graph), x)
     }
 
-    fn node(&mut self, op: &str, name: &str, operands: &[ValueId]) -> ValueId {
+    pub(super) fn node(&mut self, op: &str, name: &str, operands: &[ValueId]) -> ValueId {
         self.with(op, name, operands, Vec::new())
     }
 
-    fn with(
+    pub(super) fn with(
         &mut self,
         op: &str,
         name: &str,

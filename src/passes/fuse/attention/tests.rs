@@ -1,11 +1,9 @@
 use super::super::fuse;
+use super::super::tests::Draft;
 use crate::diag::Sink;
-use crate::graph::{Attribute, Graph, Model, OpName, Tensor, Value, ValueId, ValueKind};
+use crate::graph::{Attribute, Graph, Model, Tensor, Value, ValueId, ValueKind};
 use crate::kernels::attention::{FORM, Form, Gradient, Keys, OPERATOR};
 use crate::ty::{DType, Dim, Shape, TensorType};
-
-/// A graph that is written node by node; dimensions are symbols where they are no numbers.
-struct Draft(Graph);
 
 /// Queries, keys, values and the gradient of the result.
 struct Tensors {
@@ -15,22 +13,23 @@ struct Tensors {
     of_result: ValueId,
 }
 
-impl Draft {
-    fn new() -> (Draft, Tensors) {
-        let mut draft = Draft(Graph::new("test"));
-        let [queries, of_result] =
-            ["queries", "of_result"].map(|name| draft.input(name, &["batch", "8", "n", "64"]));
-        let [keys, values] =
-            ["keys", "values"].map(|name| draft.input(name, &["batch", "8", "m", "64"]));
-        let tensors = Tensors {
-            queries,
-            keys,
-            values,
-            of_result,
-        };
-        (draft, tensors)
-    }
+fn new() -> (Draft, Tensors) {
+    let mut draft = Draft(Graph::new("test"));
+    let [queries, of_result] =
+        ["queries", "of_result"].map(|name| draft.input(name, &["batch", "8", "n", "64"]));
+    let [keys, values] =
+        ["keys", "values"].map(|name| draft.input(name, &["batch", "8", "m", "64"]));
+    let tensors = Tensors {
+        queries,
+        keys,
+        values,
+        of_result,
+    };
+    (draft, tensors)
+}
 
+impl Draft {
+    /// Dimensions are symbols where they are no numbers.
     fn input(&mut self, name: &str, dims: &[&str]) -> ValueId {
         let dim = |dim: &&str| {
             dim.parse::<i64>()
@@ -47,29 +46,6 @@ impl Draft {
     fn number(&mut self, name: &str, number: f32) -> ValueId {
         let tensor = Tensor::from_f32(&[], &[number]);
         self.0.add_value(Value::initializer(name, tensor)).unwrap()
-    }
-
-    fn node(&mut self, op: &str, name: &str, operands: &[ValueId]) -> ValueId {
-        self.with(op, name, operands, Vec::new())
-    }
-
-    fn with(
-        &mut self,
-        op: &str,
-        name: &str,
-        operands: &[ValueId],
-        attributes: Vec<Attribute>,
-    ) -> ValueId {
-        let result = self.0.add_value(Value::computed(name, None)).unwrap();
-        let operands: Vec<Option<ValueId>> = operands.iter().map(|id| Some(*id)).collect();
-        self.0.add_node(
-            OpName::new("", op),
-            name,
-            attributes,
-            &operands,
-            &[Some(result)],
-        );
-        result
     }
 
     fn exchanged(&mut self, name: &str, x: ValueId) -> ValueId {
@@ -95,7 +71,7 @@ impl Draft {
     }
 
     /// The forms of attention nodes of the fused graph.
-    fn fused(mut self, outputs: &[ValueId]) -> Vec<Form> {
+    fn attentions(mut self, outputs: &[ValueId]) -> Vec<Form> {
         outputs.iter().for_each(|id| self.0.add_output(*id));
         let mut model = Model::new("test.onnx", self.0, 10, 20);
         fuse(&mut model, &mut Sink::new()).unwrap();
@@ -115,11 +91,11 @@ impl Draft {
 
 #[test]
 fn attention_becomes_a_node() {
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let mask = draft.input("mask", &["batch", "1", "n", "m"]);
     let p = draft.probabilities(&of, Some(mask));
     let result = draft.node("MatMul", "result", &[p, of.values]);
-    let forms = draft.fused(&[result]);
+    let forms = draft.attentions(&[result]);
     let expected = Form {
         scale: 0.125,
         keys: Keys::Rows,
@@ -165,7 +141,7 @@ fn backwards(draft: &mut Draft, of: &Tensors, columns: ValueId, p: ValueId) -> B
 }
 
 fn both_ways() -> (Draft, Tensors, ValueId, ValueId, Back) {
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let columns = draft.input("columns", &["batch", "8", "64", "m"]);
     let scores = draft.node("MatMul", "scores", &[of.queries, columns]);
     let p = draft.node("Softmax", "p", &[scores]);
@@ -177,7 +153,7 @@ fn both_ways() -> (Draft, Tensors, ValueId, ValueId, Back) {
 #[test]
 fn what_leads_back_becomes_a_node() {
     let (draft, _, _, result, back) = both_ways();
-    let forms = draft.fused(&[result, back.queries, back.keys, back.values]);
+    let forms = draft.attentions(&[result, back.queries, back.keys, back.values]);
     let gradients: Vec<&[Gradient]> = forms.iter().map(|form| &form.gradients[..]).collect();
     let expected = [
         Gradient::Values,
@@ -192,15 +168,15 @@ fn what_leads_back_becomes_a_node() {
 #[test]
 fn gradients_that_nobody_asks_for_are_not_computed() {
     let (draft, _, _, result, back) = both_ways();
-    let forms = draft.fused(&[result, back.values]);
+    let forms = draft.attentions(&[result, back.values]);
     // What nobody reads is there until the file is written, and it reads probabilities.
     assert_eq!(forms.len(), 2);
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let p = draft.probabilities(&of, None);
     let transposed = draft.exchanged("p_t", p);
     let result = draft.node("MatMul", "result", &[p, of.values]);
     let values = draft.node("MatMul", "dv", &[transposed, of.of_result]);
-    let forms = draft.fused(&[result, values]);
+    let forms = draft.attentions(&[result, values]);
     assert_eq!(forms[1].gradients, [Gradient::Values]);
 }
 
@@ -210,28 +186,28 @@ fn what_others_read_stays() {
     let (mut draft, _, p, result, back) = both_ways();
     let other = draft.node("Exp", "other", &[p]);
     let outputs = [result, back.queries, back.keys, back.values, other];
-    assert_eq!(draft.fused(&outputs), []);
+    assert_eq!(draft.attentions(&outputs), []);
     let (draft, _, p, result, back) = both_ways();
     let outputs = [result, back.queries, back.keys, back.values, p];
-    assert_eq!(draft.fused(&outputs), []);
+    assert_eq!(draft.attentions(&outputs), []);
     let (mut draft, _, _, result, back) = both_ways();
     let other = draft.node("Exp", "other", &[back.of_scores]);
     let outputs = [result, back.queries, back.keys, back.values, other];
-    assert_eq!(draft.fused(&outputs), []);
+    assert_eq!(draft.attentions(&outputs), []);
     let (draft, _, _, result, back) = both_ways();
     let outputs = [result, back.queries, back.keys, back.values, back.of_scores];
-    assert_eq!(draft.fused(&outputs), []);
+    assert_eq!(draft.attentions(&outputs), []);
     // A gradient that is read besides costs nothing but its own product.
     let (mut draft, _, _, result, back) = both_ways();
     let other = draft.node("Exp", "other", &[back.of_probabilities]);
     let outputs = [result, back.queries, back.keys, back.values, other];
-    assert_eq!(draft.fused(&outputs).len(), 2);
+    assert_eq!(draft.attentions(&outputs).len(), 2);
 }
 
 /// Gradients that would wait for themselves if they were computed together.
 #[test]
 fn a_cycle_is_not_made() {
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let columns = draft.input("columns", &["batch", "8", "64", "m"]);
     let scores = draft.node("MatMul", "scores", &[of.queries, columns]);
     let p = draft.node("Softmax", "p", &[scores]);
@@ -250,7 +226,7 @@ fn a_cycle_is_not_made() {
         let ds = draft.node("Mul", "ds", &[p, difference]);
         let rows = draft.exchanged("rows", columns);
         let dq = draft.node("MatMul", "dq", &[ds, rows]);
-        let forms = draft.fused(&[dv, dq, late]);
+        let forms = draft.attentions(&[dv, dq, late]);
         assert_eq!(forms.len(), expected);
     }
 }
@@ -258,20 +234,20 @@ fn a_cycle_is_not_made() {
 /// Values that are computed from the same probabilities.
 #[test]
 fn what_is_read_is_not_computed_along() {
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let keys = draft.exchanged("keys_t", of.keys);
     let scores = draft.node("MatMul", "scores", &[of.queries, keys]);
     let p = draft.node("Softmax", "p", &[scores]);
     let transposed = draft.exchanged("p_t", p);
     let values = draft.node("MatMul", "x", &[transposed, of.of_result]);
     let result = draft.node("MatMul", "y", &[p, values]);
-    assert_eq!(draft.fused(&[result]), []);
+    assert_eq!(draft.attentions(&[result]), []);
 }
 
 /// Of two that would wait for each other only one is computed together.
 #[test]
 fn two_do_not_wait_for_each_other() {
-    let (mut draft, of) = Draft::new();
+    let (mut draft, of) = new();
     let columns = draft.input("columns", &["batch", "8", "64", "m"]);
     let rows = draft.exchanged("rows", columns);
     let values = draft.exchanged("values_t", of.values);
@@ -298,7 +274,7 @@ fn two_do_not_wait_for_each_other() {
         let ds = draft.node("Mul", &format!("{at}.ds"), &[p, difference]);
         outputs.extend([dv, draft.node("MatMul", &format!("{at}.dq"), &[ds, rows])]);
     }
-    assert_eq!(draft.fused(&outputs).len(), 1);
+    assert_eq!(draft.attentions(&outputs).len(), 1);
 }
 
 /// A kernel stretches nothing but the mask, and that to the sizes of the scores.
@@ -314,14 +290,14 @@ fn what_is_stretched_stays() {
         ("n", &["other", "1", "n", "m"], "8", false),
         ("n", &["batch", "1", "n", "m"], "1", false),
     ] {
-        let (mut draft, of) = Draft::new();
+        let (mut draft, of) = new();
         let queries = draft.input("own", &["batch", "8", queries, "64"]);
         let mask = draft.input("mask", mask);
         let values = draft.input("v", &["batch", values, "m", "64"]);
         let of = Tensors { queries, ..of };
         let p = draft.probabilities(&of, Some(mask));
         let result = draft.node("MatMul", "result", &[p, values]);
-        let forms = draft.fused(&[result]);
+        let forms = draft.attentions(&[result]);
         assert_eq!(forms.len(), usize::from(fuses));
     }
 }
